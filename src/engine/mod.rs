@@ -1,0 +1,4 @@
+//! The engines that run a program: on values (`functional`) and on time (`timing`). Neither knows the other.
+
+pub mod functional;
+pub mod timing;

@@ -1,0 +1,1 @@
+//! The program on time: engines, queues, memory spaces, causes.

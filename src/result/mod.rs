@@ -1,0 +1,335 @@
+//! The record of a run: serde data only. JSON is the record; tables, CSV, charts and pages derive from it alone.
+//! Keys are stable within a `schema` and documented in `docs/metrics.md`.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this record's keys.
+pub const SCHEMA: u32 = 1;
+
+/// One run of one network on one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// [`SCHEMA`] of the program that wrote it.
+    pub schema: u32,
+    /// Where the numbers come from.
+    pub provenance: Provenance,
+    /// The machine's figures that charts need.
+    pub machine: Machine,
+    /// The network as a whole.
+    pub totals: Totals,
+    /// One row a layer, in program order. Free layers (reshapes, boundary quantization) have zero cycles.
+    pub layers: Vec<LayerResult>,
+    /// Each engine's time, busy and waiting.
+    pub engines: Vec<EngineResult>,
+    /// Bits against the reference.
+    pub verification: Verification,
+    /// Bits against another runtime's outputs (`--expect`).
+    pub expectation: Option<Expectation>,
+    /// Accuracy and loss on labelled samples (`--data`).
+    pub accuracy: Option<Accuracy>,
+    /// Measured CPU execution of the same quantized network (`--cpu-time`).
+    pub cpu: Option<CpuTime>,
+}
+
+/// Where the numbers come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Version of this program.
+    pub systole_version: String,
+    /// The machine's name.
+    pub config: String,
+    /// Hash of the resolved config (overrides applied), 16 hexadecimal digits.
+    pub config_hash: String,
+    /// Overrides, as given.
+    pub overrides: Vec<String>,
+    /// The network's name.
+    pub model: String,
+    /// Hash of the model file, 16 hexadecimal digits.
+    pub model_hash: String,
+    /// Batch of the timed program.
+    pub batch: u64,
+    /// `bound` or `tile`.
+    pub fidelity: String,
+    /// `as_model`: the model's own arithmetic. `machine`: quantized or requantized for this machine, or rounded by
+    /// its requantizer.
+    pub arithmetic: String,
+    /// Numbers in the config that the model of the machine does not act on yet.
+    pub not_modelled: Vec<String>,
+    /// What the passes did, one line each.
+    pub passes: Vec<String>,
+}
+
+/// The machine's figures that charts need.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Rows of the array.
+    pub rows: u64,
+    /// Columns.
+    pub cols: u64,
+    /// Arrays.
+    pub arrays: u64,
+    /// The array's clock.
+    pub clock_mhz: f64,
+    /// Multiply-accumulates a second at most.
+    pub peak_macs_per_s: f64,
+    /// GB/s (1e9) at the pins of the activations' memory space at most.
+    pub peak_bandwidth_gb_per_s: f64,
+    /// Name of that memory space.
+    pub memory: String,
+}
+
+/// Why time passed: cycles by cause; they add up to the cycles of the row they stand in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Causes {
+    /// The array accepts operands (bubbles of a minimum stream included).
+    pub array_streaming: u64,
+    /// Results run through the array after the last operand.
+    pub fill_drain: u64,
+    /// The stationary operand is loaded, exposed.
+    pub weight_load: u64,
+    /// The array waits for a buffer bank.
+    pub buffer_bank: u64,
+    /// The vector unit works.
+    pub vector: u64,
+    /// Commands are issued.
+    pub issue: u64,
+    /// Fences and layer launches.
+    pub fence: u64,
+    /// Data moves on chip, or a DMA engine moves bytes at its own rate.
+    #[serde(rename = "move")]
+    pub move_: u64,
+    /// The host works.
+    pub host: u64,
+    /// Memory: its bandwidth binds.
+    pub memory_bandwidth: u64,
+    /// Memory: its latency binds.
+    pub memory_latency: u64,
+}
+
+impl Causes {
+    /// Name and cycles of each cause, in a fixed order.
+    pub fn entries(&self) -> [(&'static str, u64); 11] {
+        [
+            ("array_streaming", self.array_streaming),
+            ("fill_drain", self.fill_drain),
+            ("weight_load", self.weight_load),
+            ("buffer_bank", self.buffer_bank),
+            ("vector", self.vector),
+            ("issue", self.issue),
+            ("fence", self.fence),
+            ("move", self.move_),
+            ("host", self.host),
+            ("memory_bandwidth", self.memory_bandwidth),
+            ("memory_latency", self.memory_latency),
+        ]
+    }
+
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.entries().iter().map(|&(_, cycles)| cycles).sum()
+    }
+}
+
+/// Bytes between memory spaces and the core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Activations read, useful bytes.
+    pub input_bytes: u64,
+    /// Weights and parameters read, useful bytes.
+    pub weight_bytes: u64,
+    /// Results written, useful bytes.
+    pub output_bytes: u64,
+    /// All bytes moved at the pins: whole bursts.
+    pub moved_bytes: u64,
+}
+
+/// The network as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Array cycles from start to the last retirement.
+    pub cycles: u64,
+    /// The same in seconds.
+    pub seconds: f64,
+    /// Samples a second: `batch / seconds`.
+    pub samples_per_s: f64,
+    /// Algebraic multiply-accumulates.
+    pub macs: u64,
+    /// Those that ran on the array.
+    pub array_macs: u64,
+    /// Those that ran on the vector unit.
+    pub vector_macs: u64,
+    /// Those that ran on the host.
+    pub host_macs: u64,
+    /// Cycles in which the array accepts operands.
+    pub beats: u64,
+    /// Cycles in which the array is busy: load exposed, streaming, draining.
+    pub array_busy: u64,
+    /// `array_macs / (beats R C)`.
+    pub mapping_efficiency: f64,
+    /// `beats / array_busy`.
+    pub pipeline_efficiency: f64,
+    /// `array_busy / (cycles arrays)`.
+    pub array_activity: f64,
+    /// `array_macs / (cycles R C arrays)`.
+    pub array_utilization: f64,
+    /// Bytes between memory and core.
+    pub traffic: Traffic,
+    /// Bytes of inputs, weights and outputs if each crossed once and nothing stayed on chip.
+    pub compulsory_bytes: u64,
+    /// `moved_bytes / seconds`.
+    pub average_bandwidth_gb_per_s: f64,
+    /// Largest over windows of 1 us.
+    pub peak_bandwidth_gb_per_s: f64,
+    /// 95th percentile over windows of 1 us.
+    pub p95_bandwidth_gb_per_s: f64,
+    /// `average_bandwidth` against the pins' peak.
+    pub memory_efficiency: f64,
+    /// Cycles by cause; their sum is `cycles`.
+    pub causes: Causes,
+    /// One sentence: what bounds the run.
+    pub bound_by: String,
+}
+
+/// One layer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LayerResult {
+    /// The node's name.
+    pub name: String,
+    /// The operator.
+    pub op: String,
+    /// `array`, `vector`, `host` or `free`.
+    pub runs_on: String,
+    /// `ws`, `os`, `is`, or empty.
+    pub dataflow: String,
+    /// Its part of the timeline: `end - end of the previous layer`.
+    pub cycles: u64,
+    /// From its first issue to its last retirement.
+    pub span: u64,
+    /// The closed-form lower bound of `span`.
+    pub bound: u64,
+    /// Algebraic multiply-accumulates.
+    pub macs: u64,
+    /// On the array.
+    pub array_macs: u64,
+    /// On the vector unit.
+    pub vector_macs: u64,
+    /// Cycles in which the array accepts this layer's operands.
+    pub beats: u64,
+    /// Cycles in which the array is busy with this layer.
+    pub array_busy: u64,
+    /// `array_macs / (beats R C)`.
+    pub mapping_efficiency: f64,
+    /// `beats / array_busy`.
+    pub pipeline_efficiency: f64,
+    /// `array_busy / span`.
+    pub array_activity: f64,
+    /// `array_macs / (span R C)`: the product of the three.
+    pub array_utilization: f64,
+    /// Bytes between memory and core.
+    pub traffic: Traffic,
+    /// Inputs, weights and outputs once.
+    pub compulsory_bytes: u64,
+    /// `moved_bytes / (span's seconds)`.
+    pub average_bandwidth_gb_per_s: f64,
+    /// Cycles by cause; their sum is `cycles`.
+    pub causes: Causes,
+    /// The chosen mapping in one line.
+    pub mapping: String,
+}
+
+/// One engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EngineResult {
+    /// `load 0`, `array`, `vector`...
+    pub name: String,
+    /// Cycles in which it worked.
+    pub busy: u64,
+    /// Cycles in which an instruction at its head waited for a token.
+    pub waiting: u64,
+    /// Instructions.
+    pub instructions: u64,
+}
+
+/// Bits against the reference.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// `bit_exact`, `mismatch` or `not_executed`.
+    pub status: String,
+    /// Elements compared, all observable tensors together.
+    pub compared: u64,
+    /// Where the first difference is.
+    pub first_divergence: Option<Divergence>,
+}
+
+/// A difference.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// The layer that made it, fed with the reference's inputs.
+    pub layer: String,
+    /// The tensor.
+    pub tensor: String,
+    /// Logical index.
+    pub index: Vec<u64>,
+    /// The reference's value.
+    pub expected: i64,
+    /// The accelerator's value.
+    pub actual: i64,
+    /// The accumulator before requantization, as the accelerator had it, where there is one.
+    pub accumulator: Option<i64>,
+    /// The buffer tile and the instruction that wrote it.
+    pub written_by: Option<String>,
+    /// Elements of this tensor that differ.
+    pub mismatches: u64,
+}
+
+/// Bits against another runtime's outputs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Expectation {
+    /// Elements compared.
+    pub compared: u64,
+    /// Elements that differ by more than the tolerance.
+    pub mismatches: u64,
+    /// Largest difference.
+    pub max_abs_difference: f64,
+    /// What was allowed.
+    pub tolerance: f64,
+}
+
+/// Accuracy of the three executions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Accuracy {
+    /// Samples.
+    pub samples: u64,
+    /// The float reference; absent where the model arrived quantized.
+    pub float: Option<Score>,
+    /// The quantized reference.
+    pub quantized: Option<Score>,
+    /// The accelerator.
+    pub accelerator: Option<Score>,
+}
+
+/// Accuracy of one execution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Share of samples whose label has the largest output, 0 to 1.
+    pub top1: f64,
+    /// Share whose label is among the five largest.
+    pub top5: f64,
+    /// Mean cross-entropy, nats.
+    pub loss: f64,
+}
+
+/// Measured, not modelled.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CpuTime {
+    /// Always true: a wall-clock measurement on this host.
+    pub measured: bool,
+    /// Median seconds of one run of the whole network at the same batch.
+    pub seconds: f64,
+    /// Runs.
+    pub runs: u64,
+    /// Threads used.
+    pub threads: u64,
+    /// `seconds / totals.seconds`: how many times faster the modelled machine is.
+    pub accelerator_speedup: f64,
+}

@@ -1,0 +1,211 @@
+//! Values: element types, shapes, dense tensors, quantization parameters, integer arithmetic policies, and the
+//! file formats of plain arrays. Knows nothing of graphs or machines.
+
+pub mod arithmetic;
+pub mod npz;
+pub mod quant;
+
+use ndarray::{ArrayD, IxDyn};
+use serde::{Deserialize, Serialize};
+
+pub use arithmetic::{AccumulationOrder, Overflow, Requantizer, Rounding};
+pub use quant::Quantization;
+
+/// Element type of a tensor. The types of `Tensor` are a subset; the others exist for bytes and timing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum DType {
+    Bool,
+    Int4,
+    Int8,
+    UInt8,
+    Int16,
+    UInt16,
+    Int32,
+    UInt32,
+    Int64,
+    Fp8,
+    Bf16,
+    Fp16,
+    Fp32,
+    Fp64,
+}
+
+impl DType {
+    /// Size of one element in bits.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::Int4 => 4,
+            Self::Bool | Self::Int8 | Self::UInt8 | Self::Fp8 => 8,
+            Self::Int16 | Self::UInt16 | Self::Bf16 | Self::Fp16 => 16,
+            Self::Int32 | Self::UInt32 | Self::Fp32 => 32,
+            Self::Int64 | Self::Fp64 => 64,
+        }
+    }
+
+    /// Size of one element in bytes; int4 takes a whole byte (it is stored unpacked).
+    pub const fn bytes(self) -> u64 {
+        self.bits().div_ceil(8) as u64
+    }
+
+    /// Whether the array executes it bit for bit.
+    pub const fn is_integer(self) -> bool {
+        !matches!(self, Self::Fp8 | Self::Bf16 | Self::Fp16 | Self::Fp32 | Self::Fp64)
+    }
+
+    /// Smallest and largest value of an integer type of at most 32 bits.
+    pub const fn int_range(self) -> Option<(i64, i64)> {
+        Some(match self {
+            Self::Bool => (0, 1),
+            Self::Int4 => (-8, 7),
+            Self::Int8 => (-128, 127),
+            Self::UInt8 => (0, 255),
+            Self::Int16 => (-32768, 32767),
+            Self::UInt16 => (0, 65535),
+            Self::Int32 => (i32::MIN as i64, i32::MAX as i64),
+            Self::UInt32 => (0, u32::MAX as i64),
+            _ => return None,
+        })
+    }
+}
+
+/// A dense tensor in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Tensor {
+    F32(ArrayD<f32>),
+    F64(ArrayD<f64>),
+    I8(ArrayD<i8>),
+    U8(ArrayD<u8>),
+    I16(ArrayD<i16>),
+    U16(ArrayD<u16>),
+    I32(ArrayD<i32>),
+    U32(ArrayD<u32>),
+    I64(ArrayD<i64>),
+    Bool(ArrayD<bool>),
+}
+
+/// Runs `$body` with `$array` bound to the typed array inside `$tensor`.
+#[macro_export]
+macro_rules! with_array {
+    ($tensor:expr, $array:ident => $body:expr) => {
+        match $tensor {
+            $crate::tensor::Tensor::F32($array) => $body,
+            $crate::tensor::Tensor::F64($array) => $body,
+            $crate::tensor::Tensor::I8($array) => $body,
+            $crate::tensor::Tensor::U8($array) => $body,
+            $crate::tensor::Tensor::I16($array) => $body,
+            $crate::tensor::Tensor::U16($array) => $body,
+            $crate::tensor::Tensor::I32($array) => $body,
+            $crate::tensor::Tensor::U32($array) => $body,
+            $crate::tensor::Tensor::I64($array) => $body,
+            $crate::tensor::Tensor::Bool($array) => $body,
+        }
+    };
+}
+
+impl Tensor {
+    /// Its dimensions, outermost first; `[]` for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        with_array!(self, array => array.shape())
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        with_array!(self, array => array.len())
+    }
+
+    /// Whether it has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its element type.
+    pub const fn dtype(&self) -> DType {
+        match self {
+            Self::F32(_) => DType::Fp32,
+            Self::F64(_) => DType::Fp64,
+            Self::I8(_) => DType::Int8,
+            Self::U8(_) => DType::UInt8,
+            Self::I16(_) => DType::Int16,
+            Self::U16(_) => DType::UInt16,
+            Self::I32(_) => DType::Int32,
+            Self::U32(_) => DType::UInt32,
+            Self::I64(_) => DType::Int64,
+            Self::Bool(_) => DType::Bool,
+        }
+    }
+
+    /// A float tensor. `None` if the number of values is not the product of the shape.
+    pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Option<Self> {
+        ArrayD::from_shape_vec(IxDyn(shape), values).ok().map(Self::F32)
+    }
+
+    /// An integer tensor of `dtype` from values that must be in its range. `None` if they are not, or if the
+    /// number of values is not the product of the shape, or if `dtype` is not one that `Tensor` stores.
+    pub fn from_integers(dtype: DType, shape: &[usize], values: &[i64]) -> Option<Self> {
+        fn typed<T: TryFrom<i64>>(shape: &[usize], values: &[i64]) -> Option<ArrayD<T>> {
+            let values = values.iter().map(|&value| T::try_from(value).ok()).collect::<Option<Vec<T>>>()?;
+            ArrayD::from_shape_vec(IxDyn(shape), values).ok()
+        }
+        Some(match dtype {
+            DType::Int8 => Self::I8(typed(shape, values)?),
+            DType::UInt8 => Self::U8(typed(shape, values)?),
+            DType::Int16 => Self::I16(typed(shape, values)?),
+            DType::UInt16 => Self::U16(typed(shape, values)?),
+            DType::Int32 => Self::I32(typed(shape, values)?),
+            DType::UInt32 => Self::U32(typed(shape, values)?),
+            DType::Int64 => Self::I64(typed(shape, values)?),
+            _ => return None,
+        })
+    }
+
+    /// All elements as 64-bit integers, in row-major order; `None` for a float tensor.
+    pub fn to_integers(&self) -> Option<Vec<i64>> {
+        Some(match self {
+            Self::F32(_) | Self::F64(_) => return None,
+            Self::I8(array) => array.iter().map(|&value| i64::from(value)).collect(),
+            Self::U8(array) => array.iter().map(|&value| i64::from(value)).collect(),
+            Self::I16(array) => array.iter().map(|&value| i64::from(value)).collect(),
+            Self::U16(array) => array.iter().map(|&value| i64::from(value)).collect(),
+            Self::I32(array) => array.iter().map(|&value| i64::from(value)).collect(),
+            Self::U32(array) => array.iter().map(|&value| i64::from(value)).collect(),
+            Self::I64(array) => array.iter().copied().collect(),
+            Self::Bool(array) => array.iter().map(|&value| i64::from(value)).collect(),
+        })
+    }
+
+    /// All elements as single-precision floats, in row-major order (integers beyond 2^24 are rounded).
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Self::F32(array) => array.iter().copied().collect(),
+            Self::F64(array) => array.iter().map(|&value| value as f32).collect(),
+            other => other.to_integers().unwrap_or_default().iter().map(|&value| value as f32).collect(),
+        }
+    }
+
+    /// The same elements under another shape of the same length; `None` if the lengths differ.
+    pub fn reshaped(self, shape: &[usize]) -> Option<Self> {
+        macro_rules! each {
+            ($($variant:ident),*) => {
+                match self {
+                    $(Self::$variant(array) => {
+                        let standard = array.as_standard_layout().into_owned();
+                        Self::$variant(standard.into_shape_with_order(IxDyn(shape)).ok()?)
+                    })*
+                }
+            };
+        }
+        Some(each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
+    }
+}
+
+/// Product of the dimensions, or `None` where it passes `limit`.
+pub fn checked_elements(shape: &[usize], limit: u64) -> Option<u64> {
+    let mut product = 1_u64;
+    for &dim in shape {
+        product = product.checked_mul(dim as u64)?;
+    }
+    (product <= limit).then_some(product)
+}
