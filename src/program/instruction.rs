@@ -119,6 +119,8 @@ pub enum VectorKind {
 pub struct VectorOp {
     /// What is computed.
     pub kind: VectorKind,
+    /// Which of the layer's operands a `Table` or `Copy` reads (a concatenation rescales each on its own); else 0.
+    pub operand: u8,
     /// Operands; see `VectorKind`.
     pub inputs: SmallVec<[Region; 3]>,
     /// Result; for a whole operator the first result's region.

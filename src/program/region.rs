@@ -63,8 +63,8 @@ impl Pad {
 }
 
 /// A walk over a space. Dimensions stand outermost first; those before `split` number the rows of a matrix, the
-/// others, flattened, its columns. `window` cuts the flattened columns to a range (a fold of K that need not be
-/// a rectangle of `r, s, c`).
+/// others, flattened, its columns. `row_window` and `window` cut the flattened rows and columns to a range: a fold of
+/// pixels that need not be a rectangle of `n, oh, ow`, or of K that need not be one of `r, s, c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
     /// The space.
@@ -77,6 +77,8 @@ pub struct Region {
     pub dims: [Dim; 6],
     /// How many leading loops number the matrix rows.
     pub split: u8,
+    /// First flattened row and number of rows; `None` for all.
+    pub row_window: Option<(u32, u32)>,
     /// First flattened column and number of columns; `None` for all.
     pub window: Option<(u32, u32)>,
     /// Which elements are padding.
@@ -97,6 +99,7 @@ impl Region {
             element,
             dims: [Dim::ONE, Dim::ONE, rows, Dim::ONE, Dim::ONE, cols],
             split: 3,
+            row_window: None,
             window: None,
             pad: None,
         }
@@ -104,7 +107,10 @@ impl Region {
 
     /// Rows of the matrix.
     pub fn rows(&self) -> u32 {
-        self.dims[..usize::from(self.split)].iter().map(|dim| dim.count).product()
+        match self.row_window {
+            Some((_, len)) => len,
+            None => self.dims[..usize::from(self.split)].iter().map(|dim| dim.count).product(),
+        }
     }
 
     /// Columns of the matrix.
@@ -124,7 +130,7 @@ impl Region {
     pub fn address(&self, row: u32, col: u32) -> Option<u64> {
         let split = usize::from(self.split);
         let mut index = [0_u32; 6];
-        unflatten(&self.dims[..split], row, &mut index[..split]);
+        unflatten(&self.dims[..split], row + self.row_window.map_or(0, |(start, _)| start), &mut index[..split]);
         unflatten(&self.dims[split..], col + self.window.map_or(0, |(start, _)| start), &mut index[split..]);
         if let Some(pad) = self.pad
             && pad.excludes(index[1], index[2], index[3], index[4])
