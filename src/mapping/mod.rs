@@ -1,1 +1,18 @@
-//! TODO room
+//! Decides how each layer runs: on which engine, with which dataflow, tiles, loop order and slots, where its tensors
+//! lie, and says why. The choice minimizes the closed form of `cost`, deterministically.
+//!
+//! Uses the graph and the machine only; `program` turns the plan into instructions.
+
+pub mod cost;
+pub mod matrix;
+pub mod order;
+pub mod plan;
+pub mod search;
+pub mod shape;
+pub mod tiling;
+pub mod vector;
+
+pub use matrix::{LoopOrder, MatrixMapping, Slots, Tile};
+pub use plan::{LayerMapping, LayerPlan, Plan, PlanOptions, plan};
+pub use shape::MatrixShape;
+pub use vector::{VectorMapping, VectorShape};

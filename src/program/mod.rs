@@ -3,9 +3,16 @@
 //! A `Header` holds what stays put: layers, tensors, weight images. The instructions are generated segment by segment
 //! and never all held at once: VGG-16 on a 4x4 array has nine million array tiles.
 
+pub mod build;
+pub mod generate;
+pub mod hazards;
 pub mod instruction;
+pub mod orders;
 pub mod region;
+pub mod text;
+pub mod verify;
 
+pub use build::Program;
 pub use instruction::{Instruction, Matmul, Operation, Token, Transfer, VectorKind, VectorOp};
 pub use region::{Dim, Pad, Region, Space};
 

@@ -1,0 +1,258 @@
+//! The mapping of one convolution or matrix product: tiles, loop order, slots, and the footprints that follow.
+
+use super::{
+    shape::MatrixShape,
+    tiling::{Halo, Range, halo, tile_range},
+};
+use crate::config::Dataflow;
+
+/// Extents of a buffer tile. Groups are bundled into passes; a tile covers either several whole passes, or a part of
+/// one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tile {
+    /// Passes.
+    pub passes: u32,
+    /// Images.
+    pub n: u32,
+    /// Output rows.
+    pub p: u32,
+    /// Output columns.
+    pub q: u32,
+    /// Output channels of a pass.
+    pub o: u32,
+    /// Input channels of a pass.
+    pub c: u32,
+}
+
+/// Order of the outer loops, outermost first. Passes are outside everything, input channels inside: partial sums stay
+/// in the accumulators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LoopOrder {
+    /// Output channels, then pixels: a weight tile is loaded once and inputs are streamed again for each.
+    OutputsOuter,
+    /// Pixels, then output channels: an input tile is loaded once and weights are streamed again for each.
+    PixelsOuter,
+}
+
+/// Slots by operand: 1, or 2 to fill one while the other is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slots {
+    /// Input tiles.
+    pub input: u32,
+    /// Weight tiles, and their parameter records.
+    pub weight: u32,
+    /// Output tiles on their way to memory.
+    pub output: u32,
+    /// Output tiles in the accumulators.
+    pub accumulator: u32,
+}
+
+/// How one layer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatrixMapping {
+    /// The loop bounds.
+    pub shape: MatrixShape,
+    /// What stays in the array; unused on the vector unit.
+    pub dataflow: Dataflow,
+    /// Whether it is a depthwise convolution on the vector unit.
+    pub on_vector: bool,
+    /// Groups bundled into one pass.
+    pub groups_per_pass: u32,
+    /// Buffer tile.
+    pub tile: Tile,
+    /// Order of the outer loops.
+    pub order: LoopOrder,
+    /// Slots.
+    pub slots: Slots,
+    /// Whether the input lies on chip already.
+    pub input_resident: bool,
+    /// Whether the output stays on chip.
+    pub output_resident: bool,
+    /// Bytes of one parameter record.
+    pub parameter_bytes: u32,
+}
+
+/// Trip counts of the outer loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trips {
+    /// Tiles of passes.
+    pub passes: u32,
+    /// Tiles of images.
+    pub n: u32,
+    /// Tiles of output rows.
+    pub p: u32,
+    /// Tiles of output columns.
+    pub q: u32,
+    /// Tiles of output channels.
+    pub o: u32,
+    /// Tiles of input channels.
+    pub c: u32,
+}
+
+impl Trips {
+    /// Tiles of pixels.
+    pub const fn pixels(&self) -> u64 {
+        self.n as u64 * self.p as u64 * self.q as u64
+    }
+
+    /// Buffer tiles.
+    pub const fn steps(&self) -> u64 {
+        self.passes as u64 * self.pixels() * self.o as u64 * self.c as u64
+    }
+}
+
+/// One step of the outer loops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Index of each loop.
+    pub index: Trips,
+    /// Passes of this tile.
+    pub passes: Range,
+    /// Images.
+    pub n: Range,
+    /// Output rows.
+    pub p: Range,
+    /// Output columns.
+    pub q: Range,
+    /// Output channels within a pass.
+    pub o: Range,
+    /// Input channels within a pass.
+    pub c: Range,
+}
+
+impl MatrixMapping {
+    /// Passes of the whole layer.
+    pub const fn passes(&self) -> u32 {
+        self.shape.groups / self.groups_per_pass
+    }
+
+    /// Output channels of a pass.
+    pub const fn pass_outputs(&self) -> u32 {
+        self.shape.o / self.shape.groups * self.groups_per_pass
+    }
+
+    /// Input channels of a pass.
+    pub const fn pass_channels(&self) -> u32 {
+        self.shape.c / self.shape.groups * self.groups_per_pass
+    }
+
+    /// Trip counts.
+    pub const fn trips(&self) -> Trips {
+        Trips {
+            passes: self.passes().div_ceil(self.tile.passes),
+            n: self.shape.n.div_ceil(self.tile.n),
+            p: self.shape.p.div_ceil(self.tile.p),
+            q: self.shape.q.div_ceil(self.tile.q),
+            o: self.pass_outputs().div_ceil(self.tile.o),
+            c: self.pass_channels().div_ceil(self.tile.c),
+        }
+    }
+
+    /// The `index`-th step of the outer loops in their order.
+    ///
+    /// # Panics
+    /// Never for an index below `trips().steps()`.
+    pub fn step(&self, index: u64) -> Step {
+        let trips = self.trips();
+        let mut rest = index;
+        let mut digit = |count: u32| {
+            let digit = rest % u64::from(count);
+            rest /= u64::from(count);
+            u32::try_from(digit).expect("below a 32-bit count")
+        };
+        let c = digit(trips.c);
+        let (n, p, q, o);
+        match self.order {
+            LoopOrder::OutputsOuter => {
+                q = digit(trips.q);
+                p = digit(trips.p);
+                n = digit(trips.n);
+                o = digit(trips.o);
+            }
+            LoopOrder::PixelsOuter => {
+                o = digit(trips.o);
+                q = digit(trips.q);
+                p = digit(trips.p);
+                n = digit(trips.n);
+            }
+        }
+        let passes = digit(trips.passes);
+        Step {
+            index: Trips { passes, n, p, q, o, c },
+            passes: tile_range(self.passes(), self.tile.passes, passes),
+            n: tile_range(self.shape.n, self.tile.n, n),
+            p: tile_range(self.shape.p, self.tile.p, p),
+            q: tile_range(self.shape.q, self.tile.q, q),
+            o: tile_range(self.pass_outputs(), self.tile.o, o),
+            c: tile_range(self.pass_channels(), self.tile.c, c),
+        }
+    }
+
+    /// Input rows of a range of output rows.
+    pub fn rows(&self, p: Range) -> Halo {
+        let s = &self.shape;
+        halo(p, s.stride[0], s.dilation[0], s.kernel[0], s.pad[0], s.h)
+    }
+
+    /// Input columns of a range of output columns.
+    pub fn cols(&self, q: Range) -> Halo {
+        let s = &self.shape;
+        halo(q, s.stride[1], s.dilation[1], s.kernel[1], s.pad[1], s.w)
+    }
+
+    /// Most input rows and columns that a tile needs.
+    fn largest_halo(&self) -> (u32, u32) {
+        let s = &self.shape;
+        let reach = |len: u32, axis: usize, input: u32| {
+            ((u64::from(len) - 1) * u64::from(s.stride[axis])
+                + u64::from(s.kernel[axis] - 1) * u64::from(s.dilation[axis])
+                + 1)
+            .min(u64::from(input))
+        };
+        let narrow = |value: u64| u32::try_from(value).expect("at most the input's extent");
+        (narrow(reach(self.tile.p, 0, s.h)), narrow(reach(self.tile.q, 1, s.w)))
+    }
+
+    /// Bytes of an input slot; 0 where the input is resident.
+    pub fn input_slot(&self) -> u64 {
+        if self.input_resident {
+            return 0;
+        }
+        let (rows, cols) = self.largest_halo();
+        u64::from(self.tile.n)
+            * u64::from(rows)
+            * u64::from(cols)
+            * u64::from(self.tile.c)
+            * u64::from(self.tile.passes)
+            * u64::from(self.shape.input_bytes())
+    }
+
+    /// Bytes of a weight slot.
+    pub fn weight_slot(&self) -> u64 {
+        u64::from(self.tile.passes)
+            * u64::from(self.tile.o)
+            * u64::from(self.tile.c)
+            * self.shape.taps()
+            * u64::from(self.shape.weight_bytes)
+    }
+
+    /// Bytes of a slot of parameter records.
+    pub fn parameter_slot(&self) -> u64 {
+        u64::from(self.tile.passes) * u64::from(self.tile.o) * u64::from(self.parameter_bytes)
+    }
+
+    /// Output pixels of a tile.
+    pub fn tile_pixels(&self) -> u64 {
+        u64::from(self.tile.n) * u64::from(self.tile.p) * u64::from(self.tile.q)
+    }
+
+    /// Bytes of an output slot; 0 where the output is resident.
+    pub fn output_slot(&self) -> u64 {
+        if self.output_resident { 0 } else { self.accumulator_slot() * u64::from(self.shape.output_bytes()) }
+    }
+
+    /// Accumulators of an output tile.
+    pub fn accumulator_slot(&self) -> u64 {
+        self.tile_pixels() * u64::from(self.tile.passes) * u64::from(self.tile.o)
+    }
+}

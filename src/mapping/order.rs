@@ -1,0 +1,117 @@
+//! In which order the array adds a layer's products, as plain data for the reference, and whether it matters.
+
+use super::matrix::MatrixMapping;
+use crate::{
+    config::{Accelerator, Dataflow, KPacking},
+    ir::{Constant, Distribution, Graph, Node, Quantized, Value},
+    tensor::{AccumulationOrder, Tensor},
+};
+
+/// Largest magnitude of a value less its zero point, from its type (and from a synthetic constant's recipe).
+fn largest_magnitude(value: &Value) -> i128 {
+    let (low, high) = value.dtype.int_range().unwrap_or((i64::MIN / 2, i64::MAX / 2));
+    let zeros = value.quant.as_ref().map_or(&[0][..], |quant| &quant.zero_point);
+    zeros
+        .iter()
+        .map(|&zero| (i128::from(low) - i128::from(zero)).abs().max((i128::from(high) - i128::from(zero)).abs()))
+        .max()
+        .unwrap_or(0)
+}
+
+/// Largest magnitude of a bias.
+fn largest_bias(value: &Value) -> i128 {
+    match &value.constant {
+        Some(Constant::Dense(tensor)) => match tensor.as_ref() {
+            Tensor::I32(array) => array.iter().map(|&bias| i128::from(bias).abs()).max().unwrap_or(0),
+            other => {
+                other.to_integers().unwrap_or_default().iter().map(|&bias| i128::from(bias).abs()).max().unwrap_or(0)
+            }
+        },
+        Some(Constant::Synthetic(recipe)) => match recipe.distribution {
+            Distribution::Normal { limit, .. } => i128::from(limit).abs(),
+            Distribution::Uniform { low, high } => i128::from(low).abs().max(i128::from(high).abs()),
+        },
+        None => i128::from(i32::MAX),
+    }
+}
+
+/// Whether a partial sum of a convolution or matrix product could leave the machine's adders, judged by the types'
+/// ranges: if not, any order of additions gives the same bits.
+pub fn may_overflow(graph: &Graph<Quantized>, node: &Node, accelerator: &Accelerator) -> bool {
+    let (x, w) = (graph.value(node.inputs[0]), graph.value(node.inputs[1]));
+    let depth: u64 = match w.shape.as_slice() {
+        [_, rest @ .., _] if w.shape.len() == 4 => {
+            rest.iter().map(|&dim| dim as u64).product::<u64>() * w.shape[w.shape.len() - 1] as u64
+        }
+        _ => x.shape.last().copied().unwrap_or(1) as u64,
+    };
+    let bias = node.inputs.get(2).map_or(0, |&id| largest_bias(graph.value(id)));
+    let sum = largest_magnitude(x) * largest_magnitude(w) * i128::from(depth) + bias;
+    let bits = accelerator.config.array.column_bits.min(accelerator.config.accumulators.bits);
+    sum > (1_i128 << (bits - 1)) - 1
+}
+
+/// The order in which the mapped layer adds.
+pub fn accumulation_order(mapping: &MatrixMapping, accelerator: &Accelerator) -> AccumulationOrder {
+    let array = &accelerator.config.array;
+    let accumulator_bits = accelerator.config.accumulators.bits;
+    let (channels, taps) = (mapping.pass_channels(), u32::try_from(mapping.shape.taps()).unwrap_or(u32::MAX));
+    let mut permutation = Vec::new();
+    let mut chunks = Vec::new();
+    if mapping.on_vector {
+        chunks.push(taps * channels);
+        return AccumulationOrder::Chunked {
+            permutation,
+            chunks,
+            column_bits: accumulator_bits,
+            accumulator_bits,
+            overflow: array.overflow,
+        };
+    }
+    for tile in 0..mapping.trips().c {
+        let range = super::tiling::tile_range(channels, mapping.tile.c, tile);
+        for tap in 0..taps {
+            permutation.extend((range.start..range.start + range.len).map(|c| tap * channels + c));
+        }
+        if mapping.dataflow == Dataflow::OS {
+            chunks.push(taps * range.len);
+        } else {
+            chunks.extend(k_windows(array.k_packing, array.rows, taps, range.len).map(|(_, len)| len));
+        }
+    }
+    AccumulationOrder::Chunked {
+        permutation,
+        chunks,
+        column_bits: array.column_bits,
+        accumulator_bits,
+        overflow: array.overflow,
+    }
+}
+
+/// Folds of the flattened K of a tile over the rows: first index and length.
+pub fn k_windows(packing: KPacking, rows: u32, taps: u32, channels: u32) -> impl Iterator<Item = (u32, u32)> {
+    // Kernel and channels together are one stretch; channels alone, one stretch a tap.
+    let (stretches, length) = match packing {
+        KPacking::KernelAndChannels => (1, taps * channels),
+        KPacking::Channels => (taps, channels),
+    };
+    (0..stretches).flat_map(move |stretch| {
+        (0..length.div_ceil(rows)).map(move |fold| {
+            let start = fold * rows;
+            (stretch * length + start, rows.min(length - start))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folds_of_k_cover_it_once() {
+        let all: Vec<_> = k_windows(KPacking::KernelAndChannels, 16, 9, 3).collect();
+        assert_eq!(all, [(0, 16), (16, 11)]);
+        let channels: Vec<_> = k_windows(KPacking::Channels, 16, 2, 20).collect();
+        assert_eq!(channels, [(0, 16), (16, 4), (20, 16), (36, 4)]);
+    }
+}

@@ -1,0 +1,328 @@
+//! Chooses the mapping of a convolution or matrix product: a bounded, deterministic enumeration on the closed form.
+//!
+//! The space: the machine's dataflows x bundles of groups x tiles of output channels, input channels and pixels x
+//! two loop orders x slots. Candidates of a dimension are the smallest tile of each trip count and the multiples of
+//! the array's extent; of pixel tiles the largest few that fit. Ties go to fewest bytes, then fewest buffer tiles, then
+//! the order of enumeration. The interface is `best`: a provably optimal search can take its place.
+
+use super::{
+    cost::{Cost, Rates, evaluate},
+    matrix::{LoopOrder, MatrixMapping, Slots, Tile},
+    shape::MatrixShape,
+    tiling::distinct_tiles,
+};
+use crate::{
+    config::{Accelerator, BufferLayout, Dataflow, DepthwisePolicy, VectorFunction},
+    units::Time,
+};
+
+/// On-chip space that a layer may use, and where its tensors lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Situation {
+    /// Bytes of the shared pool taken by resident tensors.
+    pub reserved: u64,
+    /// Whether the input is resident.
+    pub input_resident: bool,
+    /// Whether the output is to stay.
+    pub output_resident: bool,
+    /// Whether groups must not be bundled: an accumulator may overflow, and the order of zeros between groups would
+    /// be the array's business.
+    pub single_groups: bool,
+}
+
+/// What the search found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// The mapping.
+    pub mapping: MatrixMapping,
+    /// Its closed form.
+    pub cost: Cost,
+    /// The best of another dataflow, loop order or bundle of groups, with its estimate.
+    pub runner_up: Option<(MatrixMapping, Time)>,
+    /// Mappings evaluated.
+    pub evaluated: u32,
+}
+
+/// A layer that fits no buffer: which one is short, by how much, at the smallest tile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Infeasible {
+    /// `input buffer`, `weight buffer`, `output buffer`, `shared buffer`, `accumulators`.
+    pub buffer: &'static str,
+    /// Bytes that the smallest tile needs.
+    pub needed: u64,
+    /// Bytes that there are.
+    pub available: u64,
+}
+
+/// Bytes by buffer role that a mapping needs, and what is short.
+pub fn fits(mapping: &MatrixMapping, accelerator: &Accelerator, situation: &Situation) -> Result<(), Infeasible> {
+    let slots = &mapping.slots;
+    let input = mapping.input_slot() * u64::from(slots.input);
+    let weight = (mapping.weight_slot() + mapping.parameter_slot()) * u64::from(slots.weight);
+    let output = mapping.output_slot() * u64::from(slots.output);
+    let check = |buffer, needed: u64, available: u64| {
+        if needed > available { Err(Infeasible { buffer, needed, available }) } else { Ok(()) }
+    };
+    match accelerator.config.buffers.layout {
+        BufferLayout::Shared(pool) => {
+            check("shared buffer", input + weight + output, pool.bytes.saturating_sub(situation.reserved))?;
+        }
+        BufferLayout::Split { input: i, weight: w, output: o } => {
+            check("input buffer", input, i.bytes)?;
+            check("weight buffer", weight, w.bytes)?;
+            check("output buffer", output, o.bytes)?;
+        }
+    }
+    if !mapping.on_vector {
+        let words = mapping.accumulator_slot() * u64::from(slots.accumulator);
+        check("accumulators", words * accelerator.accumulator_bytes(), accelerator.config.accumulators.bytes)?;
+    }
+    Ok(())
+}
+
+/// Slot choices, most overlap first.
+const SLOTS: [[u32; 4]; 7] =
+    [[2, 2, 2, 2], [1, 2, 2, 2], [2, 1, 2, 2], [2, 2, 1, 1], [1, 2, 1, 1], [2, 1, 1, 1], [1, 1, 1, 1]];
+
+/// Pixel tiles tried for one choice of channels: the largest that fits and the next smaller ones.
+const PIXEL_TILES: usize = 4;
+
+/// Whether a depthwise layer runs on the vector unit of this machine.
+pub fn depthwise_on_vector(shape: &MatrixShape, accelerator: &Accelerator) -> bool {
+    shape.is_depthwise()
+        && matches!(accelerator.config.depthwise, DepthwisePolicy::Vector { .. })
+        && accelerator.config.vector.cycles_of(VectorFunction::Depthwise).is_some()
+}
+
+/// The best mapping of a shape.
+///
+/// # Errors
+/// Which buffer is short at the smallest tile, where nothing fits.
+pub fn best(
+    shape: &MatrixShape,
+    accelerator: &Accelerator,
+    rates: &Rates,
+    situation: Situation,
+) -> Result<Found, Infeasible> {
+    let config = &accelerator.config;
+    let on_vector = depthwise_on_vector(shape, accelerator);
+    let bundles: Vec<u32> = if config.depthwise == DepthwisePolicy::BlockDiagonal && !situation.single_groups {
+        bundle_candidates(shape, config.array.rows, config.array.cols)
+    } else {
+        vec![1]
+    };
+    let dataflows: &[Dataflow] = if on_vector { &[Dataflow::WS] } else { &config.array.dataflows };
+    let mut search = Search { accelerator, rates, situation, best: None, runner_up: None, evaluated: 0 };
+    for thorough in [false, true] {
+        for &dataflow in dataflows {
+            for &groups_per_pass in &bundles {
+                let base = MatrixMapping {
+                    shape: *shape,
+                    dataflow,
+                    on_vector,
+                    groups_per_pass,
+                    tile: Tile { passes: 1, n: 1, p: 1, q: 1, o: 1, c: 1 },
+                    order: LoopOrder::OutputsOuter,
+                    slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
+                    input_resident: situation.input_resident,
+                    output_resident: situation.output_resident,
+                    parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
+                };
+                search.enumerate(&base, thorough);
+            }
+        }
+        if search.best.is_some() {
+            break;
+        }
+    }
+    match search.best {
+        Some((mapping, cost)) => Ok(Found {
+            mapping,
+            cost,
+            runner_up: search.runner_up.map(|(mapping, cost)| (mapping, cost.estimate)),
+            evaluated: search.evaluated,
+        }),
+        None => {
+            let smallest = MatrixMapping {
+                shape: *shape,
+                dataflow: dataflows[0],
+                on_vector,
+                groups_per_pass: 1,
+                tile: Tile { passes: 1, n: 1, p: 1, q: 1, o: 1, c: 1 },
+                order: LoopOrder::OutputsOuter,
+                slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
+                input_resident: situation.input_resident,
+                output_resident: situation.output_resident,
+                parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
+            };
+            Err(fits(&smallest, accelerator, &situation).err().unwrap_or(Infeasible {
+                buffer: "shared buffer",
+                needed: 0,
+                available: 0,
+            }))
+        }
+    }
+}
+
+/// Bundles of groups worth trying: one, and the divisors of the number of groups whose blocks fill columns or rows at
+/// most about once.
+fn bundle_candidates(shape: &MatrixShape, rows: u32, cols: u32) -> Vec<u32> {
+    let outputs = shape.o / shape.groups;
+    let depth = u64::from(shape.c / shape.groups) * shape.taps();
+    let by_columns = (cols / outputs).max(1);
+    let by_rows = u32::try_from((u64::from(rows) / depth).clamp(1, u64::from(u32::MAX))).expect("clamped");
+    let mut bundles: Vec<u32> = vec![1];
+    for limit in [by_rows, by_columns] {
+        if let Some(divisor) = (1..=limit.min(shape.groups)).rev().find(|divisor| shape.groups.is_multiple_of(*divisor))
+        {
+            bundles.push(divisor);
+        }
+    }
+    bundles.sort_unstable();
+    bundles.dedup();
+    bundles
+}
+
+struct Search<'a> {
+    accelerator: &'a Accelerator,
+    rates: &'a Rates,
+    situation: Situation,
+    best: Option<(MatrixMapping, Cost)>,
+    runner_up: Option<(MatrixMapping, Cost)>,
+    evaluated: u32,
+}
+
+impl Search<'_> {
+    fn enumerate(&mut self, base: &MatrixMapping, thorough: bool) {
+        let array = &self.accelerator.config.array;
+        let taps = u32::try_from(base.shape.taps()).unwrap_or(u32::MAX);
+        let outputs = tile_candidates(base.pass_outputs(), array.cols, thorough);
+        let channels = if base.on_vector {
+            vec![base.pass_channels()]
+        } else {
+            let step = array.rows / gcd(array.rows, taps);
+            tile_candidates(base.pass_channels(), step, thorough)
+        };
+        let pixels = pixel_tiles(base);
+        let slot_choices: &[[u32; 4]] =
+            if self.accelerator.config.buffers.double_buffering { &SLOTS } else { &SLOTS[SLOTS.len() - 1..] };
+        // Whole passes together, or parts of one.
+        let mut combinations: Vec<(u32, u32, u32)> = Vec::new();
+        if base.passes() > 1 {
+            for passes in distinct_tiles(base.passes()) {
+                if passes > 1 {
+                    combinations.push((passes, base.pass_outputs(), base.pass_channels()));
+                }
+            }
+        }
+        for &o in &outputs {
+            for &c in &channels {
+                combinations.push((1, o, c));
+            }
+        }
+        for (passes, o, c) in combinations {
+            for slots in slot_choices {
+                let mut tried = 0;
+                for &(n, p, q) in &pixels {
+                    let mut mapping = MatrixMapping {
+                        tile: Tile { passes, n, p, q, o, c },
+                        slots: Slots { input: slots[0], weight: slots[1], output: slots[2], accumulator: slots[3] },
+                        ..*base
+                    };
+                    normalize_slots(&mut mapping);
+                    if fits(&mapping, self.accelerator, &self.situation).is_err() {
+                        continue;
+                    }
+                    for order in [LoopOrder::OutputsOuter, LoopOrder::PixelsOuter] {
+                        mapping.order = order;
+                        self.consider(&mapping);
+                        let trips = mapping.trips();
+                        if trips.o == 1 || trips.pixels() == 1 {
+                            break;
+                        }
+                    }
+                    tried += 1;
+                    if tried == PIXEL_TILES {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn consider(&mut self, mapping: &MatrixMapping) {
+        self.evaluated += 1;
+        let cost = evaluate(mapping, self.rates);
+        let better = |than: &Option<(MatrixMapping, Cost)>| match than {
+            None => true,
+            Some((other, known)) => key(mapping, &cost) < key(other, known),
+        };
+        let class = |m: &MatrixMapping| (m.dataflow, m.order, m.groups_per_pass);
+        if better(&self.best) {
+            if let Some(previous) = self.best.take()
+                && class(&previous.0) != class(mapping)
+            {
+                self.runner_up = Some(previous);
+            }
+            if self.runner_up.as_ref().is_some_and(|(other, _)| class(other) == class(mapping)) {
+                self.runner_up = None;
+            }
+            self.best = Some((*mapping, cost));
+        } else if self.best.as_ref().is_some_and(|(other, _)| class(other) != class(mapping)) && better(&self.runner_up)
+        {
+            self.runner_up = Some((*mapping, cost));
+        }
+    }
+}
+
+/// What is minimized, most important first.
+fn key(mapping: &MatrixMapping, cost: &Cost) -> (Time, u64, u64) {
+    (cost.estimate, cost.input.bytes + cost.weight.bytes + cost.output.bytes, mapping.trips().steps())
+}
+
+/// Drops slots that an operand with a single tile would never use.
+fn normalize_slots(mapping: &mut MatrixMapping) {
+    let trips = mapping.trips();
+    let passes = u64::from(trips.passes);
+    let limit = |slots: &mut u32, tiles: u64| {
+        if tiles == 1 {
+            *slots = 1;
+        }
+    };
+    limit(&mut mapping.slots.input, passes * trips.pixels() * u64::from(trips.c));
+    limit(&mut mapping.slots.weight, passes * u64::from(trips.o) * u64::from(trips.c));
+    limit(&mut mapping.slots.output, passes * trips.pixels() * u64::from(trips.o));
+    limit(&mut mapping.slots.accumulator, passes * trips.pixels() * u64::from(trips.o));
+}
+
+/// Tiles of a channel dimension: whole, the smallest of the first trip counts, multiples of `step` in powers of two.
+/// `thorough` takes every distinct one.
+fn tile_candidates(extent: u32, step: u32, thorough: bool) -> Vec<u32> {
+    let mut tiles = distinct_tiles(extent);
+    if !thorough {
+        tiles.truncate(6);
+        let mut tile = u64::from(step.max(1));
+        while tile < u64::from(extent) {
+            tiles.push(u32::try_from(tile).expect("below a 32-bit extent"));
+            tile *= 2;
+        }
+        tiles.sort_unstable_by(|a, b| b.cmp(a));
+        tiles.dedup();
+    }
+    tiles
+}
+
+/// Pixel tiles, largest first: whole images, then rows of one image, then parts of one row.
+fn pixel_tiles(base: &MatrixMapping) -> Vec<(u32, u32, u32)> {
+    let shape = &base.shape;
+    let mut tiles: Vec<(u32, u32, u32)> = Vec::new();
+    tiles.extend(distinct_tiles(shape.n).into_iter().map(|n| (n, shape.p, shape.q)));
+    tiles.extend(distinct_tiles(shape.p).into_iter().map(|p| (1, p, shape.q)));
+    tiles.extend(distinct_tiles(shape.q).into_iter().map(|q| (1, 1, q)));
+    tiles.dedup();
+    tiles
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -1,0 +1,300 @@
+//! The mapping of layers on the vector unit: element-wise functions, pooling, softmax, copies. All are walks over an
+//! output `[n, p, q, c]` that read one or two images; element-wise ones have a 1x1 window.
+
+use super::{
+    cost::{Rates, image_transfer},
+    search::Infeasible,
+    tiling::{Halo, Range, distinct_tiles, halo, tile_range},
+};
+use crate::{
+    config::{Accelerator, BufferLayout, VectorFunction},
+    units::Time,
+};
+
+/// An operand's extents where it is not the whole image: a dimension of 1 is broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OperandShape {
+    /// Images, rows, columns, channels.
+    pub extent: [u32; 4],
+    /// Bytes of an element.
+    pub element: u32,
+    /// Whether it lies on chip already.
+    pub resident: bool,
+}
+
+/// Loop bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct VectorShape {
+    /// Output images, rows, columns, channels.
+    pub output: [u32; 4],
+    /// Bytes of an output element.
+    pub output_element: u32,
+    /// Whether the output stays on chip.
+    pub output_resident: bool,
+    /// Operands: one or two.
+    pub operands: Vec<OperandShape>,
+    /// Kernel rows and columns of the first operand's window.
+    pub kernel: [u32; 2],
+    /// Step between outputs.
+    pub stride: [u32; 2],
+    /// Step between taps.
+    pub dilation: [u32; 2],
+    /// Padding at the top and at the left.
+    pub pad: [u32; 2],
+}
+
+/// How one layer, or one operand of a concatenation, runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorMapping {
+    /// What is computed; `None` where data is only moved through a buffer.
+    pub function: Option<VectorFunction>,
+    /// The loop bounds.
+    pub shape: VectorShape,
+    /// Cycles a lane takes for one element, or one tap of it.
+    pub cycles_per_element: u32,
+    /// Tile: images, output rows, output columns, channels.
+    pub tile: [u32; 4],
+    /// Slots of each operand.
+    pub input_slots: u32,
+    /// Slots of the output.
+    pub output_slots: u32,
+}
+
+/// One tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VectorStep {
+    /// Images, output rows, output columns, channels.
+    pub ranges: [Range; 4],
+}
+
+impl VectorMapping {
+    /// Trip counts: images, rows, columns, channels.
+    pub fn trips(&self) -> [u32; 4] {
+        std::array::from_fn(|i| self.shape.output[i].div_ceil(self.tile[i]))
+    }
+
+    /// Tiles.
+    pub fn steps(&self) -> u64 {
+        self.trips().iter().map(|&trips| u64::from(trips)).product()
+    }
+
+    /// The `index`-th tile, channels fastest.
+    ///
+    /// # Panics
+    /// Never for an index below `steps()`.
+    pub fn step(&self, index: u64) -> VectorStep {
+        let trips = self.trips();
+        let mut rest = index;
+        let mut ranges = [Range { start: 0, len: 0 }; 4];
+        for i in (0..4).rev() {
+            let digit = u32::try_from(rest % u64::from(trips[i])).expect("below a 32-bit count");
+            rest /= u64::from(trips[i]);
+            ranges[i] = tile_range(self.shape.output[i], self.tile[i], digit);
+        }
+        VectorStep { ranges }
+    }
+
+    /// Whether the operand is read through a window; then there is only one. Element-wise functions broadcast instead.
+    pub fn is_windowed(&self) -> bool {
+        let s = &self.shape;
+        s.kernel != [1, 1] || s.stride != [1, 1] || s.pad != [0, 0]
+    }
+
+    /// Input rows (axis 0) or columns (axis 1) of operand 0 for an output range.
+    pub fn halo(&self, axis: usize, output: Range) -> Halo {
+        let s = &self.shape;
+        let input = s.operands[0].extent[1 + axis];
+        halo(output, s.stride[axis], s.dilation[axis], s.kernel[axis], s.pad[axis], input)
+    }
+
+    /// The box of operand `operand` that a tile needs: images, rows, columns, channels.
+    pub fn operand_box(&self, operand: usize, step: &VectorStep) -> [Range; 4] {
+        let extent = self.shape.operands[operand].extent;
+        if self.is_windowed() {
+            let [n, p, q, c] = step.ranges;
+            return [n, self.halo(0, p).present, self.halo(1, q).present, c];
+        }
+        std::array::from_fn(|i| if extent[i] == 1 { Range { start: 0, len: 1 } } else { step.ranges[i] })
+    }
+
+    /// Bytes of a slot of an operand; 0 where it is resident.
+    pub fn operand_slot(&self, operand: usize) -> u64 {
+        let shape = &self.shape.operands[operand];
+        if shape.resident {
+            return 0;
+        }
+        let reach = |axis: usize| {
+            let s = &self.shape;
+            ((u64::from(self.tile[1 + axis]) - 1) * u64::from(s.stride[axis])
+                + u64::from(s.kernel[axis] - 1) * u64::from(s.dilation[axis])
+                + 1)
+            .min(u64::from(shape.extent[1 + axis]))
+        };
+        let elements = if self.is_windowed() {
+            u64::from(self.tile[0]) * reach(0) * reach(1) * u64::from(self.tile[3])
+        } else {
+            (0..4).map(|i| u64::from(self.tile[i].min(shape.extent[i]))).product()
+        };
+        elements * u64::from(shape.element)
+    }
+
+    /// Bytes of an output slot; 0 where the output is resident or the data is only moved.
+    pub fn output_slot(&self) -> u64 {
+        if self.shape.output_resident || self.function.is_none() {
+            return 0;
+        }
+        self.tile.iter().map(|&extent| u64::from(extent)).product::<u64>() * u64::from(self.shape.output_element)
+    }
+
+    /// Bytes by role: inputs and outputs.
+    fn footprint(&self) -> (u64, u64) {
+        let inputs: u64 = (0..self.shape.operands.len()).map(|i| self.operand_slot(i)).sum();
+        (inputs * u64::from(self.input_slots), self.output_slot() * u64::from(self.output_slots))
+    }
+
+    fn fits(&self, accelerator: &Accelerator, reserved: u64) -> Result<(), Infeasible> {
+        let (inputs, outputs) = self.footprint();
+        let check = |buffer, needed: u64, available: u64| {
+            if needed > available { Err(Infeasible { buffer, needed, available }) } else { Ok(()) }
+        };
+        match accelerator.config.buffers.layout {
+            BufferLayout::Shared(pool) => check("shared buffer", inputs + outputs, pool.bytes.saturating_sub(reserved)),
+            BufferLayout::Split { input, output, .. } => {
+                check("input buffer", inputs, input.bytes)?;
+                check("output buffer", outputs, output.bytes)
+            }
+        }
+    }
+}
+
+/// Closed form of a vector layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VectorCost {
+    /// Useful bytes loaded.
+    pub input_bytes: u64,
+    /// Useful bytes stored.
+    pub output_bytes: u64,
+    /// Lower bound of the span.
+    pub bound: Time,
+    /// What the choice minimizes.
+    pub estimate: Time,
+}
+
+/// The closed form of a mapping.
+pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
+    let shape = &mapping.shape;
+    let steps = mapping.steps();
+    let (mut loads, mut stores) = ([0_u64; 2], [0_u64; 2]);
+    let mut first_load = 0;
+    let mut first_work = Time::ZERO;
+    let mut last_store = 0;
+    let taps = u64::from(shape.kernel[0]) * u64::from(shape.kernel[1]);
+    let work = |elements: u64, instructions: u64| match mapping.function {
+        None => Time::ZERO,
+        Some(_) => rates.vector(elements * taps, u64::from(mapping.cycles_per_element), rates.lanes(), instructions),
+    };
+    for index in 0..steps {
+        let step = mapping.step(index);
+        let mut bursts_here = 0;
+        for (i, operand) in shape.operands.iter().enumerate() {
+            if operand.resident {
+                continue;
+            }
+            let tile = mapping.operand_box(i, &step).map(|range| u64::from(range.len));
+            let whole = [operand.extent[1], operand.extent[2], operand.extent[3]].map(u64::from);
+            let moved = image_transfer(tile, whole, u64::from(operand.element), rates.burst());
+            loads[0] += moved.bytes;
+            loads[1] += moved.bursts;
+            bursts_here += moved.bursts;
+        }
+        let tile = step.ranges.map(|range| u64::from(range.len));
+        let mut stored_here = 0;
+        if !shape.output_resident {
+            let whole = [shape.output[1], shape.output[2], shape.output[3]].map(u64::from);
+            let moved = image_transfer(tile, whole, u64::from(shape.output_element), rates.burst());
+            stores[0] += moved.bytes;
+            stores[1] += moved.bursts;
+            stored_here = moved.bursts;
+        }
+        if index == 0 {
+            first_load = bursts_here;
+            first_work = work(tile.iter().product(), 1);
+        }
+        last_store = stored_here;
+    }
+    let elements: u64 = shape.output.iter().map(|&extent| u64::from(extent)).product();
+    let total_work = work(elements, steps);
+    let latency = |bursts: u64| if bursts == 0 { Time::ZERO } else { rates.activation_latency() };
+    let head = latency(first_load) + rates.activation_service(first_load);
+    let tail = latency(last_store) + rates.activation_service(last_store);
+    let load = rates.activation_transfer(loads[1], loads[0], false);
+    let store = rates.activation_transfer(stores[1], stores[0], true);
+    let bound = (head + total_work + tail)
+        .max(load + tail)
+        .max(head + first_work + store)
+        .max(rates.activation_service(loads[1] + stores[1]));
+    let single = mapping.input_slots == 1 && steps > 1;
+    let estimate = if single { bound.max(load + total_work + tail) } else { bound };
+    VectorCost { input_bytes: loads[0], output_bytes: stores[0], bound, estimate }
+}
+
+/// The best tile of a vector layer. `whole_channels`: the channels must not be cut (softmax).
+///
+/// # Errors
+/// Which buffer is short at the smallest tile.
+pub fn best(
+    base: &VectorMapping,
+    accelerator: &Accelerator,
+    rates: &Rates,
+    reserved: u64,
+    whole_channels: bool,
+) -> Result<(VectorMapping, VectorCost), Infeasible> {
+    /// Tiles that a layer may have at most in the comparison: more only add instructions.
+    const MOST_STEPS: u64 = 4096;
+    let [n, p, q, c] = base.shape.output;
+    let mut pixels: Vec<[u32; 3]> = distinct_tiles(n).into_iter().map(|n| [n, p, q]).collect();
+    pixels.extend(distinct_tiles(p).into_iter().map(|p| [1, p, q]));
+    pixels.extend(distinct_tiles(q).into_iter().map(|q| [1, 1, q]));
+    pixels.dedup();
+    let channels = if whole_channels { vec![c] } else { distinct_tiles(c) };
+    let slot_choices: &[u32] = if accelerator.config.buffers.double_buffering { &[2, 1] } else { &[1] };
+    let mut chosen: Option<(VectorMapping, VectorCost)> = None;
+    let mut shortage = None;
+    for &channel_tile in &channels {
+        for &slots in slot_choices {
+            let mut tried = 0;
+            for tile in &pixels {
+                let mut mapping = VectorMapping {
+                    tile: [tile[0], tile[1], tile[2], channel_tile],
+                    input_slots: slots,
+                    output_slots: slots,
+                    ..base.clone()
+                };
+                let steps = mapping.steps();
+                if steps == 1 {
+                    (mapping.input_slots, mapping.output_slots) = (1, 1);
+                }
+                if let Err(short) = mapping.fits(accelerator, reserved) {
+                    shortage = Some(short);
+                    continue;
+                }
+                if steps > MOST_STEPS && chosen.is_some() {
+                    break;
+                }
+                let cost = evaluate(&mapping, rates);
+                if chosen.as_ref().is_none_or(|(_, known)| cost.estimate < known.estimate) {
+                    chosen = Some((mapping, cost));
+                }
+                tried += 1;
+                if tried == 12 {
+                    break;
+                }
+            }
+        }
+        // Cutting channels makes runs short: only where nothing else fits.
+        if chosen.is_some() {
+            break;
+        }
+    }
+    chosen.ok_or_else(|| shortage.unwrap_or(Infeasible { buffer: "shared buffer", needed: 0, available: 0 }))
+}

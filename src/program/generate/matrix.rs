@@ -1,0 +1,688 @@
+//! Instructions of a layer on the array, and of a depthwise layer on the vector unit: one step of the outer loops at a
+//! time.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{Builder, address, bounding, element, image, span, stride};
+use crate::{
+    config::Dataflow,
+    mapping::{MatrixMapping, matrix::Step, order::k_windows},
+    program::{
+        Instruction, Matmul, Operation, Program, TensorPlace, Transfer, VectorKind, VectorOp, WeightImage,
+        build::LayerProgram,
+        hazards::{Access, Use},
+        region::{Dim, Pad, Region, Space},
+    },
+};
+
+/// A slot in use: what it holds and which of the operand's slots it is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Current<Key> {
+    key: Option<Key>,
+    slot: u32,
+}
+
+impl<Key: PartialEq + Copy> Current<Key> {
+    /// The slot for `key`, and whether it must be filled.
+    fn take(&mut self, key: Key, slots: u32) -> (u32, bool) {
+        match self.key {
+            Some(held) if held == key => (self.slot, false),
+            None => {
+                self.key = Some(key);
+                (self.slot, true)
+            }
+            Some(_) => {
+                self.key = Some(key);
+                self.slot = (self.slot + 1) % slots;
+                (self.slot, true)
+            }
+        }
+    }
+}
+
+/// Which slots a step uses and which of them it must fill.
+#[derive(Clone, Copy, Debug)]
+struct Placement {
+    step: Step,
+    input: (u32, bool),
+    weight: (u32, bool),
+    parameters: (u32, bool),
+    /// Of the output tile: accumulators and output buffer.
+    output: u32,
+    /// Whether these loads have been emitted.
+    loaded: [bool; 3],
+}
+
+/// Addresses of the slots.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    input: u64,
+    weight: u64,
+    parameters: u64,
+    output: u64,
+}
+
+/// Emits one layer.
+#[derive(Debug)]
+pub(super) struct MatrixEmitter<'a> {
+    mapping: &'a MatrixMapping,
+    image: &'a WeightImage,
+    input: &'a TensorPlace,
+    output: &'a TensorPlace,
+    at: Addresses,
+    steps: u64,
+    next: u64,
+    input_now: Current<(u32, u32, u32, u32, u32)>,
+    weight_now: Current<(u32, u32, u32)>,
+    parameters_now: Current<(u32, u32)>,
+    output_now: Current<(u32, u32, u32, u32, u32)>,
+    /// The placement of the step that is next, when its loads were looked at early.
+    ahead: Option<Placement>,
+}
+
+impl<'a> MatrixEmitter<'a> {
+    pub(super) fn new(program: &'a Program, index: usize, mapping: &'a MatrixMapping) -> Self {
+        let header = &program.header;
+        let layer: &LayerProgram = &program.layers[index];
+        let accelerator = &program.accelerator;
+        let slots = &mapping.slots;
+        let input = mapping.input_slot() * u64::from(slots.input);
+        let weight = mapping.weight_slot() * u64::from(slots.weight);
+        let parameters = mapping.parameter_slot() * u64::from(slots.weight);
+        let at = if accelerator.buffers.len() == 1 {
+            let input_base = layer.free.0;
+            Addresses {
+                input: input_base,
+                weight: input_base + input,
+                parameters: input_base + input + weight,
+                output: input_base + input + weight + parameters,
+            }
+        } else {
+            Addresses { input: 0, weight: 0, parameters: weight, output: 0 }
+        };
+        Self {
+            mapping,
+            image: &header.weights[layer.image.expect("a layer with weights has an image")],
+            input: &header.tensors[layer.operands[0].index()],
+            output: &header.tensors[header.layers[index].outputs[0].index()],
+            at,
+            steps: mapping.trips().steps(),
+            next: 0,
+            input_now: Current::default(),
+            weight_now: Current::default(),
+            parameters_now: Current::default(),
+            output_now: Current::default(),
+            ahead: None,
+        }
+    }
+
+    /// Emits the next step; `false` when there is none.
+    pub(super) fn emit_next(&mut self, builder: &mut Builder) -> bool {
+        if self.next == self.steps {
+            return false;
+        }
+        let mut now = match self.ahead.take() {
+            Some(placement) => placement,
+            None => self.placement(self.next),
+        };
+        self.load(builder, &mut now, None);
+        self.next += 1;
+        if self.next < self.steps {
+            let mut ahead = self.placement(self.next);
+            self.load(builder, &mut ahead, Some(&now));
+            self.ahead = Some(ahead);
+        }
+        if !self.mapping.on_vector {
+            self.array(builder, &now);
+        }
+        if now.step.index.c + 1 == self.mapping.trips().c {
+            self.finish(builder, &now);
+        }
+        true
+    }
+
+    fn placement(&mut self, index: u64) -> Placement {
+        let step = self.mapping.step(index);
+        let i = step.index;
+        let slots = &self.mapping.slots;
+        Placement {
+            step,
+            input: self.input_now.take((i.passes, i.n, i.p, i.q, i.c), slots.input),
+            weight: self.weight_now.take((i.passes, i.o, i.c), slots.weight),
+            parameters: self.parameters_now.take((i.passes, i.o), slots.weight),
+            output: self.output_now.take((i.passes, i.n, i.p, i.q, i.o), slots.output.max(slots.accumulator)).0,
+            loaded: [self.mapping.input_resident, false, false],
+        }
+    }
+
+    /// Emits the loads of a step that are still missing; those whose slot the step `before` uses must come after it.
+    fn load(&self, builder: &mut Builder, placement: &mut Placement, before: Option<&Placement>) {
+        let (input, weight, parameters) = (placement.input, placement.weight, placement.parameters);
+        if weight.1 && !placement.loaded[1] && before.is_none_or(|now| now.weight.0 != weight.0) {
+            placement.loaded[1] = true;
+            self.load_weights(builder, &placement.step, weight.0);
+        }
+        if input.1 && !placement.loaded[0] && before.is_none_or(|now| now.input.0 != input.0) {
+            placement.loaded[0] = true;
+            self.load_input(builder, &placement.step, input.0);
+        }
+        if parameters.1 && !placement.loaded[2] && before.is_none_or(|now| now.parameters.0 != parameters.0) {
+            placement.loaded[2] = true;
+            self.load_parameters(builder, &placement.step, parameters.0);
+        }
+    }
+
+    fn weight_bytes(&self, step: &Step) -> u64 {
+        let elements =
+            u64::from(step.passes.len) * u64::from(step.o.len) * u64::from(step.c.len) * self.mapping.shape.taps();
+        elements * u64::from(self.image.element_bytes)
+    }
+
+    fn load_weights(&self, builder: &mut Builder, step: &Step, slot: u32) {
+        let bytes = self.weight_bytes(step);
+        let source = self.image.tile_address(step.passes.start, step.index.o, step.index.c);
+        let target = self.weight_slot(slot);
+        self.load_flat(builder, source, target, bytes);
+    }
+
+    fn load_parameters(&self, builder: &mut Builder, step: &Step, slot: u32) {
+        let record = u64::from(self.mapping.parameter_bytes);
+        let first = u64::from(step.passes.start) * u64::from(self.mapping.pass_outputs()) + u64::from(step.o.start);
+        let bytes = self.channels(step) * record;
+        let source = self.image.base + self.image.parameters_offset + first * record;
+        let target = self.parameter_slot(slot);
+        self.load_flat(builder, source, target, bytes);
+    }
+
+    fn load_flat(&self, builder: &mut Builder, source: u64, target: u64, bytes: u64) {
+        let (memory, buffer) = (Space::Memory(self.image.memory), Space::Buffer(builder.accelerator.weight_buffer));
+        let count = u32::try_from(bytes).expect("a tile fits a buffer of less than 2^32 bytes");
+        let transfer = Transfer {
+            source: Region::flat(memory, address(source), 1, count),
+            target: Region::flat(buffer, address(target), 1, count),
+        };
+        let accesses = [span(Use::Read, memory, source, bytes), span(Use::Write, buffer, target, bytes)];
+        let engine = builder.next_load_engine();
+        builder.whole(engine, Operation::Load(transfer), &accesses);
+    }
+
+    fn input_slot(&self, slot: u32) -> u64 {
+        self.at.input + u64::from(slot) * self.mapping.input_slot()
+    }
+
+    fn weight_slot(&self, slot: u32) -> u64 {
+        self.at.weight + u64::from(slot) * self.mapping.weight_slot()
+    }
+
+    fn parameter_slot(&self, slot: u32) -> u64 {
+        self.at.parameters + u64::from(slot) * self.mapping.parameter_slot()
+    }
+
+    fn output_slot(&self, placement: &Placement) -> u64 {
+        self.at.output + u64::from(placement.output % self.mapping.slots.output) * self.mapping.output_slot()
+    }
+
+    fn accumulators(&self, placement: &Placement) -> u64 {
+        u64::from(placement.output % self.mapping.slots.accumulator) * self.mapping.accumulator_slot()
+    }
+
+    /// Output channels of a step, all its passes.
+    fn channels(&self, step: &Step) -> u64 {
+        u64::from(step.passes.len) * u64::from(step.o.len)
+    }
+
+    /// First input channel of the layer that a step's tile holds, and their number.
+    fn input_channels(&self, step: &Step) -> (u32, u32) {
+        let first = step.passes.start * self.mapping.pass_channels() + step.c.start;
+        (first, step.passes.len * step.c.len)
+    }
+
+    /// First output channel of the layer of a step.
+    fn first_output(&self, step: &Step) -> u32 {
+        step.passes.start * self.mapping.pass_outputs() + step.o.start
+    }
+
+    /// Bytes of the input tile of a step, as packed in its slot.
+    fn input_bytes(&self, step: &Step) -> u64 {
+        let rows = u64::from(self.mapping.rows(step.p).present.len);
+        let cols = u64::from(self.mapping.cols(step.q).present.len);
+        let (_, channels) = self.input_channels(step);
+        u64::from(step.n.len) * rows * cols * u64::from(channels) * u64::from(self.mapping.shape.input_bytes())
+    }
+
+    fn load_input(&self, builder: &mut Builder, step: &Step, slot: u32) {
+        let rows = self.mapping.rows(step.p).present;
+        let cols = self.mapping.cols(step.q).present;
+        let (first_channel, channels) = self.input_channels(step);
+        if rows.len == 0 || cols.len == 0 {
+            return;
+        }
+        let [n, h, w, c] = image(self.input);
+        let size = self.mapping.shape.input_bytes();
+        let offset = u64::from(step.n.start) * u64::from(n.stride)
+            + u64::from(rows.start) * u64::from(h.stride)
+            + u64::from(cols.start) * u64::from(w.stride)
+            + u64::from(first_channel) * u64::from(c.stride);
+        let row_bytes = cols.len * channels * size;
+        let source = Region {
+            base: address(self.input.base + offset),
+            dims: [
+                Dim::new(step.n.len, n.stride),
+                Dim::new(rows.len, h.stride),
+                Dim::new(cols.len, w.stride),
+                Dim::ONE,
+                Dim::ONE,
+                Dim::new(channels, c.stride),
+            ],
+            ..Region::flat(self.input.space, 0, element(self.input), 1)
+        };
+        let base = self.input_slot(slot);
+        let buffer = Space::Buffer(builder.accelerator.input_buffer);
+        let target = Region {
+            base: address(base),
+            dims: [
+                Dim::new(step.n.len, rows.len * row_bytes),
+                Dim::new(rows.len, row_bytes),
+                Dim::new(cols.len, channels * size),
+                Dim::ONE,
+                Dim::ONE,
+                Dim::new(channels, size),
+            ],
+            ..Region::flat(buffer, 0, element(self.input), 1)
+        };
+        let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, base, self.input_bytes(step))];
+        let engine = builder.next_load_engine();
+        builder.whole(engine, Operation::Load(Transfer { source, target }), &accesses);
+    }
+
+    /// The image walk `[n, oh, ow | r, s, c]` of a step over `channels` channels from `first` within the tile.
+    fn walk(&self, builder: &Builder, placement: &Placement, first: u32, channels: u32) -> Region {
+        let (step, shape) = (&placement.step, &self.mapping.shape);
+        let (rows, cols) = (self.mapping.rows(step.p), self.mapping.cols(step.q));
+        let size = shape.input_bytes();
+        // Where image row 0, column 0 of the part that exists lies, and the strides of that image.
+        let (space, origin, strides, present, from);
+        if self.mapping.input_resident {
+            let [n, h, w, c] = image(self.input);
+            let (first_channel, _) = self.input_channels(step);
+            space = self.input.space;
+            origin = self.input.base
+                + u64::from(step.n.start) * u64::from(n.stride)
+                + u64::from(first_channel + first) * u64::from(c.stride);
+            strides = [n.stride, h.stride, w.stride, c.stride];
+            present = [shape.h, shape.w];
+            from = [rows.first_tap, cols.first_tap];
+        } else {
+            let (_, tile_channels) = self.input_channels(step);
+            let pixel = tile_channels * size;
+            space = Space::Buffer(builder.accelerator.input_buffer);
+            origin = self.input_slot(placement.input.0) + u64::from(first) * u64::from(size);
+            let row = cols.present.len * pixel;
+            strides = [rows.present.len * row, row, pixel, size];
+            present = [rows.present.len, cols.present.len];
+            from = [rows.first_tap - i64::from(rows.present.start), cols.first_tap - i64::from(cols.present.start)];
+        }
+        let base = address(origin) + from[0] * i64::from(strides[1]) + from[1] * i64::from(strides[2]);
+        let last = |axis: usize, len: u32| {
+            from[axis]
+                + i64::from(len - 1) * i64::from(shape.stride[axis])
+                + i64::from(shape.kernel[axis] - 1) * i64::from(shape.dilation[axis])
+        };
+        let inside = from[0] >= 0
+            && from[1] >= 0
+            && last(0, step.p.len) < i64::from(present[0])
+            && last(1, step.q.len) < i64::from(present[1]);
+        let coordinate = |value: i64| i32::try_from(value).expect("image coordinates are below 2^31");
+        let pad = (!inside).then(|| Pad {
+            row0: coordinate(from[0]),
+            rows: present[0],
+            row_step: [shape.stride[0], shape.dilation[0]],
+            col0: coordinate(from[1]),
+            cols: present[1],
+            col_step: [shape.stride[1], shape.dilation[1]],
+        });
+        Region {
+            space,
+            base,
+            element: element(self.input),
+            dims: [
+                Dim::new(step.n.len, strides[0]),
+                Dim::new(step.p.len, shape.stride[0] * strides[1]),
+                Dim::new(step.q.len, shape.stride[1] * strides[2]),
+                Dim::new(shape.kernel[0], shape.dilation[0] * strides[1]),
+                Dim::new(shape.kernel[1], shape.dilation[1] * strides[2]),
+                Dim::new(channels, strides[3]),
+            ],
+            split: 3,
+            row_window: None,
+            window: None,
+            pad,
+        }
+    }
+
+    /// The interval that array and vector unit read of the input.
+    fn input_access(&self, builder: &Builder, placement: &Placement) -> Access {
+        if self.mapping.input_resident {
+            let [n, h, w, c] = image(self.input);
+            let end = [n, h, w, c].iter().map(|dim| u64::from(dim.count - 1) * u64::from(dim.stride)).sum::<u64>()
+                + u64::from(self.mapping.shape.input_bytes());
+            return span(Use::Read, self.input.space, self.input.base, end);
+        }
+        let buffer = Space::Buffer(builder.accelerator.input_buffer);
+        span(Use::Read, buffer, self.input_slot(placement.input.0), self.input_bytes(&placement.step))
+    }
+
+    fn weight_access(&self, builder: &Builder, placement: &Placement) -> Access {
+        let buffer = Space::Buffer(builder.accelerator.weight_buffer);
+        span(Use::Read, buffer, self.weight_slot(placement.weight.0), self.weight_bytes(&placement.step))
+    }
+
+    fn accumulator_access(&self, usage: Use, placement: &Placement) -> Access {
+        let step = &placement.step;
+        let words = pixels(step) * self.channels(step);
+        span(usage, Space::Accumulators, self.accumulators(placement), words)
+    }
+
+    /// The array tiles of a step.
+    fn array(&self, builder: &mut Builder, placement: &Placement) {
+        let engine = builder.accelerator.array_engine();
+        let array = &builder.accelerator.config.array;
+        let (rows, cols, max_stream) = (array.rows, array.cols, array.max_stream);
+        let (step, mapping) = (&placement.step, self.mapping);
+        let taps = u32::try_from(mapping.shape.taps()).expect("kernels are small");
+        let m = u32::try_from(pixels(step)).expect("a tile's pixels fit the accumulators");
+        let depth = taps * step.c.len;
+        let windows: SmallVec<[(u32, u32); 32]> = match mapping.dataflow {
+            Dataflow::OS => smallvec![(0, depth)],
+            _ => k_windows(array.k_packing, rows, taps, step.c.len).collect(),
+        };
+        let tile = Tile {
+            channels: u32::try_from(self.channels(step)).expect("a tile's channels fit the accumulators"),
+            depth,
+            size: u32::from(self.image.element_bytes),
+            weights: self.weight_slot(placement.weight.0),
+            weight_space: Space::Buffer(builder.accelerator.weight_buffer),
+            accumulators: self.accumulators(placement),
+        };
+        let input_access = self.input_access(builder, placement);
+        let weight_access = self.weight_access(builder, placement);
+        let accumulator_access = self.accumulator_access(Use::Write, placement);
+        // The first instruction that touches an operand waits for it; the array's own order covers the others.
+        let mut input_pending = Some(input_access);
+        let mut weight_pending = Some(weight_access);
+        let mut accumulator_pending = Some(accumulator_access);
+        let mut first = true;
+        let hardware_loops = builder.accelerator.config.control.hardware_loops;
+        let mut emit = |builder: &mut Builder, operation: Operation, pending: &[Option<Access>]| {
+            let accesses: SmallVec<[Access; 3]> = pending.iter().flatten().copied().collect();
+            let waits = if accesses.is_empty() { SmallVec::new() } else { builder.hazards.waits(engine, &accesses) };
+            builder.push(engine, first || !hardware_loops, operation, waits, None);
+            first = false;
+        };
+        let mut written: SmallVec<[bool; 64]> = SmallVec::new();
+        for pass in 0..step.passes.len {
+            let walk = self.walk(builder, placement, pass * step.c.len, step.c.len);
+            let pass_tile = Tile {
+                weights: tile.weights + u64::from(pass) * u64::from(step.o.len * depth * tile.size),
+                accumulators: tile.accumulators + u64::from(pass * step.o.len),
+                ..tile
+            };
+            match mapping.dataflow {
+                Dataflow::WS => {
+                    for n in chunks(step.o.len, cols) {
+                        written.clear();
+                        written.push(step.index.c > 0);
+                        for &window in &windows {
+                            let Some(macs) = self.density(step, window, n) else { continue };
+                            let stationary = pass_tile.weight_region(n, window);
+                            emit(builder, Operation::Preload { stationary }, &[weight_pending.take()]);
+                            for rows in chunks(m, max_stream) {
+                                let matmul = Matmul {
+                                    stream: Region { row_window: part(rows, m), window: part(window, depth), ..walk },
+                                    stationary: None,
+                                    accumulators: pass_tile.accumulator_region(rows, n),
+                                    accumulate: written[0],
+                                    macs: macs * u64::from(rows.1),
+                                };
+                                let pending = [input_pending.take(), accumulator_pending.take()];
+                                emit(builder, Operation::Matmul(matmul), &pending);
+                            }
+                            written[0] = true;
+                        }
+                    }
+                }
+                Dataflow::IS => {
+                    for pixels in chunks(m, cols) {
+                        // Output channels that hold a sum already, by stream.
+                        let streams: SmallVec<[(u32, u32); 16]> = chunks(step.o.len, max_stream).collect();
+                        written.clear();
+                        written.resize(streams.len(), step.index.c > 0);
+                        for &window in &windows {
+                            let stationary =
+                                Region { row_window: part(pixels, m), window: part(window, depth), ..walk };
+                            emit(builder, Operation::Preload { stationary }, &[input_pending.take()]);
+                            for (stream, &n) in streams.iter().enumerate() {
+                                let Some(macs) = self.density(step, window, n) else { continue };
+                                let matmul = Matmul {
+                                    stream: pass_tile.weight_region(n, window),
+                                    stationary: None,
+                                    accumulators: pass_tile.transposed_region(n, pixels),
+                                    accumulate: written[stream],
+                                    macs: macs * u64::from(pixels.1),
+                                };
+                                let pending = [weight_pending.take(), accumulator_pending.take()];
+                                emit(builder, Operation::Matmul(matmul), &pending);
+                                written[stream] = true;
+                            }
+                        }
+                    }
+                }
+                Dataflow::OS => {
+                    for pixels in chunks(m, rows) {
+                        for n in chunks(step.o.len, cols) {
+                            let macs = self.density(step, (0, depth), n).unwrap_or(0);
+                            let matmul = Matmul {
+                                stream: Region { row_window: part(pixels, m), ..walk },
+                                stationary: Some(pass_tile.weight_region(n, (0, depth))),
+                                accumulators: pass_tile.accumulator_region(pixels, n),
+                                accumulate: step.index.c > 0,
+                                macs: macs * u64::from(pixels.1),
+                            };
+                            let pending = [weight_pending.take(), input_pending.take(), accumulator_pending.take()];
+                            emit(builder, Operation::Matmul(matmul), &pending);
+                        }
+                    }
+                }
+            }
+        }
+        let token = builder.hazards.signal(engine, &[input_access, weight_access, accumulator_access]);
+        let last: &mut Instruction = builder.queue.back_mut().expect("a step has at least one array tile");
+        last.signals = Some(token);
+    }
+
+    /// Products a pixel of an array tile that count: all of `k x n`, less the zeros between groups; `None` where there
+    /// is nothing but zeros.
+    fn density(&self, step: &Step, window: (u32, u32), outputs: (u32, u32)) -> Option<u64> {
+        let mapping = self.mapping;
+        if mapping.groups_per_pass == 1 {
+            return Some(u64::from(window.1) * u64::from(outputs.1));
+        }
+        let group_channels = mapping.pass_channels() / mapping.groups_per_pass;
+        let group_outputs = mapping.pass_outputs() / mapping.groups_per_pass;
+        let outputs = (step.o.start + outputs.0, step.o.start + outputs.0 + outputs.1);
+        let mut products = 0;
+        for k in window.0..window.0 + window.1 {
+            let group = (step.c.start + k % step.c.len) / group_channels;
+            let low = outputs.0.max(group * group_outputs);
+            let high = outputs.1.min((group + 1) * group_outputs);
+            products += u64::from(high.saturating_sub(low));
+        }
+        (products > 0).then_some(products)
+    }
+
+    /// Requantization and store of an output tile that is complete; the whole work of a depthwise tile on the vector
+    /// unit.
+    fn finish(&self, builder: &mut Builder, placement: &Placement) {
+        let (step, mapping) = (&placement.step, self.mapping);
+        let channels = u32::try_from(self.channels(step)).expect("a tile's channels fit a buffer");
+        let [n, h, w, c] = image(self.output);
+        let offset = u64::from(step.n.start) * u64::from(n.stride)
+            + u64::from(step.p.start) * u64::from(h.stride)
+            + u64::from(step.q.start) * u64::from(w.stride)
+            + u64::from(self.first_output(step)) * u64::from(c.stride);
+        // The tile where it finally lies.
+        let place = Region {
+            base: address(self.output.base + offset),
+            dims: [
+                Dim::new(step.n.len, n.stride),
+                Dim::new(step.p.len, h.stride),
+                Dim::new(step.q.len, w.stride),
+                Dim::ONE,
+                Dim::ONE,
+                Dim::new(channels, c.stride),
+            ],
+            ..Region::flat(self.output.space, 0, element(self.output), 1)
+        };
+        let size = mapping.shape.output_bytes();
+        let buffer = Space::Buffer(builder.accelerator.output_buffer);
+        let base = self.output_slot(placement);
+        let bytes = pixels(step) * u64::from(channels) * u64::from(size);
+        let packed = Region {
+            base: address(base),
+            dims: [
+                Dim::new(step.n.len, step.p.len * step.q.len * channels * size),
+                Dim::new(step.p.len, step.q.len * channels * size),
+                Dim::new(step.q.len, channels * size),
+                Dim::ONE,
+                Dim::ONE,
+                Dim::new(channels, size),
+            ],
+            ..Region::flat(buffer, 0, element(self.output), 1)
+        };
+        let (result, result_access) = if mapping.output_resident {
+            (place, bounding(Use::Write, &place))
+        } else {
+            (packed, span(Use::Write, buffer, base, bytes))
+        };
+        let weight_buffer = Space::Buffer(builder.accelerator.weight_buffer);
+        let record = mapping.parameter_bytes;
+        let parameters = self.parameter_slot(placement.parameters.0);
+        let parameter_bytes = u64::from(channels) * u64::from(record);
+        let records =
+            Region::matrix(weight_buffer, address(parameters), 1, Dim::new(channels, record), Dim::new(record, 1));
+        let parameter_access = span(Use::Read, weight_buffer, parameters, parameter_bytes);
+        let engine = builder.accelerator.vector_engine();
+        if mapping.on_vector {
+            let walk = self.walk(builder, placement, 0, channels);
+            let taps = u32::try_from(mapping.shape.taps()).expect("kernels are small");
+            let element_bytes = self.image.element_bytes;
+            let weights = Region::matrix(
+                weight_buffer,
+                address(self.weight_slot(placement.weight.0)),
+                element_bytes,
+                Dim::new(channels, stride(u64::from(taps) * u64::from(element_bytes))),
+                Dim::new(taps, u32::from(element_bytes)),
+            );
+            let macs = pixels(step) * u64::from(channels) * u64::from(taps);
+            let op = VectorOp {
+                kind: VectorKind::Depthwise,
+                operand: 0,
+                inputs: smallvec![walk, weights, records],
+                output: result,
+                macs,
+            };
+            let accesses = [
+                self.input_access(builder, placement),
+                self.weight_access(builder, placement),
+                parameter_access,
+                result_access,
+            ];
+            builder.whole(engine, Operation::Vector(op), &accesses);
+        } else {
+            let m = u32::try_from(pixels(step)).expect("a tile's pixels fit the accumulators");
+            let sums = Region::matrix(
+                Space::Accumulators,
+                address(self.accumulators(placement)),
+                1,
+                Dim::new(m, channels),
+                Dim::new(channels, 1),
+            );
+            let op = VectorOp {
+                kind: VectorKind::Requantize,
+                operand: 0,
+                inputs: smallvec![sums, records],
+                output: result,
+                macs: 0,
+            };
+            let accesses = [self.accumulator_access(Use::Read, placement), parameter_access, result_access];
+            builder.whole(engine, Operation::Vector(op), &accesses);
+        }
+        if !mapping.output_resident {
+            let accesses = [span(Use::Read, buffer, base, bytes), bounding(Use::WriteOnce, &place)];
+            let engine = builder.next_store_engine();
+            builder.whole(engine, Operation::Store(Transfer { source: packed, target: place }), &accesses);
+        }
+    }
+}
+
+/// Where one pass of a buffer tile has its weights and sums.
+#[derive(Clone, Copy)]
+struct Tile {
+    /// Output channels of the tile, all passes: the distance of neighbouring pixels in the accumulators.
+    channels: u32,
+    /// K of a pass.
+    depth: u32,
+    /// Bytes of a weight.
+    size: u32,
+    weights: u64,
+    weight_space: Space,
+    accumulators: u64,
+}
+
+impl Tile {
+    /// Weights `[outputs, k]` of some output channels and a fold of K.
+    fn weight_region(&self, outputs: (u32, u32), window: (u32, u32)) -> Region {
+        let first = u64::from(outputs.0) * u64::from(self.depth) + u64::from(window.0);
+        Region::matrix(
+            self.weight_space,
+            address(self.weights + first * u64::from(self.size)),
+            u8::try_from(self.size).expect("at most 8"),
+            Dim::new(outputs.1, self.depth * self.size),
+            Dim::new(window.1, self.size),
+        )
+    }
+
+    /// Sums `[pixels, outputs]`.
+    fn accumulator_region(&self, pixels: (u32, u32), outputs: (u32, u32)) -> Region {
+        Region::matrix(
+            Space::Accumulators,
+            address(self.accumulators + u64::from(pixels.0) * u64::from(self.channels) + u64::from(outputs.0)),
+            1,
+            Dim::new(pixels.1, self.channels),
+            Dim::new(outputs.1, 1),
+        )
+    }
+
+    /// Sums `[outputs, pixels]`, as input stationary arrays deliver them.
+    fn transposed_region(&self, outputs: (u32, u32), pixels: (u32, u32)) -> Region {
+        let straight = self.accumulator_region(pixels, outputs);
+        let dims = [Dim::ONE, Dim::ONE, straight.dims[5], Dim::ONE, Dim::ONE, straight.dims[2]];
+        Region { dims, ..straight }
+    }
+}
+
+/// Output pixels of a step.
+fn pixels(step: &Step) -> u64 {
+    u64::from(step.n.len) * u64::from(step.p.len) * u64::from(step.q.len)
+}
+
+/// `total` in pieces of `size` (0: in one): first index and length of each.
+fn chunks(total: u32, size: u32) -> impl Iterator<Item = (u32, u32)> {
+    let size = if size == 0 { total.max(1) } else { size };
+    (0..total.div_ceil(size)).map(move |index| (index * size, size.min(total - index * size)))
+}
+
+/// A window that is left out where it covers everything.
+fn part(range: (u32, u32), total: u32) -> Option<(u32, u32)> {
+    (range != (0, total)).then_some(range)
+}

@@ -1,0 +1,229 @@
+//! The instructions of a program, generated layer by layer and tile by tile as they are asked for.
+//!
+//! Within a layer, the loads of the next tile stand before the array work of the present one wherever the operand has a
+//! second slot: the generator software-pipelines, so that the issue unit never holds up a load behind array tiles.
+
+mod matrix;
+mod vector;
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use super::{
+    Instruction, LayerId, Operation, Program, TensorPlace, Token, VectorKind, VectorOp,
+    build::LayerProgram,
+    hazards::{Access, Hazards, Use},
+    region::{Dim, Region, Space},
+};
+use crate::{
+    config::{Accelerator, EngineId},
+    mapping::LayerMapping,
+};
+
+/// The stream of a program's instructions, in program order.
+#[derive(Debug)]
+pub struct Instructions<'a> {
+    builder: Builder<'a>,
+    /// The next layer to start.
+    next_layer: usize,
+    /// The layer that is being emitted.
+    current: Option<Emitter<'a>>,
+}
+
+#[derive(Debug)]
+enum Emitter<'a> {
+    Matrix(matrix::MatrixEmitter<'a>),
+    Vector(vector::VectorEmitter<'a>),
+}
+
+impl Program {
+    /// The instructions, from the first.
+    pub fn instructions(&self) -> Instructions<'_> {
+        Instructions {
+            builder: Builder {
+                program: self,
+                accelerator: &self.accelerator,
+                hazards: Hazards::new(self.accelerator.engines.len()),
+                queue: VecDeque::new(),
+                layer: LayerId(0),
+                next_index: 0,
+                loads: 0,
+                stores: 0,
+            },
+            next_layer: 0,
+            current: None,
+        }
+    }
+}
+
+impl Iterator for Instructions<'_> {
+    type Item = Instruction;
+
+    fn next(&mut self) -> Option<Instruction> {
+        loop {
+            if let Some(instruction) = self.builder.queue.pop_front() {
+                return Some(instruction);
+            }
+            let more = match &mut self.current {
+                Some(Emitter::Matrix(emitter)) => emitter.emit_next(&mut self.builder),
+                Some(Emitter::Vector(emitter)) => emitter.emit_next(&mut self.builder),
+                None => false,
+            };
+            if !more {
+                self.current = None;
+                if self.next_layer == self.builder.program.layers.len() {
+                    return None;
+                }
+                self.start_layer();
+            }
+        }
+    }
+}
+
+impl Instructions<'_> {
+    fn start_layer(&mut self) {
+        let program = self.builder.program;
+        let index = self.next_layer;
+        self.next_layer += 1;
+        let layer = &program.layers[index];
+        self.builder.layer = LayerId(u32::try_from(index).expect("fewer than 2^32 layers"));
+        if matches!(layer.mapping, LayerMapping::Free) {
+            return;
+        }
+        if program.accelerator.config.control.fence_layers && self.builder.next_index > 0 {
+            self.builder.fence();
+        }
+        self.current = match &layer.mapping {
+            LayerMapping::Matrix(mapping) => Some(Emitter::Matrix(matrix::MatrixEmitter::new(program, index, mapping))),
+            LayerMapping::Vector(parts) => Some(Emitter::Vector(vector::VectorEmitter::new(program, index, parts))),
+            LayerMapping::Host => {
+                self.builder.host(index, layer);
+                None
+            }
+            LayerMapping::Free => None,
+        };
+    }
+}
+
+/// What the emitters share: numbering, dependencies, the queue.
+#[derive(Debug)]
+struct Builder<'a> {
+    program: &'a Program,
+    accelerator: &'a Accelerator,
+    hazards: Hazards,
+    queue: VecDeque<Instruction>,
+    layer: LayerId,
+    next_index: u64,
+    /// Loads and stores so far, which the DMA engines take in turn.
+    loads: u32,
+    stores: u32,
+}
+
+impl Builder<'_> {
+    fn push(
+        &mut self,
+        engine: EngineId,
+        is_command: bool,
+        operation: Operation,
+        waits: SmallVec<[Token; 4]>,
+        signals: Option<Token>,
+    ) {
+        let index = self.next_index;
+        self.next_index += 1;
+        self.queue.push_back(Instruction { index, layer: self.layer, engine, is_command, operation, waits, signals });
+    }
+
+    /// An instruction of its own command that signals its completion.
+    fn whole(&mut self, engine: EngineId, operation: Operation, accesses: &[Access]) {
+        let waits = self.hazards.waits(engine, accesses);
+        let token = self.hazards.signal(engine, accesses);
+        self.push(engine, true, operation, waits, Some(token));
+    }
+
+    fn next_load_engine(&mut self) -> EngineId {
+        self.loads = self.loads.wrapping_add(1);
+        self.accelerator.load_engine(self.loads.wrapping_sub(1))
+    }
+
+    fn next_store_engine(&mut self) -> EngineId {
+        self.stores = self.stores.wrapping_add(1);
+        self.accelerator.store_engine(self.stores.wrapping_sub(1))
+    }
+
+    fn fence(&mut self) {
+        self.hazards.fence();
+        let engine = self.accelerator.array_engine();
+        self.push(engine, true, Operation::Fence, SmallVec::new(), None);
+    }
+
+    /// A layer on the host: its whole operator, on the tensors where they lie.
+    fn host(&mut self, index: usize, layer: &LayerProgram) {
+        let header = &self.program.header;
+        let place = |tensor: &super::TensorId| &header.tensors[tensor.index()];
+        let inputs: SmallVec<[Region; 3]> = layer.operands.iter().map(|tensor| whole(place(tensor))).collect();
+        let outputs: Vec<Region> = header.layers[index].outputs.iter().map(|tensor| whole(place(tensor))).collect();
+        let Some(&output) = outputs.first() else { return };
+        let mut accesses: Vec<Access> = inputs.iter().map(|region| bounding(Use::Read, region)).collect();
+        accesses.extend(outputs.iter().map(|region| bounding(Use::WriteOnce, region)));
+        let macs = header.layers[index].macs.get();
+        let op = VectorOp { kind: VectorKind::WholeOperator, operand: 0, inputs, output, macs };
+        self.whole(self.accelerator.host_engine(), Operation::Host(op), &accesses);
+    }
+}
+
+/// A whole tensor as a region: `[n, h, w, c]` as it lies, in the order of its dimensions for other ranks.
+fn whole(place: &TensorPlace) -> Region {
+    let [n, h, w, c] = image(place);
+    Region {
+        space: place.space,
+        base: i64::try_from(place.base).expect("addresses are below 2^63"),
+        element: element(place),
+        dims: [n, h, w, Dim::ONE, Dim::ONE, c],
+        split: 3,
+        row_window: None,
+        window: None,
+        pad: None,
+    }
+}
+
+fn element(place: &TensorPlace) -> u8 {
+    u8::try_from(place.dtype.bytes()).expect("at most 8")
+}
+
+/// The loops `[n, h, w, c]` over a tensor as `mapping::plan::extents` numbers it.
+fn image(place: &TensorPlace) -> [Dim; 4] {
+    let extent = crate::mapping::plan::extents(&place.shape).map(narrow);
+    let s = |axis: usize| place.strides[axis];
+    let strides = match place.shape.len() {
+        4 => [s(0), s(2), s(3), s(1)],
+        0 => [0; 4],
+        1 => [0, 0, 0, s(0)],
+        rank => [s(rank - 2), 0, 0, s(rank - 1)],
+    };
+    std::array::from_fn(|i| Dim::new(extent[i], stride(strides[i])))
+}
+
+fn narrow(extent: usize) -> u32 {
+    u32::try_from(extent).expect("tensors of 2^31 elements are refused")
+}
+
+fn stride(stride: u64) -> u32 {
+    u32::try_from(stride).expect("tensors of 2^31 bytes are refused")
+}
+
+fn address(address: u64) -> i64 {
+    i64::try_from(address).expect("addresses are below 2^63")
+}
+
+/// The bounding interval of a region without padding.
+fn bounding(usage: Use, region: &Region) -> Access {
+    let last: u64 = region.dims.iter().map(|dim| u64::from(dim.count.saturating_sub(1)) * u64::from(dim.stride)).sum();
+    let start = u64::try_from(region.base).expect("a region without padding starts inside its space");
+    (usage, region.space, start, start + last + u64::from(region.element))
+}
+
+/// An interval of a slot.
+fn span(usage: Use, space: Space, start: u64, bytes: u64) -> Access {
+    (usage, space, start, start + bytes)
+}
