@@ -4,6 +4,7 @@
 //! Uses the graph and the machine only; `program` turns the plan into instructions.
 
 pub mod cost;
+pub mod describe;
 pub mod matrix;
 pub mod order;
 pub mod plan;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::{
-    cost::Rates,
+    cost::{Cost, Part, Rates},
     matrix::MatrixMapping,
     search::{self, Found, Infeasible, Situation},
     shape::{MatrixShape, byte_width},
@@ -46,10 +46,52 @@ pub struct LayerPlan {
     pub node: NodeId,
     /// How it runs.
     pub mapping: LayerMapping,
-    /// Lower bound of its span.
-    pub bound: Time,
+    /// What the closed form predicts.
+    pub predicted: Predicted,
     /// Why it runs so, one sentence a line.
     pub reasons: Vec<String>,
+}
+
+/// The closed form of a layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Predicted {
+    /// Lower bound of its span.
+    pub bound: Time,
+    /// Which part of the machine that is.
+    pub bound_by: Part,
+    /// Useful bytes of activations loaded.
+    pub input_bytes: u64,
+    /// Bytes of weights and parameter records loaded.
+    pub weight_bytes: u64,
+    /// Useful bytes stored.
+    pub output_bytes: u64,
+    /// Array cycles in which operands are accepted.
+    pub beats: u64,
+}
+
+impl From<&Cost> for Predicted {
+    fn from(cost: &Cost) -> Self {
+        Self {
+            bound: cost.bound,
+            bound_by: cost.bound_by,
+            input_bytes: cost.input.bytes,
+            weight_bytes: cost.weight.bytes,
+            output_bytes: cost.output.bytes,
+            beats: cost.beats,
+        }
+    }
+}
+
+impl From<&vector::VectorCost> for Predicted {
+    fn from(cost: &vector::VectorCost) -> Self {
+        Self {
+            bound: cost.bound,
+            bound_by: cost.bound_by,
+            input_bytes: cost.input_bytes,
+            output_bytes: cost.output_bytes,
+            ..Self::default()
+        }
+    }
 }
 
 /// Where a value lies.
@@ -324,7 +366,12 @@ impl Planner<'_> {
         for (id, node) in graph.nodes_with_ids() {
             let class = self.classify(node);
             if matches!(class, Class::Free) {
-                layers.push(LayerPlan { node: id, mapping: LayerMapping::Free, bound: Time::ZERO, reasons: vec![] });
+                layers.push(LayerPlan {
+                    node: id,
+                    mapping: LayerMapping::Free,
+                    predicted: Predicted::default(),
+                    reasons: vec![],
+                });
                 continue;
             }
             let reserved_in = incoming.map_or(0, |(_, bytes, _)| bytes);
@@ -441,35 +488,42 @@ impl Planner<'_> {
         resident_in: Option<ValueId>,
         output_resident: bool,
     ) -> Result<LayerPlan, Infeasible> {
-        let (mapping, bound, reasons) = match class {
-            Class::Free => (LayerMapping::Free, Time::ZERO, vec![]),
-            Class::Host => (
-                LayerMapping::Host,
-                Time::ZERO,
-                vec!["neither the array nor the vector unit does this operator".into()],
-            ),
+        let (mapping, predicted, reasons) = match class {
+            Class::Free => (LayerMapping::Free, Predicted::default(), vec![]),
+            Class::Host => {
+                let reason = "neither the array nor the vector unit does this operator".into();
+                (LayerMapping::Host, Predicted::default(), vec![reason])
+            }
             Class::Matrix(shape) => {
                 let situation = self.situation(id, reserved, resident_in.is_some(), output_resident);
                 let found = self.solve(&shape, situation)?;
-                (LayerMapping::Matrix(found.mapping), found.cost.bound, reasons_of(&found, self.accelerator))
+                (LayerMapping::Matrix(found.mapping), Predicted::from(&found.cost), reasons_of(&found, self.accelerator))
             }
             Class::Vector(function, shape, whole) => {
                 let (mapping, cost) =
                     self.vector(node, function, &shape, whole, reserved, resident_in, output_resident)?;
-                (LayerMapping::Vector(vec![mapping]), cost.bound, vec![])
+                (LayerMapping::Vector(vec![mapping]), Predicted::from(&cost), vec![])
             }
             Class::Concat => {
                 let parts = self.concat(node)?;
                 if parts.is_empty() {
                     let reason = "every operand was written where it stands in the result".into();
-                    (LayerMapping::Free, Time::ZERO, vec![reason])
+                    (LayerMapping::Free, Predicted::default(), vec![reason])
                 } else {
-                    let bound = parts.iter().map(|(_, cost)| cost.bound).max().unwrap_or_default();
-                    (LayerMapping::Vector(parts.into_iter().map(|(part, _)| part).collect()), bound, vec![])
+                    let mut predicted = Predicted::default();
+                    for (_, cost) in &parts {
+                        // Parts overlap as tiles do: the longest is a bound of them all.
+                        if cost.bound > predicted.bound {
+                            (predicted.bound, predicted.bound_by) = (cost.bound, cost.bound_by);
+                        }
+                        predicted.input_bytes += cost.input_bytes;
+                        predicted.output_bytes += cost.output_bytes;
+                    }
+                    (LayerMapping::Vector(parts.into_iter().map(|(part, _)| part).collect()), predicted, vec![])
                 }
             }
         };
-        Ok(LayerPlan { node: id, mapping, bound, reasons })
+        Ok(LayerPlan { node: id, mapping, predicted, reasons })
     }
 
     /// The copies of a concatenation's operands that are not in place already.

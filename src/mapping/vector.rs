@@ -2,7 +2,7 @@
 //! output `[n, p, q, c]` that read one or two images; element-wise ones have a 1x1 window.
 
 use super::{
-    cost::{Rates, image_transfer},
+    cost::{Part, Rates, image_transfer},
     search::Infeasible,
     tiling::{Halo, Range, distinct_tiles, halo, tile_range},
 };
@@ -176,6 +176,8 @@ pub struct VectorCost {
     pub output_bytes: u64,
     /// Lower bound of the span.
     pub bound: Time,
+    /// Which part of the machine that is.
+    pub bound_by: Part,
     /// What the choice minimizes.
     pub estimate: Time,
 }
@@ -229,13 +231,21 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let tail = latency(last_store) + rates.activation_service(last_store);
     let load = rates.activation_transfer(loads[1], loads[0], false);
     let store = rates.activation_transfer(stores[1], stores[0], true);
-    let bound = (head + total_work + tail)
-        .max(load + tail)
-        .max(head + first_work + store)
-        .max(rates.activation_service(loads[1] + stores[1]));
+    let parts = [
+        (Part::Vector, head + total_work + tail),
+        (Part::Load, load + tail),
+        (Part::Store, head + first_work + store),
+        (Part::Memory, rates.activation_service(loads[1] + stores[1])),
+    ];
+    let (mut bound, mut bound_by) = (Time::ZERO, Part::Vector);
+    for (part, time) in parts {
+        if time > bound {
+            (bound, bound_by) = (time, part);
+        }
+    }
     let single = mapping.input_slots == 1 && steps > 1;
     let estimate = if single { bound.max(load + total_work + tail) } else { bound };
-    VectorCost { input_bytes: loads[0], output_bytes: stores[0], bound, estimate }
+    VectorCost { input_bytes: loads[0], output_bytes: stores[0], bound, bound_by, estimate }
 }
 
 /// The best tile of a vector layer. `whole_channels`: the channels must not be cut (softmax).

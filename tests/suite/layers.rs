@@ -1,0 +1,202 @@
+//! Random layers and small networks: one seed, one graph.
+
+use systole::{
+    ir::{Activation, Graph, Op, Quantized, ValueId, Window},
+    tensor::{DType, Quantization},
+};
+
+use crate::support::Builder;
+
+/// One random layer of any kind that the machine may meet.
+pub fn random_layer(seed: u64) -> Graph<Quantized> {
+    let mut b = Builder::new(seed);
+    match b.pick(0, 12) {
+        0..=4 => conv(b),
+        5 => grouped(b),
+        6 => matmul(b),
+        7 => add_or_mul(b),
+        8 | 9 => pool(b),
+        10 => table(b),
+        11 => concat(b),
+        _ => softmax(b),
+    }
+}
+
+fn size(b: &mut Builder, low: i64, high: i64) -> usize {
+    usize::try_from(b.pick(low, high)).unwrap()
+}
+
+/// A window that fits an image of `h x w`, with everything that a convolution can have.
+pub fn window(b: &mut Builder, h: usize, w: usize) -> Window {
+    loop {
+        let window = Window {
+            kernel: [size(b, 1, 4), size(b, 1, 4)],
+            stride: [size(b, 1, 3), size(b, 1, 3)],
+            dilation: [size(b, 1, 2), size(b, 1, 2)],
+            pad: [size(b, 0, 2), size(b, 0, 2), size(b, 0, 2), size(b, 0, 2)],
+        };
+        if window.output(0, h).is_some() && window.output(1, w).is_some() {
+            return window;
+        }
+    }
+}
+
+fn conv(mut b: Builder) -> Graph<Quantized> {
+    let (n, h, w) = (size(&mut b, 1, 3), size(&mut b, 1, 9), size(&mut b, 1, 9));
+    let (c, o) = (size(&mut b, 1, 40), size(&mut b, 1, 50));
+    let x = b.input(&[n, c, h, w]);
+    let window = window(&mut b, h, w);
+    let y = b.conv(x, o, 1, window);
+    b.finish(&[y])
+}
+
+fn grouped(mut b: Builder) -> Graph<Quantized> {
+    let (n, h, w) = (size(&mut b, 1, 2), size(&mut b, 1, 8), size(&mut b, 1, 8));
+    let groups = size(&mut b, 2, 12);
+    let depthwise = b.pick(0, 1) == 0;
+    let (c, o) = if depthwise { (1, 1) } else { (size(&mut b, 1, 4), size(&mut b, 1, 4)) };
+    let x = b.input(&[n, c * groups, h, w]);
+    let window = window(&mut b, h, w);
+    let y = b.conv(x, o * groups, groups, window);
+    b.finish(&[y])
+}
+
+fn matmul(mut b: Builder) -> Graph<Quantized> {
+    let shape = if b.pick(0, 1) == 0 {
+        vec![size(&mut b, 1, 20), size(&mut b, 1, 200)]
+    } else {
+        vec![size(&mut b, 1, 3), size(&mut b, 1, 9), size(&mut b, 1, 60)]
+    };
+    let x = b.input(&shape);
+    let outputs = size(&mut b, 1, 70);
+    let y = b.matmul(x, outputs);
+    b.finish(&[y])
+}
+
+fn image(b: &mut Builder) -> Vec<usize> {
+    vec![size(b, 1, 3), size(b, 1, 30), size(b, 1, 8), size(b, 1, 8)]
+}
+
+fn add_or_mul(mut b: Builder) -> Graph<Quantized> {
+    let shape = image(&mut b);
+    let x = b.input(&shape);
+    let other = match b.pick(0, 2) {
+        0 => b.input(&shape),
+        1 => b.input(&[shape[0], shape[1], 1, 1]),
+        _ => {
+            let scale = b.scale();
+            b.constant(&[shape[1], 1, 1], DType::Int8, Some(Quantization::per_tensor(scale, 3)), -128, 127)
+        }
+    };
+    let (dtype, quant) = b.activation();
+    let op = if b.pick(0, 1) == 0 { Op::Add { activation: Activation::None } } else { Op::Mul };
+    let y = b.node(op, &[x, other], &shape, dtype, Some(quant));
+    b.finish(&[y])
+}
+
+fn pool(mut b: Builder) -> Graph<Quantized> {
+    let shape = image(&mut b);
+    let x = b.input(&shape);
+    let input = b.graph.value(x).clone();
+    let kind = b.pick(0, 2);
+    if kind == 2 {
+        let (dtype, quant) = b.activation();
+        let y = b.node(Op::GlobalAvgPool, &[x], &[shape[0], shape[1], 1, 1], dtype, Some(quant));
+        return b.finish(&[y]);
+    }
+    // A pool's padding is smaller than its kernel, so that every window sees an element.
+    let window = loop {
+        let mut window = window(&mut b, shape[2], shape[3]);
+        window.dilation = [1, 1];
+        let smaller = (0..4).all(|side| window.pad[side] < window.kernel[side % 2]);
+        if smaller && window.output(0, shape[2]).is_some() && window.output(1, shape[3]).is_some() {
+            break window;
+        }
+    };
+    let out = [shape[0], shape[1], window.output(0, shape[2]).unwrap(), window.output(1, shape[3]).unwrap()];
+    let y = if kind == 0 {
+        b.node(Op::MaxPool { window }, &[x], &out, input.dtype, input.quant)
+    } else {
+        let (dtype, quant) = b.activation();
+        let count_include_pad = b.pick(0, 1) == 1;
+        b.node(Op::AvgPool { window, count_include_pad }, &[x], &out, dtype, Some(quant))
+    };
+    b.finish(&[y])
+}
+
+fn table(mut b: Builder) -> Graph<Quantized> {
+    let shape = image(&mut b);
+    let x = b.input(&shape);
+    let (dtype, quant) = b.activation();
+    let op = match b.pick(0, 6) {
+        0 => Op::Relu,
+        1 => Op::LeakyRelu { alpha: 0.1 },
+        2 => Op::Clip { low: -0.5, high: 2.0 },
+        3 => Op::Sigmoid,
+        4 => Op::Tanh,
+        5 => Op::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        _ => Op::HardSwish,
+    };
+    let y = b.node(op, &[x], &shape, dtype, Some(quant));
+    b.finish(&[y])
+}
+
+fn concat(mut b: Builder) -> Graph<Quantized> {
+    let mut shape = image(&mut b);
+    let (dtype, quant) = b.activation();
+    let mut parts: Vec<ValueId> = Vec::new();
+    let mut channels = 0;
+    for _ in 0..b.pick(2, 4) {
+        shape[1] = size(&mut b, 1, 12);
+        channels += shape[1];
+        let x = b.input(&shape);
+        // Some operands are made by a layer and have the result's numbers, so that they are written in place.
+        let part = if b.pick(0, 1) == 0 {
+            b.node(Op::Relu, &[x], &shape, dtype, Some(quant.clone()))
+        } else {
+            x
+        };
+        parts.push(part);
+    }
+    shape[1] = channels;
+    let y = b.node(Op::Concat { axis: 1 }, &parts, &shape, dtype, Some(quant));
+    b.finish(&[y])
+}
+
+fn softmax(mut b: Builder) -> Graph<Quantized> {
+    let shape = [size(&mut b, 1, 5), size(&mut b, 1, 60)];
+    let x = b.input(&shape);
+    let quant = Quantization::per_tensor(1.0 / 256.0, 0);
+    let y = b.node(Op::Softmax { axis: 1 }, &[x], &shape, DType::UInt8, Some(quant));
+    b.finish(&[y])
+}
+
+/// A small network with every kind of connection: convolution, depthwise, residual, branches, pooling, flattening, fully
+/// connected.
+pub fn small_network(seed: u64) -> Graph<Quantized> {
+    let mut b = Builder::new(seed);
+    let (h, w) = (size(&mut b, 4, 9), size(&mut b, 4, 9));
+    let n = size(&mut b, 1, 2);
+    let channels = size(&mut b, 2, 20);
+    let three = Window { kernel: [3, 3], pad: [1; 4], ..Window::UNIT };
+    let inputs = size(&mut b, 1, 4);
+    let x = b.input(&[n, inputs, h, w]);
+    let stem = b.conv(x, channels, 1, three);
+    let depthwise = b.conv(stem, channels, channels, three);
+    let branch = b.conv(depthwise, channels, 1, Window::UNIT);
+    let (dtype, quant) = b.activation();
+    let sum = b.node(Op::Add { activation: Activation::Relu }, &[stem, branch], &[n, channels, h, w], dtype, Some(quant));
+    let value = b.graph.value(sum).clone();
+    let pool = Window { kernel: [2, 2], stride: [2, 2], ..Window::UNIT };
+    let (p, q) = (pool.output(0, h).unwrap(), pool.output(1, w).unwrap());
+    let pooled = b.node(Op::MaxPool { window: pool }, &[sum], &[n, channels, p, q], value.dtype, value.quant);
+    let left = b.conv(pooled, channels, 1, Window::UNIT);
+    let right = b.conv(pooled, channels + 3, 1, three);
+    let (dtype, quant) = b.activation();
+    let both = b.node(Op::Concat { axis: 1 }, &[left, right], &[n, 2 * channels + 3, p, q], dtype, Some(quant));
+    let (dtype, quant) = b.activation();
+    let mean = b.node(Op::GlobalAvgPool, &[both], &[n, 2 * channels + 3, 1, 1], dtype, Some(quant.clone()));
+    let flat = b.node(Op::Reshape, &[mean], &[n, 2 * channels + 3], dtype, Some(quant));
+    let y = b.matmul(flat, 10);
+    b.finish(&[y])
+}

@@ -1,0 +1,6 @@
+//! The cross-cutting tests, in one binary: what no single room can promise on its own.
+
+mod architecture;
+mod layers;
+mod programs;
+mod support;

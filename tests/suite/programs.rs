@@ -1,0 +1,71 @@
+//! The programs that are generated are free of races, by a checker that does not know how they were made.
+
+use proptest::prelude::*;
+use systole::{
+    config::Accelerator,
+    ir::{Graph, Quantized},
+    mapping::{PlanOptions, order::may_overflow, plan},
+    program::{Program, verify::verify},
+};
+
+use crate::{
+    layers::{random_layer, small_network},
+    support::machines,
+};
+
+/// Maps a graph; `None` where a layer does not fit the machine.
+pub fn mapped(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Option<Program> {
+    let inexact = graph
+        .nodes_with_ids()
+        .filter(|(_, node)| matches!(node.op.name(), "Conv" | "MatMul") && may_overflow(graph, node, accelerator))
+        .map(|(id, _)| id)
+        .collect();
+    let plan = plan(graph, accelerator, &PlanOptions { inexact }).ok()?;
+    Some(Program::build(graph, &plan, accelerator))
+}
+
+fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), TestCaseError> {
+    let Some(program) = mapped(graph, accelerator) else {
+        return Err(TestCaseError::reject("a layer does not fit"));
+    };
+    let constants = |id| graph.value(id).constant.is_some();
+    let report = verify(accelerator, &program.header, program.instructions(), &constants);
+    let faults: Vec<String> = report.faults.iter().map(ToString::to_string).collect();
+    prop_assert!(faults.is_empty(), "{} faults:\n{}", report.count, faults.join("\n"));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, max_global_rejects: 40_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn programs_of_random_layers_have_no_race_and_no_redundant_wait(seed in any::<u64>(), accelerator in machines()) {
+        check(&random_layer(seed), &accelerator)?;
+    }
+
+    #[test]
+    fn programs_of_small_networks_have_no_race_and_no_redundant_wait(seed in any::<u64>(), accelerator in machines()) {
+        check(&small_network(seed), &accelerator)?;
+    }
+}
+
+#[test]
+fn dropping_any_wait_of_a_small_network_is_a_race() {
+    let graph = small_network(7);
+    let accelerator = Accelerator::from_valid(crate::support::plain_config());
+    let program = mapped(&graph, &accelerator).unwrap();
+    let instructions: Vec<_> = program.instructions().collect();
+    let constants = |id| graph.value(id).constant.is_some();
+    let mut dropped = 0;
+    for at in 0..instructions.len() {
+        for wait in 0..instructions[at].waits.len() {
+            let mut mutant = instructions.clone();
+            mutant[at].waits.remove(wait);
+            let report = verify(&accelerator, &program.header, mutant.into_iter(), &constants);
+            if report.count == 0 { println!("survivor {at} {wait} {:?}", instructions[at]); }
+            dropped += 1;
+        }
+    }
+    println!("{dropped} waits, {} instructions", instructions.len());
+    assert!(dropped > 20);
+}

@@ -1,0 +1,375 @@
+//! Random machines and random layers for the property tests, as proptest strategies, and the short way from both to
+//! a mapped program.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use systole::{
+    config::{
+        Accelerator, AcceleratorConfig, Accumulators, Array, ArrayKind, Buffer, BufferLayout, Buffers, Control, Dataflow,
+        DepthwisePolicy, Dma, Host, KPacking, MemoryModel, MemorySpace, Placement, VectorFunction, VectorPlacement,
+        VectorUnit, WeightLoad,
+    },
+    ir::{Activation, Constant, Graph, Node, Op, Quantized, Value, ValueId, Window},
+    tensor::{DType, Overflow, Quantization, Requantizer, Rounding, Tensor},
+};
+
+/// A machine without surprises, for tests that change one thing.
+pub fn plain_config() -> AcceleratorConfig {
+    AcceleratorConfig {
+        name: "plain".into(),
+        description: String::new(),
+        array: Array {
+            kind: ArrayKind::Systolic,
+            rows: 8,
+            cols: 8,
+            count: 1,
+            clock_mhz: 1000.0,
+            dataflows: vec![Dataflow::WS],
+            input_type: DType::Int8,
+            weight_type: DType::Int8,
+            zero_points: true,
+            per_channel_scales: true,
+            column_bits: 32,
+            overflow: Overflow::Wrap,
+            pe_registers: 0,
+            hop_registers: 0,
+            weight_load: WeightLoad { cycles: 8, shadow_depth: 1 },
+            min_stream: 1,
+            max_stream: 0,
+            overlap_tiles: true,
+            dataflow_switch_cycles: 0,
+            k_packing: KPacking::KernelAndChannels,
+        },
+        buffers: Buffers {
+            layout: BufferLayout::Shared(Buffer { bytes: 65536, banks: 8, word_bytes: 64, ports: 2, latency: 1 }),
+            double_buffering: true,
+        },
+        accumulators: Accumulators { bytes: 65536, bits: 32, banks: 2, ports: 2, read_width: 0 },
+        dma: Dma {
+            load_engines: 1,
+            store_engines: 1,
+            bytes_per_cycle: 16,
+            burst_bytes: 64,
+            bursts_in_flight: 16,
+            descriptor_cycles: 0,
+        },
+        memories: vec![MemorySpace {
+            name: "dram".into(),
+            model: MemoryModel::Ideal { bandwidth_gb_per_s: 16.0, latency_ns: 60.0 },
+            bytes: 0,
+        }],
+        placement: Placement { weights: "dram".into(), activations: "dram".into() },
+        vector: VectorUnit {
+            placement: VectorPlacement::Separate,
+            lanes: 8,
+            clock_mhz: 0.0,
+            startup_cycles: 0,
+            cycles: [
+                VectorFunction::Requantize,
+                VectorFunction::Add,
+                VectorFunction::Mul,
+                VectorFunction::MaxPool,
+                VectorFunction::AvgPool,
+                VectorFunction::Table,
+                VectorFunction::Softmax,
+                VectorFunction::Copy,
+                VectorFunction::Depthwise,
+            ]
+            .into_iter()
+            .map(|function| (function, 1))
+            .collect(),
+            requantizer: Requantizer::F32Rne,
+        },
+        depthwise: DepthwisePolicy::PerGroup,
+        control: Control::default(),
+        host: Host::default(),
+        residency: false,
+    }
+}
+
+/// Any requantizer.
+pub fn requantizers() -> impl Strategy<Value = Requantizer> {
+    let rounding =
+        prop_oneof![Just(Rounding::HalfEven), Just(Rounding::HalfAway), Just(Rounding::HalfUp), Just(Rounding::Floor)];
+    prop_oneof![
+        3 => Just(Requantizer::F32Rne),
+        1 => Just(Requantizer::FixedDouble31),
+        1 => Just(Requantizer::FixedSingle31),
+        1 => (8_u8..=32, 31_u8..=62, rounding)
+            .prop_map(|(bits, max_shift, rounding)| Requantizer::FixedMul { bits, max_shift, rounding }),
+    ]
+}
+
+/// Sizes from `2^low` to `2^high`, not only powers of two.
+fn sizes(low: u32, high: u32) -> impl Strategy<Value = u64> {
+    (low..high, 0.0..1.0_f64).prop_map(|(exponent, part)| {
+        let base = 2_f64.powi(i32::try_from(exponent).unwrap());
+        (base * (1.0 + part)) as u64
+    })
+}
+
+/// Any machine that executes: arrays from 1x1 to 40x40, every dataflow, buffers from a few bytes up.
+pub fn machines() -> impl Strategy<Value = Accelerator> {
+    let array = (
+        1_u32..=40,
+        1_u32..=40,
+        prop::sample::subsequence(vec![Dataflow::WS, Dataflow::OS, Dataflow::IS], 1..=3),
+        (0_u32..=40, 0_u8..=2),
+        prop_oneof![3 => Just(0_u32), 1 => 1_u32..=64],
+        1_u32..=8,
+        any::<bool>(),
+        prop_oneof![Just(KPacking::KernelAndChannels), Just(KPacking::Channels)],
+        (0_u32..=3, 0_u32..=2, 0_u32..=20),
+    );
+    let numbers = (
+        prop_oneof![2 => Just((32_u8, 32_u8)), 1 => (8_u8..=64, 8_u8..=64)],
+        prop_oneof![Just(Overflow::Wrap), Just(Overflow::Saturate)],
+        requantizers(),
+    );
+    let memory = (
+        prop_oneof![sizes(6, 17).prop_map(|bytes| [bytes, 0, 0]), (sizes(5, 15), sizes(5, 15), sizes(4, 14)).prop_map(|(a, b, c)| [a, b, c])],
+        sizes(4, 15),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let dma = (1_u32..=3, 1_u32..=2, 1_u32..=32, 3_u32..=8, 1_u32..=32, 0_u32..=20);
+    let space = (0.1_f64..100.0, 0.0_f64..500.0);
+    let rest = (
+        prop_oneof![
+            Just(DepthwisePolicy::PerGroup),
+            Just(DepthwisePolicy::BlockDiagonal),
+            (1_u32..64).prop_map(|macs_per_cycle| DepthwisePolicy::Vector { macs_per_cycle }),
+            Just(DepthwisePolicy::Host)
+        ],
+        prop_oneof![
+            Just(VectorPlacement::Separate),
+            Just(VectorPlacement::InStorePath),
+            Just(VectorPlacement::Fused)
+        ],
+        (1_u32..=32, 0_u32..=10, prop_oneof![Just(0.0_f64), 100.0..2000.0]),
+        (0_u32..=20, 1_u32..=8, any::<bool>(), 0_u32..=100, any::<bool>(), 0_u32..=50),
+    );
+    (array, numbers, memory, dma, space, rest).prop_map(|(array, numbers, memory, dma, space, rest)| {
+        let mut config = plain_config();
+        let (rows, cols, dataflows, load, max_stream, min_stream, overlap, packing, registers) = array;
+        config.array.rows = rows;
+        config.array.cols = cols;
+        config.array.dataflows = dataflows;
+        config.array.weight_load = WeightLoad { cycles: load.0, shadow_depth: load.1 };
+        config.array.max_stream = max_stream;
+        config.array.min_stream = if max_stream == 0 { min_stream } else { min_stream.min(max_stream) };
+        config.array.overlap_tiles = overlap;
+        config.array.k_packing = packing;
+        config.array.pe_registers = registers.0;
+        config.array.hop_registers = registers.1;
+        config.array.dataflow_switch_cycles = registers.2;
+        let ((column_bits, bits), overflow, requantizer) = numbers;
+        config.array.column_bits = column_bits;
+        config.accumulators.bits = bits;
+        config.array.overflow = overflow;
+        config.vector.requantizer = requantizer;
+        let (buffers, accumulators, double_buffering, residency) = memory;
+        let buffer = |bytes| Buffer { bytes, banks: 2, word_bytes: 16, ports: 1, latency: 1 };
+        config.buffers.layout = if buffers[1] == 0 {
+            BufferLayout::Shared(buffer(buffers[0]))
+        } else {
+            BufferLayout::Split { input: buffer(buffers[0]), weight: buffer(buffers[1]), output: buffer(buffers[2]) }
+        };
+        config.buffers.double_buffering = double_buffering;
+        config.residency = residency;
+        config.accumulators.bytes = accumulators.max(8);
+        config.dma = Dma {
+            load_engines: dma.0,
+            store_engines: dma.1,
+            bytes_per_cycle: dma.2,
+            burst_bytes: 1 << dma.3,
+            bursts_in_flight: dma.4,
+            descriptor_cycles: dma.5,
+        };
+        config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: space.0, latency_ns: space.1 };
+        let (depthwise, placement, vector, control) = rest;
+        config.depthwise = depthwise;
+        config.vector.placement = placement;
+        config.vector.lanes = vector.0;
+        config.vector.startup_cycles = vector.1;
+        config.vector.clock_mhz = vector.2;
+        config.control = Control {
+            issue_cycles: control.0,
+            queue_depth: control.1,
+            hardware_loops: control.2,
+            launch_cycles: control.3,
+            fence_layers: control.4,
+            fence_cycles: control.5,
+        };
+        Accelerator::from_valid(config)
+    })
+}
+
+/// A graph under construction with a stream of pseudo-random numbers, so that one seed is one network.
+pub struct Builder {
+    /// The graph so far.
+    pub graph: Graph<Quantized>,
+    state: u64,
+}
+
+impl Builder {
+    /// An empty graph.
+    pub fn new(seed: u64) -> Self {
+        Self { graph: Graph::new("random"), state: seed ^ 0x9e37_79b9_7f4a_7c15 }
+    }
+
+    /// The next number of `low..=high`.
+    pub fn pick(&mut self, low: i64, high: i64) -> i64 {
+        // splitmix64
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        low + i64::try_from(z % u64::try_from(high - low + 1).unwrap()).unwrap()
+    }
+
+    /// An 8-bit activation type with a zero point of it.
+    pub fn activation(&mut self) -> (DType, Quantization) {
+        let dtype = if self.pick(0, 1) == 0 { DType::UInt8 } else { DType::Int8 };
+        let (low, high) = dtype.int_range().unwrap();
+        let zero = match self.pick(0, 3) {
+            0 => 0_i64.clamp(low, high),
+            1 => low,
+            _ => self.pick(low, high),
+        };
+        let scale = self.scale();
+        (dtype, Quantization::per_tensor(scale, i32::try_from(zero).unwrap()))
+    }
+
+    /// A scale; a third of them powers of two, where ties are.
+    pub fn scale(&mut self) -> f32 {
+        if self.pick(0, 2) == 0 {
+            2_f32.powi(i32::try_from(self.pick(-8, -2)).unwrap())
+        } else {
+            self.pick(10, 4000) as f32 / 20_000.0
+        }
+    }
+
+    /// A value.
+    pub fn value(&mut self, name: &str, shape: &[usize], dtype: DType, quant: Option<Quantization>) -> ValueId {
+        let name = format!("{name}{}", self.graph.values.len());
+        self.graph.add_value(Value { name, shape: shape.to_vec(), dtype, quant, constant: None })
+    }
+
+    /// A network input.
+    pub fn input(&mut self, shape: &[usize]) -> ValueId {
+        let (dtype, quant) = self.activation();
+        let id = self.value("x", shape, dtype, Some(quant));
+        self.graph.inputs.push(id);
+        id
+    }
+
+    /// A constant of random integers of `low..=high`.
+    pub fn constant(&mut self, shape: &[usize], dtype: DType, quant: Option<Quantization>, low: i64, high: i64) -> ValueId {
+        let count: usize = shape.iter().product();
+        let values: Vec<i64> = (0..count).map(|_| self.pick(low, high)).collect();
+        let tensor = Tensor::from_integers(dtype, shape, &values).unwrap();
+        let id = self.value("w", shape, dtype, quant);
+        self.graph.value_mut(id).constant = Some(Constant::Dense(Arc::new(tensor)));
+        id
+    }
+
+    /// Adds a node whose result has `shape` and the given type.
+    pub fn node(&mut self, op: Op, inputs: &[ValueId], shape: &[usize], dtype: DType, quant: Option<Quantization>) -> ValueId {
+        let output = self.value("y", shape, dtype, quant);
+        let name = format!("{}_{}", op.name(), self.graph.nodes.len());
+        self.graph.add_node(Node { name, op, inputs: inputs.to_vec(), outputs: vec![output] });
+        output
+    }
+
+    /// A convolution of `x` with `outputs` channels.
+    pub fn conv(&mut self, x: ValueId, outputs: usize, groups: usize, window: Window) -> ValueId {
+        let input = self.graph.value(x).clone();
+        let &[n, c, h, w] = input.shape.as_slice() else { panic!("a convolution needs rank 4") };
+        let (weight, bias) = self.weights(&input, &[outputs, c / groups, window.kernel[0], window.kernel[1]], outputs);
+        let shape = [n, outputs, window.output(0, h).unwrap(), window.output(1, w).unwrap()];
+        let (dtype, quant) = self.output_for(&input, weight);
+        let activation = self.fused();
+        let op = Op::Conv { window, groups, activation };
+        self.node(op, &[x, weight, bias], &shape, dtype, Some(quant))
+    }
+
+    /// A matrix product of `x` with `outputs` columns.
+    pub fn matmul(&mut self, x: ValueId, outputs: usize) -> ValueId {
+        let input = self.graph.value(x).clone();
+        let depth = *input.shape.last().unwrap();
+        let (weight, bias) = self.weights(&input, &[outputs, depth], outputs);
+        let mut shape = input.shape.clone();
+        *shape.last_mut().unwrap() = outputs;
+        let (dtype, quant) = self.output_for(&input, weight);
+        let activation = self.fused();
+        self.node(Op::MatMul { transposed: true, activation }, &[x, weight, bias], &shape, dtype, Some(quant))
+    }
+
+    fn fused(&mut self) -> Activation {
+        match self.pick(0, 3) {
+            0 => Activation::Relu,
+            1 => Activation::Clip { low: 0.0, high: self.pick(1, 8) as f32 },
+            _ => Activation::None,
+        }
+    }
+
+    fn weights(&mut self, input: &Value, shape: &[usize], outputs: usize) -> (ValueId, ValueId) {
+        let per_channel = self.pick(0, 1) == 1;
+        let count = if per_channel { outputs } else { 1 };
+        let scales: Vec<f32> = (0..count).map(|_| self.scale()).collect();
+        let asymmetric = self.pick(0, 3) == 0;
+        let zeros: Vec<i32> =
+            (0..count).map(|_| if asymmetric { i32::try_from(self.pick(-20, 20)).unwrap() } else { 0 }).collect();
+        let quant = Quantization { scale: scales.clone(), zero_point: zeros, axis: per_channel.then_some(0) };
+        let weight = self.constant(shape, DType::Int8, Some(quant), -128, 127);
+        let input_scale = input.quant.as_ref().unwrap().scale_of(0);
+        let bias_quant = Quantization {
+            scale: scales.iter().map(|scale| input_scale * scale).collect(),
+            zero_point: vec![0; count],
+            axis: per_channel.then_some(0),
+        };
+        // Now and then large enough that the accumulator passes 2^24 and its float is rounded.
+        let limit = if self.pick(0, 4) == 0 { 1 << 27 } else { 3000 };
+        let bias = self.constant(&[outputs], DType::Int32, Some(bias_quant), -limit, limit);
+        (weight, bias)
+    }
+
+    /// An output quantization under which results neither all saturate nor vanish.
+    fn output_for(&mut self, input: &Value, weight: ValueId) -> (DType, Quantization) {
+        let (dtype, mut quant) = self.activation();
+        let weight = self.graph.value(weight);
+        let depth: usize = weight.shape[1..].iter().product();
+        let real = input.quant.as_ref().unwrap().scale_of(0) * weight.quant.as_ref().unwrap().scale_of(0);
+        if quant.scale[0].log2().fract() != 0.0 || self.pick(0, 1) == 0 {
+            quant.scale[0] = real * (depth as f32).sqrt() * self.pick(20, 200) as f32;
+        } else {
+            quant.scale[0] = 2_f32.powi(real.log2().round() as i32 + i32::try_from(self.pick(4, 10)).unwrap());
+        }
+        (dtype, quant)
+    }
+
+    /// Ends the graph with these outputs.
+    pub fn finish(mut self, outputs: &[ValueId]) -> Graph<Quantized> {
+        self.graph.outputs = outputs.to_vec();
+        self.graph
+    }
+}
+
+/// Random values for a graph's inputs.
+pub fn inputs_of(graph: &Graph<Quantized>, seed: u64) -> Vec<Tensor> {
+    let mut numbers = Builder::new(seed);
+    graph
+        .inputs
+        .iter()
+        .map(|&id| {
+            let value = graph.value(id);
+            let (low, high) = value.dtype.int_range().unwrap();
+            let count: usize = value.shape.iter().product();
+            let values: Vec<i64> = (0..count).map(|_| numbers.pick(low, high)).collect();
+            Tensor::from_integers(value.dtype, &value.shape, &values).unwrap()
+        })
+        .collect()
+}
