@@ -78,7 +78,7 @@ impl<'m> Namer<'m> {
     }
 }
 
-/// A constant that entered the graph: its quantization, its value, and whether it was looked through for infinities.
+/// A constant that entered the graph: its quantization and its value.
 struct Entered {
     quant: Option<Quantization>,
     value: ValueId,
@@ -217,34 +217,39 @@ impl<'m> Importer<'m> {
         }
         // The graph keeps the tensor alive, so its address identifies it.
         let address = Arc::as_ptr(&tensor).addr();
-        let before = self.entered.entry(address).or_default();
         // Only the latest few are compared: a hostile file could make the list long.
+        let before = self.entered.get(&address).map(Vec::as_slice).unwrap_or_default();
         if let Some(found) = before.iter().rev().take(8).find(|entered| entered.quant == quant) {
             return Ok(found.value);
         }
-        let value = self.graph.add_value(Value {
-            name: self.value_names.claim(name),
-            shape: tensor.shape().to_vec(),
-            dtype: tensor.dtype(),
-            quant: quant.clone(),
-            constant: Some(Constant::Dense(tensor)),
-        });
-        before.push(Entered { quant, value });
+        let name = self.value_names.claim(name);
+        let value = self.add_constant(name, tensor, quant.clone());
+        self.entered.entry(address).or_default().push(Entered { quant, value });
         Ok(value)
     }
 
     /// A new constant made from one of the file.
     pub(super) fn derive_constant(
         &mut self,
-        tensor: Tensor,
+        tensor: Arc<Tensor>,
         base: &str,
         quant: Option<Quantization>,
     ) -> Fallible<ValueId> {
+        if tensor.is_empty() {
+            refuse!("a constant without elements: shape {:?}", tensor.shape());
+        }
         let name = self.value_names.fresh(base);
-        // `claim` would rename it: the name is already given.
-        let value = self.enter_constant(Arc::new(tensor), "", quant)?;
-        self.graph.value_mut(value).name = name;
-        Ok(value)
+        Ok(self.add_constant(name, tensor, quant))
+    }
+
+    fn add_constant(&mut self, name: String, tensor: Arc<Tensor>, quant: Option<Quantization>) -> ValueId {
+        self.graph.add_value(Value {
+            name,
+            shape: tensor.shape().to_vec(),
+            dtype: tensor.dtype(),
+            quant,
+            constant: Some(Constant::Dense(tensor)),
+        })
     }
 
     /// The tensor of a value, if it is a constant.
@@ -298,7 +303,13 @@ impl<'m> Importer<'m> {
     }
 
     /// Adds the node that makes the result of the file's node.
-    pub(super) fn finish(&mut self, node: &NodeView<'m>, op: Op, inputs: Vec<ValueId>, kind: Kind) -> Fallible<ValueId> {
+    pub(super) fn finish(
+        &mut self,
+        node: &NodeView<'m>,
+        op: Op,
+        inputs: Vec<ValueId>,
+        kind: Kind,
+    ) -> Fallible<ValueId> {
         self.emit(node, "", op, inputs, kind, None)
     }
 
@@ -321,18 +332,29 @@ impl<'m> Importer<'m> {
         let Some(shape) = shapes.pop().filter(|_| shapes.is_empty()) else { refuse!("must have one result") };
         check_shape(&shape)?;
         let (value_name, node_name) = if suffix.is_empty() {
-            (self.value_names.claim(node.output(0)), self.node_names.claim(&node.name))
+            (self.value_names.claim(node.output(0)), node.name.clone())
         } else {
             let value = self.value_names.fresh(&format!("{}/{suffix}", clip(node.output(0))));
             (value, self.node_names.fresh(&format!("{}/{suffix}", clip(&node.name))))
         };
-        let value =
-            self.graph.add_value(Value { name: value_name, shape, dtype: kind.dtype, quant: kind.quant, constant: None });
+        let value = Value { name: value_name, shape, dtype: kind.dtype, quant: kind.quant, constant: None };
+        Ok(self.add(node_name, op, inputs, value))
+    }
+
+    /// A copy of `value` under the name of a result of the model.
+    pub(super) fn copy(&mut self, value: ValueId, name: &str) -> ValueId {
+        let node = self.node_names.claim(name);
+        let copy = Value { name: self.value_names.claim(name), constant: None, ..self.graph.value(value).clone() };
+        self.add(node, Op::Reshape, vec![value], copy)
+    }
+
+    fn add(&mut self, name: String, op: Op, inputs: Vec<ValueId>, output: Value) -> ValueId {
+        let value = self.graph.add_value(output);
         let index = self.graph.nodes.len();
-        self.graph.add_node(Node { name: node_name, op, inputs, outputs: vec![value] });
+        self.graph.add_node(Node { name, op, inputs, outputs: vec![value] });
         self.producers.resize(value.index() + 1, None);
         self.producers[value.index()] = Some(index);
-        Ok(value)
+        value
     }
 
     /// Adds a reshape of `value` to `shape`, keeping type and quantization.

@@ -68,7 +68,9 @@ impl Budget {
                 self.left = left;
                 Ok(())
             }
-            None => refuse!("folding the model's constants takes more than {MAX_FOLDED_BYTES} bytes, which is the limit"),
+            None => {
+                refuse!("folding the model's constants takes more than {MAX_FOLDED_BYTES} bytes, which is the limit")
+            }
         }
     }
 }

@@ -58,7 +58,11 @@ impl<'m> NodeView<'m> {
         };
         // Files older than the `type` field leave it out.
         if attribute.r#type.is_some() && attribute.r#type() != kind && attribute.r#type() != AttributeType::Undefined {
-            refuse!("attribute `{name}` is of type {}; expected {}", attribute.r#type().as_str_name(), kind.as_str_name());
+            refuse!(
+                "attribute `{name}` is of type {}; expected {}",
+                attribute.r#type().as_str_name(),
+                kind.as_str_name()
+            );
         }
         Ok(Some(attribute))
     }

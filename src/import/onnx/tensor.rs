@@ -174,7 +174,12 @@ pub(super) fn decode(proto: &TensorProto, external: &mut External) -> Result<Ten
         ($variant:ident, $type:ty, $field:ident) => {{
             let values: Vec<$type> = match raw {
                 Some(raw) => little_endian(raw, <$type>::from_le_bytes),
-                None => proto.$field.iter().map(|&value| <$type>::try_from(value).ok()).collect::<Option<_>>().ok_or_else(narrow)?,
+                None => proto
+                    .$field
+                    .iter()
+                    .map(|&value| <$type>::try_from(value).ok())
+                    .collect::<Option<_>>()
+                    .ok_or_else(narrow)?,
             };
             build!($variant, values)
         }};
