@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    limits::{Budget, Fallible, MAX_FOLDED_BYTES, MAX_RANK, MAX_VALUE_ELEMENTS, clip, refuse},
+    limits::{Budget, Fallible, MAX_ENTRIES, MAX_FOLDED_BYTES, MAX_RANK, MAX_VALUE_ELEMENTS, clip, refuse},
     node::NodeView,
     tensor::External,
 };
@@ -39,6 +39,34 @@ pub(super) struct Kind {
 impl Kind {
     /// Single precision.
     pub(super) const FLOAT: Self = Self { dtype: DType::Fp32, quant: None };
+}
+
+/// How a node of the graph is named after the file's node, where that becomes several: what is appended to the names
+/// of node and value; nothing where it is empty.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    node: &'static str,
+    value: &'static str,
+}
+
+impl Step {
+    /// The only node, or one that stands for the whole and makes its result.
+    pub(super) const WHOLE: Self = Self { node: "", value: "" };
+
+    /// A helper before or between.
+    pub(super) const fn helper(suffix: &'static str) -> Self {
+        Self { node: suffix, value: suffix }
+    }
+
+    /// The node that does the work, with helpers behind it that make the result.
+    pub(super) const fn work(value: &'static str) -> Self {
+        Self { node: "", value }
+    }
+
+    /// The helper that makes the result.
+    pub(super) const fn last(node: &'static str) -> Self {
+        Self { node, value: "" }
+    }
 }
 
 /// Hands out names that are unique in the graph.
@@ -310,15 +338,14 @@ impl<'m> Importer<'m> {
         inputs: Vec<ValueId>,
         kind: Kind,
     ) -> Fallible<ValueId> {
-        self.emit(node, "", op, inputs, kind, None)
+        self.emit(node, Step::WHOLE, op, inputs, kind, None)
     }
 
-    /// Adds a node; `suffix` is empty for the one that makes the result of the file's node, and names the step
-    /// otherwise. `requested` is the shape of a `Reshape`'s result.
+    /// Adds a node as one step of the file's node. `requested` is the shape of a `Reshape`'s result.
     pub(super) fn emit(
         &mut self,
         node: &NodeView<'m>,
-        suffix: &str,
+        step: Step,
         op: Op,
         inputs: Vec<ValueId>,
         kind: Kind,
@@ -331,11 +358,18 @@ impl<'m> Importer<'m> {
         };
         let Some(shape) = shapes.pop().filter(|_| shapes.is_empty()) else { refuse!("must have one result") };
         check_shape(&shape)?;
-        let (value_name, node_name) = if suffix.is_empty() {
-            (self.value_names.claim(node.output(0)), node.name.clone())
-        } else {
-            let value = self.value_names.fresh(&format!("{}/{suffix}", clip(node.output(0))));
-            (value, self.node_names.fresh(&format!("{}/{suffix}", clip(&node.name))))
+        if self.graph.nodes.len() >= MAX_ENTRIES {
+            refuse!("more than {MAX_ENTRIES} nodes, which is the limit");
+        }
+        let suffixed =
+            |namer: &mut Namer<'m>, base: &str, suffix: &str| namer.fresh(&format!("{}/{suffix}", clip(base)));
+        let value_name = match step.value {
+            "" => self.value_names.claim(node.output(0)),
+            suffix => suffixed(&mut self.value_names, node.output(0), suffix),
+        };
+        let node_name = match step.node {
+            "" => node.name.clone(),
+            suffix => suffixed(&mut self.node_names, &node.name, suffix),
         };
         let value = Value { name: value_name, shape, dtype: kind.dtype, quant: kind.quant, constant: None };
         Ok(self.add(node_name, op, inputs, value))
@@ -361,12 +395,12 @@ impl<'m> Importer<'m> {
     pub(super) fn reshape(
         &mut self,
         node: &NodeView<'m>,
-        suffix: &str,
+        step: Step,
         value: ValueId,
         shape: &[usize],
     ) -> Fallible<ValueId> {
         let kind = self.kind(value);
-        self.emit(node, suffix, Op::Reshape, vec![value], kind, Some(shape))
+        self.emit(node, step, Op::Reshape, vec![value], kind, Some(shape))
     }
 
     /// Element type and quantization of a value.

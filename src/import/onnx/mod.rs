@@ -33,7 +33,7 @@ use prost::{Message, bytes::Bytes};
 use self::{
     faults::Collector,
     importer::{Binding, Importer, check_shape},
-    limits::{Fallible, MAX_ENTRIES, MAX_RANK, Refusal, clip, refuse},
+    limits::{Fallible, MAX_ENTRIES, MAX_OPERANDS, MAX_RANK, Refusal, clip, refuse},
     node::NodeView,
     ops::Operator,
     proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_shape_proto, type_proto},
@@ -158,6 +158,11 @@ struct File<'m> {
 impl<'m> File<'m> {
     /// Collects the names, and what is wrong with them; `None` if the file is too large to go on.
     fn of(graph: &'m GraphProto, imp: &mut Importer<'m>, faults: &mut Collector) -> Option<Self> {
+        let operands: usize = graph.node.iter().map(|node| node.input.len() + node.output.len()).sum();
+        if operands > MAX_OPERANDS {
+            faults.add(None, format!("{operands} operands and results of nodes; the limit is {MAX_OPERANDS}"));
+            return None;
+        }
         let counts = [graph.node.len(), graph.initializer.len(), graph.input.len(), graph.output.len()];
         if counts.iter().any(|&count| count > MAX_ENTRIES) {
             faults.add(None, format!("more than {MAX_ENTRIES} nodes, initializers, inputs or outputs: the limit"));

@@ -265,6 +265,7 @@ pub(in crate::import::onnx) fn concat(
         shape[at] = shape[at].saturating_add(one.shape()[at]);
     }
     charge(&shape, first.dtype(), budget)?;
+    budget.charge(operands.len(), 128)?;
     macro_rules! join {
         ($($variant:ident),*) => {
             match &**first {

@@ -66,6 +66,6 @@ fn build<'m>(
     let mut inputs = vec![image, w];
     inputs.extend(b);
     let op = Op::Conv { window, groups, activation: Activation::None };
-    let y = imp.emit(node, window::suffix(rank), op, inputs, kind, None)?;
+    let y = imp.emit(node, window::step(rank), op, inputs, kind, None)?;
     Ok(vec![Binding::Value(window::lower(imp, node, y, rank)?)])
 }

@@ -1,8 +1,9 @@
 //! Elementwise float operators.
 
+use super::window;
 use crate::{
     import::onnx::{
-        importer::{Binding, Importer, Kind},
+        importer::{Binding, Importer, Kind, Step},
         limits::{Fallible, refuse},
         node::NodeView,
     },
@@ -23,7 +24,7 @@ pub(super) fn unary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible
         other => refuse!("{other} is not elementwise"),
     };
     let x = imp.float(node, 0)?;
-    Ok(vec![Binding::Value(imp.finish(node, op, vec![x], Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], Kind::FLOAT)?)])
 }
 
 /// `Add`, `Sub`, `Mul`, `Div`.
@@ -40,7 +41,7 @@ pub(super) fn binary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallibl
     if matches!(op, Op::Add { .. } | Op::Mul) && imp.is_fixed(operands[0]) && !imp.is_fixed(operands[1]) {
         operands.swap(0, 1);
     }
-    Ok(vec![Binding::Value(imp.finish(node, op, operands, Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &operands, &[], Kind::FLOAT)?)])
 }
 
 /// `Sum` of any number of operands: a chain of additions, from the left.
@@ -49,8 +50,8 @@ pub(super) fn sum<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<V
     let mut total = imp.float(node, 0)?;
     for index in 1..count {
         let next = imp.float(node, index)?;
-        let suffix = if index + 1 == count { "" } else { "partial" };
-        total = imp.emit(node, suffix, ADD, vec![total, next], Kind::FLOAT, None)?;
+        let step = if index + 1 == count { Step::WHOLE } else { Step::helper("partial") };
+        total = imp.emit(node, step, ADD, vec![total, next], Kind::FLOAT, None)?;
     }
     Ok(vec![Binding::Value(total)])
 }
@@ -91,5 +92,5 @@ pub(super) fn clip<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<
         (0.0, f32::INFINITY) => Op::Relu,
         _ => Op::Clip { low, high },
     };
-    Ok(vec![Binding::Value(imp.finish(node, op, vec![x], Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], Kind::FLOAT)?)])
 }

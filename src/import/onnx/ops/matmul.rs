@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     import::onnx::{
-        importer::{Binding, Importer, Kind},
+        importer::{Binding, Importer, Kind, Step},
         limits::{Fallible, clip, refuse},
         node::NodeView,
     },
@@ -55,7 +55,8 @@ fn build<'m>(
     let Some(w) = weight::reshaped(imp, node, w, &matrix)? else {
         refuse!("second factor of shape {w_shape:?} must be a constant");
     };
-    let rows = if let [k] = *x_shape.as_slice() { imp.reshape(node, "as_matrix", x, &[1, k])? } else { x };
+    let rows =
+        if let [k] = *x_shape.as_slice() { imp.reshape(node, Step::helper("as_matrix"), x, &[1, k])? } else { x };
     // A vector on either side leaves no dimension in the result.
     let mut shape = x_shape.clone();
     shape.pop();
@@ -64,8 +65,8 @@ fn build<'m>(
     }
     let direct = x_shape.len() > 1 && w_shape.len() > 1;
     let op = Op::MatMul { transposed: false, activation: Activation::None };
-    let y = imp.emit(node, if direct { "" } else { "matrix" }, op, vec![rows, w], kind, None)?;
-    Ok(vec![Binding::Value(if direct { y } else { imp.reshape(node, "", y, &shape)? })])
+    let y = imp.emit(node, if direct { Step::WHOLE } else { Step::work("matrix") }, op, vec![rows, w], kind, None)?;
+    Ok(vec![Binding::Value(if direct { y } else { imp.reshape(node, Step::last("as_vector"), y, &shape)? })])
 }
 
 /// `Gemm`: `alpha a b + beta c`, `b` constant.
@@ -108,9 +109,10 @@ pub(super) fn gemm<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<
             imp.finish(node, op, vec![x, w, bias], Kind::FLOAT)?
         }
         (None, Some(c)) => {
-            let product = imp.emit(node, "product", op, vec![x, w], Kind::FLOAT, None)?;
+            let product = imp.emit(node, Step::work("product"), op, vec![x, w], Kind::FLOAT, None)?;
             let product_shape = imp.shape(product);
-            let sum = imp.finish(node, Op::Add { activation: Activation::None }, vec![product, c], Kind::FLOAT)?;
+            let add = Op::Add { activation: Activation::None };
+            let sum = imp.emit(node, Step::last("bias"), add, vec![product, c], Kind::FLOAT, None)?;
             if imp.shape(sum) != product_shape {
                 refuse!("C of shape {:?} is larger than the product {product_shape:?}", imp.shape(c));
             }

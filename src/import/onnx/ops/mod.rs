@@ -131,7 +131,7 @@ pub(super) const OPERATORS: &[Operator] = &[
     folded("Expand", (2, 2), &[], movement::expand),
     folded("Where", (3, 3), &[], movement::choose),
     folded("Range", (3, 3), &[], movement::range),
-    folded("Cast", (1, 1), &["to", "saturate"], arithmetic::cast),
+    both("Cast", (1, 1), &["to", "saturate"], shape::cast, arithmetic::cast),
     folded("Mod", (2, 2), &["fmod"], arithmetic::elementwise),
     folded("Min", (1, MANY), &[], arithmetic::elementwise),
     folded("Max", (1, MANY), &[], arithmetic::elementwise),

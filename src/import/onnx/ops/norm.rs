@@ -1,8 +1,9 @@
 //! Batch normalization and softmax.
 
+use super::window;
 use crate::{
     import::onnx::{
-        importer::{Binding, Importer, Kind},
+        importer::{Binding, Importer, Kind, Step},
         limits::{Fallible, refuse},
         node::{NodeView, axis},
     },
@@ -21,13 +22,15 @@ pub(super) fn batch_norm<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fal
     if !(epsilon.is_finite() && epsilon >= 0.0) {
         refuse!("`epsilon` must be finite and not negative: {epsilon}");
     }
-    let mut operands = vec![imp.float(node, 0)?];
+    let x = imp.float(node, 0)?;
+    let mut parameters = Vec::with_capacity(4);
     for index in 1..5 {
         let parameter = imp.float(node, index)?;
         imp.check_weight(parameter)?;
-        operands.push(parameter);
+        parameters.push(parameter);
     }
-    Ok(vec![Binding::Value(imp.finish(node, Op::BatchNorm { epsilon }, operands, Kind::FLOAT)?)])
+    let y = window::pointwise(imp, node, Op::BatchNorm { epsilon }, &[x], &parameters, Kind::FLOAT)?;
+    Ok(vec![Binding::Value(y)])
 }
 
 /// `Softmax`.
@@ -56,7 +59,7 @@ pub(super) fn softmax_of<'m>(
     }
     let rows = shape[..at].iter().product();
     let columns = shape[at..].iter().product();
-    let flat = imp.reshape(node, "flat", x, &[rows, columns])?;
-    let normal = imp.emit(node, "rows", Op::Softmax { axis: 1 }, vec![flat], kind, None)?;
-    imp.reshape(node, "", normal, &shape)
+    let flat = imp.reshape(node, Step::helper("flat"), x, &[rows, columns])?;
+    let normal = imp.emit(node, Step::work("rows"), Op::Softmax { axis: 1 }, vec![flat], kind, None)?;
+    imp.reshape(node, Step::last("unflat"), normal, &shape)
 }

@@ -24,7 +24,7 @@ pub(super) fn max_pool<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Falli
     let shape = imp.shape(image);
     let rounding = if node.flag("ceil_mode", false)? { Rounding::Ceil } else { Rounding::Floor };
     let window = window::window(node, rank, [shape[2], shape[3]], None, rounding)?;
-    let y = imp.emit(node, window::suffix(rank), Op::MaxPool { window }, vec![image], kind, None)?;
+    let y = imp.emit(node, window::step(rank), Op::MaxPool { window }, vec![image], kind, None)?;
     Ok(vec![Binding::Value(window::lower(imp, node, y, rank)?)])
 }
 
@@ -46,7 +46,7 @@ pub(super) fn average_of<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, x: Val
     };
     let window = window::window(node, rank, [shape[2], shape[3]], None, rounding)?;
     let op = Op::AvgPool { window, count_include_pad };
-    let y = imp.emit(node, window::suffix(rank), op, vec![image], kind, None)?;
+    let y = imp.emit(node, window::step(rank), op, vec![image], kind, None)?;
     window::lower(imp, node, y, rank)
 }
 
@@ -59,7 +59,7 @@ pub(super) fn global_average_pool<'m>(imp: &mut Importer<'m>, node: &NodeView<'m
 /// A global average pool of any kind of value.
 pub(super) fn global_of<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, x: ValueId, kind: Kind) -> Fallible<ValueId> {
     let (image, rank) = window::lift(imp, node, x)?;
-    let y = imp.emit(node, window::suffix(rank), Op::GlobalAvgPool, vec![image], kind, None)?;
+    let y = imp.emit(node, window::step(rank), Op::GlobalAvgPool, vec![image], kind, None)?;
     window::lower(imp, node, y, rank)
 }
 

@@ -1,6 +1,7 @@
 //! `QuantizeLinear` and `DequantizeLinear`, and the scales and zero points that all quantized operators carry as
 //! operands.
 
+use super::window;
 use crate::{
     import::onnx::{
         importer::{Binding, Importer, Kind},
@@ -51,15 +52,16 @@ impl Scales {
         let mut quant = Quantization { zero_point: vec![0; scales.len()], scale: scales, axis };
         let mut dtype = None;
         if let Some(tensor) = constant(imp, node, zero)? {
+            if tensor.len() != 1 && tensor.len() != quant.scale.len() {
+                refuse!("{} zero points in {:?} for {} scales", tensor.len(), name(zero), quant.scale.len());
+            }
             let Some(values) = tensor.to_integers() else { refuse!("zero point {:?} must be an integer", name(zero)) };
             let values = values.iter().map(|&value| i32::try_from(value)).collect::<Result<Vec<_>, _>>();
             let values = values.map_err(|_| format!("zero point {:?} does not fit 32 bits", name(zero)))?;
-            match values.len() {
-                1 => quant.zero_point.fill(values[0]),
-                length if length == quant.scale.len() => quant.zero_point = values,
-                length => {
-                    refuse!("{length} zero points in {:?} for {} scales", name(zero), quant.scale.len())
-                }
+            if let [one] = *values {
+                quant.zero_point.fill(one);
+            } else {
+                quant.zero_point = values;
             }
             dtype = Some(tensor.dtype());
         }
@@ -215,7 +217,7 @@ pub(super) fn quantize<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Falli
         refuse!("{} scales for dimension {axis} of shape {shape:?}", scales.quant.scale.len());
     }
     let kind = Kind { dtype, quant: Some(scales.quant) };
-    Ok(vec![Binding::Value(imp.finish(node, Op::QuantizeLinear, vec![x], kind)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, Op::QuantizeLinear, &[x], &[], kind)?)])
 }
 
 /// `DequantizeLinear`: `[x, scale, zero?]`.
@@ -231,5 +233,5 @@ pub(super) fn dequantize<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fal
     }
     let scales = Scales::of(imp, node, 0, 1, 2, along)?;
     let x = imp.quantized(node, 0, scales.quant)?;
-    Ok(vec![Binding::Value(imp.finish(node, Op::DequantizeLinear, vec![x], Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, Op::DequantizeLinear, &[x], &[], Kind::FLOAT)?)])
 }

@@ -1,6 +1,6 @@
 //! ONNX Runtime's quantized operators (`com.microsoft`): the float operators on quantized values.
 
-use super::{norm, pool, qdq};
+use super::{norm, pool, qdq, window};
 use crate::{
     import::onnx::{
         importer::{Binding, Importer},
@@ -16,7 +16,7 @@ pub(super) fn binary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallibl
     let b = qdq::activation(imp, node, 3, 4, 5)?;
     let kind = qdq::result(imp, node, 6, 7, a)?;
     let op = if node.op() == "QLinearMul" { Op::Mul } else { Op::Add { activation: Activation::None } };
-    Ok(vec![Binding::Value(imp.finish(node, op, vec![a, b], kind)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[a, b], &[], kind)?)])
 }
 
 /// `QLinearSigmoid`, `QLinearLeakyRelu`: `[x, xs, xz, ys, yz]`.
@@ -27,7 +27,7 @@ pub(super) fn unary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible
     };
     let x = qdq::activation(imp, node, 0, 1, 2)?;
     let kind = qdq::result(imp, node, 3, 4, x)?;
-    Ok(vec![Binding::Value(imp.finish(node, op, vec![x], kind)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], kind)?)])
 }
 
 /// `QLinearConcat`: `[ys, yz, (x, xs, xz)...]`.

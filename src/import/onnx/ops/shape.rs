@@ -8,10 +8,10 @@ use super::weight;
 use crate::{
     import::onnx::{
         fold::movement::{flatten_target, permutation, reshape_target, squeeze_target, unsqueeze_target},
-        importer::{Binding, Importer, Kind},
-        limits::{Fallible, refuse},
+        importer::{Binding, Importer, Kind, Step},
+        limits::{Fallible, clip, refuse},
         node::{NodeView, axis, size as non_negative},
-        tensor::decode,
+        tensor::{decode, dtype},
     },
     ir::{Op, ValueId},
     tensor::{DType, Quantization, Tensor},
@@ -41,7 +41,7 @@ fn reshape_to<'m>(
         return Ok(vec![Binding::Value(value)]);
     }
     movable(imp, x)?;
-    Ok(vec![Binding::Value(imp.reshape(node, "", x, shape)?)])
+    Ok(vec![Binding::Value(imp.reshape(node, Step::WHOLE, x, shape)?)])
 }
 
 /// `Reshape`: `[x, shape]`, the shape constant.
@@ -153,7 +153,7 @@ pub(super) fn concat<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallibl
 pub(super) fn pad<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let mode = node.text("mode", "constant")?;
     if mode != "constant" {
-        refuse!("attribute not supported: `mode` of {mode:?}");
+        refuse!("attribute not supported: `mode` of {:?}", clip(mode));
     }
     let x = imp.operand(node, 0)?;
     let rank = imp.shape(x).len();
@@ -192,11 +192,22 @@ pub(super) fn pad<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<V
 /// `Dropout`, which does nothing in inference.
 pub(super) fn dropout<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     if let Some(training) = imp.constant(node, 2)?
-        && training.to_integers().is_none_or(|values| values.iter().any(|&value| value != 0))
+        && (training.len() != 1 || training.to_f32()[0] != 0.0)
     {
         refuse!("training mode is not supported");
     }
     identity(imp, node)
+}
+
+/// `Cast` between types that are one here, such as half and single precision; others are only evaluated.
+pub(super) fn cast<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+    let x = imp.operand(node, 0)?;
+    let from = imp.graph.value(x).dtype;
+    let to = dtype(i32::try_from(node.int("to", 0)?).map_err(|_| "unknown type in `to`".to_owned())?)?;
+    if from != to || imp.graph.value(x).quant.is_some() {
+        refuse!("from {from:?} to {to:?} is supported only where the operand is a constant");
+    }
+    Ok(vec![Binding::Value(x)])
 }
 
 /// `Identity`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     import::onnx::{
         fold::movement,
-        importer::{Importer, Kind},
+        importer::{Importer, Kind, Step},
         limits::Fallible,
         node::NodeView,
     },
@@ -76,7 +76,7 @@ fn rebuilt<'m>(
     if source == value {
         return Ok(constant);
     }
-    imp.emit(node, "dequantized", Op::DequantizeLinear, vec![constant], Kind::FLOAT, None)
+    imp.emit(node, Step::helper("dequantized"), Op::DequantizeLinear, vec![constant], Kind::FLOAT, None)
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 
 use crate::{
     import::onnx::{
-        importer::Importer,
-        limits::{Fallible, refuse},
+        importer::{Importer, Kind, Step},
+        limits::{Fallible, clip, refuse},
         node::{NodeView, size},
     },
-    ir::{ValueId, Window},
+    ir::{Op, ValueId, Window},
 };
 
 /// How the extent of the result is rounded.
@@ -30,7 +30,7 @@ pub(super) fn lift<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, x: ValueId) 
             if let Some(&twin) = imp.twins.get(&x) {
                 return Ok((twin, 3));
             }
-            let twin = imp.reshape(node, "as_image", x, &[n, c, 1, length])?;
+            let twin = imp.reshape(node, Step::helper("as_image"), x, &[n, c, 1, length])?;
             imp.twins.insert(x, twin);
             Ok((twin, 3))
         }
@@ -44,14 +44,32 @@ pub(super) fn lower<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, y: ValueId,
         return Ok(y);
     }
     let shape = imp.shape(y);
-    let flat = imp.reshape(node, "", y, &[shape[0], shape[1], shape[3]])?;
+    let flat = imp.reshape(node, Step::last("as_sequence"), y, &[shape[0], shape[1], shape[3]])?;
     imp.twins.insert(flat, y);
     Ok(flat)
 }
 
-/// The suffix of the node that makes the image: none if the image is the result itself.
-pub(super) const fn suffix(rank: usize) -> &'static str {
-    if rank == 4 { "" } else { "image" }
+/// The step that works on the image: the image is the result itself if the operand had rank 4.
+pub(super) const fn step(rank: usize) -> Step {
+    if rank == 4 { Step::WHOLE } else { Step::work("image") }
+}
+
+/// An operator that treats every element, or every channel, alike: on the images of `xs` if all of them have been
+/// lifted, so that nothing comes between a 1-D convolution and its activation. `rest` are further operands.
+pub(super) fn pointwise<'m>(
+    imp: &mut Importer<'m>,
+    node: &NodeView<'m>,
+    op: Op,
+    xs: &[ValueId],
+    rest: &[ValueId],
+    kind: Kind,
+) -> Fallible<ValueId> {
+    let twins: Option<Vec<ValueId>> = xs.iter().map(|x| imp.twins.get(x).copied()).collect();
+    let rank = if twins.is_some() { 3 } else { 4 };
+    let mut operands = twins.unwrap_or_else(|| xs.to_vec());
+    operands.extend(rest);
+    let y = imp.emit(node, step(rank), op, operands, kind, None)?;
+    lower(imp, node, y, rank)
 }
 
 /// A list of one value a spatial dimension as rows and columns.
@@ -111,7 +129,7 @@ pub(super) fn window(
             "SAME_UPPER" => one.same(true),
             "SAME_LOWER" => one.same(false),
             "NOTSET" | "VALID" => one.explicit(before, after, rounding)?,
-            _ => refuse!("`auto_pad` is {auto:?}; expected NOTSET, SAME_UPPER, SAME_LOWER or VALID"),
+            _ => refuse!("`auto_pad` is {:?}; expected NOTSET, SAME_UPPER, SAME_LOWER or VALID", clip(auto)),
         };
         let Some((before, after)) = resolved else {
             refuse!("window {kernel:?} with dilation {dilation:?} does not fit the padded input {input:?}");
