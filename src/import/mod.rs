@@ -1,4 +1,76 @@
-//! Models become graphs: one importer a format, and the elements of synthetic constants.
+//! Networks from files: ONNX models and layer lists. Dispatches by extension; the formats are rooms of their own.
 
-//ron
+pub mod onnx;
+pub mod ron;
 pub mod synthetic;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use crate::{
+    diag::{Diagnostic, Faults},
+    ir::{Float, Graph},
+};
+
+/// What the user may say about a model beyond its file.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOptions {
+    /// Images a batch: binds a symbolic batch (1 where absent) and replaces a fixed one.
+    pub batch: Option<usize>,
+}
+
+/// Reads a network from a file: `.onnx`, or `.ron` for a list of layers.
+///
+/// # Errors
+/// An unknown extension, a file that cannot be read or is too large, and everything that its format's importer finds.
+pub fn load(path: &Path, options: &ImportOptions) -> Result<Graph<Float>, Faults> {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
+    match extension.as_str() {
+        "onnx" => load_onnx(path, options).map_err(|faults| {
+            let named = faults.0.into_iter().map(|fault| Diagnostic { file: Some(path.to_path_buf()), ..fault });
+            Faults(named.collect())
+        }),
+        "ron" => ron::load(path, options.batch),
+        _ => Err(Diagnostic::error(format!("model format not known: {:?}", extension))
+            .with_file(path)
+            .with_help("known are `.onnx` and `.ron`")
+            .into()),
+    }
+}
+
+fn load_onnx(path: &Path, options: &ImportOptions) -> Result<Graph<Float>, Faults> {
+    let unreadable = |error: std::io::Error| Diagnostic::error(format!("cannot be read: {error}"));
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(Diagnostic::error("is not a file").into());
+    }
+    if metadata.len() > onnx::limits::MAX_FILE_BYTES {
+        let limit = onnx::limits::MAX_FILE_BYTES;
+        return Err(Diagnostic::error(format!("{} bytes; the limit is {limit}", metadata.len()))
+            .with_help("keep the weights in an external data file")
+            .into());
+    }
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    // A bare file name has the empty path as its parent.
+    let directory = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    onnx::parse_buffer(bytes.into(), &name, directory, options, &BTreeMap::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_extension_names_the_known_ones() {
+        for name in ["model.pt", "model", "model.onnx.zip"] {
+            let faults = load(Path::new(name), &ImportOptions::default()).unwrap_err();
+            assert!(faults.to_string().contains("`.onnx` and `.ron`"), "{faults}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let faults = load(Path::new("no/such.onnx"), &ImportOptions::default()).unwrap_err();
+        assert!(faults.to_string().starts_with("no/such.onnx: cannot be read"), "{faults}");
+    }
+}

@@ -7,6 +7,7 @@
 //! a `Conv` whose input, weight and output carry a `Quantization` is a quantized convolution.
 
 pub mod infer;
+pub mod macs;
 pub mod op;
 pub mod print;
 pub mod verify;

@@ -1,0 +1,67 @@
+//! The last touches on an imported graph: scales reach the values that only move, and what nothing needs goes.
+
+use crate::{
+    ir::{Float, Graph, Node, Op, Value, ValueId},
+    tensor::Quantization,
+};
+
+/// Whether the operator only moves elements, so that one scale serves operand and result.
+fn moves(op: &Op) -> bool {
+    matches!(op, Op::Reshape | Op::Transpose { .. } | Op::MaxPool { .. } | Op::Concat { .. })
+}
+
+/// Gives integer values that are only moved the scale of the value that they come from or go to.
+pub(super) fn spread_scales(graph: &mut Graph<Float>) {
+    fn give(value: &mut Value, quant: &Option<Quantization>) {
+        if value.quant.is_none() && value.constant.is_none() && value.dtype.is_integer() {
+            value.quant.clone_from(quant);
+        }
+    }
+    let single = |quant: &Option<Quantization>| quant.as_ref().is_some_and(Quantization::is_per_tensor);
+    let Graph { nodes, values, .. } = graph;
+    for node in nodes.iter().rev().filter(|node| moves(&node.op)) {
+        let quant = values[node.outputs[0].index()].quant.clone();
+        if single(&quant) {
+            for input in &node.inputs {
+                give(&mut values[input.index()], &quant);
+            }
+        }
+    }
+    for node in nodes.iter().filter(|node| moves(&node.op)) {
+        let quant = values[node.inputs[0].index()].quant.clone();
+        if single(&quant) {
+            give(&mut values[node.outputs[0].index()], &quant);
+        }
+    }
+}
+
+/// Removes nodes and values that no output needs; inputs stay.
+pub(super) fn prune(graph: Graph<Float>) -> Graph<Float> {
+    let mut needed = vec![false; graph.values.len()];
+    for id in graph.outputs.iter().chain(&graph.inputs) {
+        needed[id.index()] = true;
+    }
+    let mut kept: Vec<Node> = Vec::with_capacity(graph.nodes.len());
+    for node in graph.nodes.into_iter().rev() {
+        if node.outputs.iter().any(|output| needed[output.index()]) {
+            for input in &node.inputs {
+                needed[input.index()] = true;
+            }
+            kept.push(node);
+        }
+    }
+    let mut result = Graph::new(graph.name);
+    let mut moved = vec![None; needed.len()];
+    for ((value, needed), place) in graph.values.into_iter().zip(&needed).zip(&mut moved) {
+        if *needed {
+            *place = Some(result.add_value(value));
+        }
+    }
+    let place = |ids: Vec<ValueId>| -> Vec<ValueId> { ids.into_iter().filter_map(|id| moved[id.index()]).collect() };
+    for node in kept.into_iter().rev() {
+        result.add_node(Node { inputs: place(node.inputs), outputs: place(node.outputs), ..node });
+    }
+    result.inputs = place(graph.inputs);
+    result.outputs = place(graph.outputs);
+    result
+}

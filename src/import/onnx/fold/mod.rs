@@ -1,0 +1,101 @@
+//! Evaluation of operators whose operands are all constants: the arithmetic on shapes that exporters leave behind, and
+//! the weights that they compute. Every evaluation is charged to a budget before it allocates.
+
+pub(super) mod arithmetic;
+pub(super) mod movement;
+
+use std::sync::Arc;
+
+use ndarray::{ArrayD, Dimension, IxDyn};
+
+use super::{
+    limits::{Budget, Fallible, MAX_CONSTANT_ELEMENTS, MAX_RANK, refuse},
+    node::NodeView,
+};
+use crate::tensor::{DType, Tensor, checked_elements};
+
+/// An evaluation: the node, its operands, what it may still cost.
+pub(super) type Fold = for<'m> fn(&NodeView<'m>, &[Option<Arc<Tensor>>], &mut Budget) -> Fallible<Arc<Tensor>>;
+
+/// A tensor of the same type as `$tensor`, with `$array` bound to its typed array.
+macro_rules! same {
+    ($tensor:expr, $array:ident => $body:expr) => {
+        match $tensor {
+            Tensor::F32($array) => Tensor::F32($body),
+            Tensor::F64($array) => Tensor::F64($body),
+            Tensor::I8($array) => Tensor::I8($body),
+            Tensor::U8($array) => Tensor::U8($body),
+            Tensor::I16($array) => Tensor::I16($body),
+            Tensor::U16($array) => Tensor::U16($body),
+            Tensor::I32($array) => Tensor::I32($body),
+            Tensor::U32($array) => Tensor::U32($body),
+            Tensor::I64($array) => Tensor::I64($body),
+            Tensor::Bool($array) => Tensor::Bool($body),
+        }
+    };
+}
+use same;
+
+/// An operand that must be there.
+fn operand(operands: &[Option<Arc<Tensor>>], index: usize) -> Fallible<&Arc<Tensor>> {
+    match operands.get(index) {
+        Some(Some(tensor)) => Ok(tensor),
+        _ => refuse!("operand {index} is missing"),
+    }
+}
+
+/// A short list of integers; `None` where the operand is absent.
+fn list(operands: &[Option<Arc<Tensor>>], index: usize) -> Fallible<Option<Vec<i64>>> {
+    let Some(Some(tensor)) = operands.get(index) else { return Ok(None) };
+    if tensor.len() > 4 * MAX_RANK || tensor.shape().len() > 1 {
+        refuse!("operand {index} must be a short list of integers");
+    }
+    match tensor.to_integers() {
+        Some(values) => Ok(Some(values)),
+        None => refuse!("operand {index} must hold integers"),
+    }
+}
+
+/// Charges a result of `shape` and returns its number of elements.
+fn charge(shape: &[usize], dtype: DType, budget: &mut Budget) -> Fallible<usize> {
+    if shape.len() > MAX_RANK {
+        refuse!("{} dimensions; the limit is {MAX_RANK}", shape.len());
+    }
+    // A product with a zero in it may still overflow on the way: the zero may come last.
+    let elements = if shape.contains(&0) { Some(0) } else { checked_elements(shape, MAX_CONSTANT_ELEMENTS) };
+    let Some(elements) = elements.and_then(|elements| usize::try_from(elements).ok()) else {
+        refuse!("shape {shape:?}: more than {MAX_CONSTANT_ELEMENTS} elements, which is the limit");
+    };
+    // Even an empty result costs something, so that a long chain of them ends.
+    budget.charge(elements.max(1), usize::try_from(dtype.bytes()).unwrap_or(8))?;
+    Ok(elements)
+}
+
+/// A list of non-negative sizes as a shape.
+fn sizes(list: &[i64]) -> Fallible<Vec<usize>> {
+    list.iter().map(|&value| super::node::size(value, "size")).collect()
+}
+
+/// Numpy's broadcast of two shapes.
+fn broadcast(a: &[usize], b: &[usize]) -> Fallible<Vec<usize>> {
+    let rank = a.len().max(b.len());
+    let at = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |j| shape[j]);
+    let mut result = Vec::with_capacity(rank);
+    for i in 0..rank {
+        result.push(match (at(a, i), at(b, i)) {
+            (x, y) if x == y => x,
+            (1, y) => y,
+            (x, 1) => x,
+            _ => refuse!("shapes {a:?} and {b:?} do not broadcast"),
+        });
+    }
+    Ok(result)
+}
+
+/// An array under a broadcast shape, copied.
+fn stretched<T: Clone>(array: &ArrayD<T>, shape: &[usize]) -> Fallible<ArrayD<T>> {
+    match array.broadcast(IxDyn(shape)) {
+        Some(view) => Ok(view.to_owned()),
+        None => refuse!("shape {:?} does not broadcast to {shape:?}", array.dim().slice()),
+    }
+}

@@ -1,0 +1,96 @@
+//! Elementwise float operators.
+
+use super::window;
+use crate::{
+    import::onnx::{
+        importer::{Binding, Importer, Kind, Step},
+        limits::{Fallible, refuse},
+        node::NodeView,
+    },
+    ir::{Activation, Op},
+};
+
+const ADD: Op = Op::Add { activation: Activation::None };
+
+/// `Relu`, `LeakyRelu`, `Sigmoid`, `Tanh`, `HardSigmoid`, `HardSwish`.
+pub(super) fn unary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+    let op = match node.op() {
+        "Relu" => Op::Relu,
+        "LeakyRelu" => Op::LeakyRelu { alpha: node.float("alpha", 0.01)? },
+        "Sigmoid" => Op::Sigmoid,
+        "Tanh" => Op::Tanh,
+        "HardSigmoid" => Op::HardSigmoid { alpha: node.float("alpha", 0.2)?, beta: node.float("beta", 0.5)? },
+        "HardSwish" => Op::HardSwish,
+        other => refuse!("{other} is not elementwise"),
+    };
+    let x = imp.float(node, 0)?;
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], Kind::FLOAT)?)])
+}
+
+/// `Add`, `Sub`, `Mul`, `Div`.
+pub(super) fn binary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+    let op = match node.op() {
+        "Add" => ADD,
+        "Sub" => Op::Sub,
+        "Mul" => Op::Mul,
+        "Div" => Op::Div,
+        other => refuse!("{other} is not elementwise"),
+    };
+    let mut operands = vec![imp.float(node, 0)?, imp.float(node, 1)?];
+    // Where order does not matter, a constant stands second.
+    if matches!(op, Op::Add { .. } | Op::Mul) && imp.is_fixed(operands[0]) && !imp.is_fixed(operands[1]) {
+        operands.swap(0, 1);
+    }
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &operands, &[], Kind::FLOAT)?)])
+}
+
+/// `Sum` of any number of operands: a chain of additions, from the left.
+pub(super) fn sum<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+    let count = node.proto.input.len();
+    let mut total = imp.float(node, 0)?;
+    for index in 1..count {
+        let next = imp.float(node, index)?;
+        let step = if index + 1 == count { Step::WHOLE } else { Step::helper("partial") };
+        total = imp.emit(node, step, ADD, vec![total, next], Kind::FLOAT, None)?;
+    }
+    Ok(vec![Binding::Value(total)])
+}
+
+/// `Clip`, with limits as attributes (before version 11) or operands. Without limits it is nothing, with a lower
+/// limit of 0 alone a `Relu`.
+pub(super) fn clip<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+    let limit = |index: usize, name: &str, absent: f32| -> Fallible<f32> {
+        let value = if node.version < 11 {
+            node.float(name, absent)?
+        } else if node.has(name) {
+            refuse!("attribute not supported: `{name}` (an operand since version 11)")
+        } else {
+            match imp.constant(node, index)? {
+                Some(tensor) if tensor.len() == 1 => tensor.to_f32()[0],
+                Some(tensor) => refuse!("`{name}` must have one element: shape {:?}", tensor.shape()),
+                None => absent,
+            }
+        };
+        if value.is_nan() {
+            refuse!("`{name}` is not a number");
+        }
+        // Older exporters write the largest float for no limit.
+        Ok(if value.abs() == f32::MAX && value.is_sign_negative() == absent.is_sign_negative() {
+            absent
+        } else {
+            value
+        })
+    };
+    let low = limit(1, "min", f32::NEG_INFINITY)?;
+    let high = limit(2, "max", f32::INFINITY)?;
+    if low > high {
+        refuse!("`min` is above `max`: {low} and {high}");
+    }
+    let x = imp.float(node, 0)?;
+    let op = match (low, high) {
+        (f32::NEG_INFINITY, f32::INFINITY) => return Ok(vec![Binding::Value(x)]),
+        (0.0, f32::INFINITY) => Op::Relu,
+        _ => Op::Clip { low, high },
+    };
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], Kind::FLOAT)?)])
+}

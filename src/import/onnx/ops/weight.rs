@@ -1,0 +1,93 @@
+//! Weights and biases under another shape or order: a constant is rewritten, and a dequantized constant is rewritten
+//! below its `DequantizeLinear`, so that later passes still find constant, `DequantizeLinear`, operator.
+
+use std::sync::Arc;
+
+use crate::{
+    import::onnx::{
+        fold::movement,
+        importer::{Importer, Kind, Step},
+        limits::Fallible,
+        node::NodeView,
+    },
+    ir::{Op, ValueId},
+    tensor::Quantization,
+};
+
+/// Per-channel parameters after a reshape from `from` to `to`; `None` if the channels' dimension is torn.
+fn reshaped_axis(quant: &Quantization, from: &[usize], to: &[usize]) -> Option<Quantization> {
+    let Some(axis) = quant.axis else { return Some(quant.clone()) };
+    let before = |shape: &[usize], axis: usize| shape[..axis].iter().product::<usize>();
+    let kept = (0..to.len()).find(|&new| to[new] == from[axis] && before(to, new) == before(from, axis))?;
+    Some(Quantization { axis: Some(kept), ..quant.clone() })
+}
+
+/// A constant or dequantized constant under another shape; `None` if `value` is neither.
+pub(super) fn reshaped<'m>(
+    imp: &mut Importer<'m>,
+    node: &NodeView<'m>,
+    value: ValueId,
+    shape: &[usize],
+) -> Fallible<Option<ValueId>> {
+    if imp.graph.value(value).shape == shape {
+        return Ok(Some(value));
+    }
+    let source = imp.dequantized_constant(value).unwrap_or(value);
+    let Some(tensor) = imp.tensor_of(source) else { return Ok(None) };
+    let before = imp.graph.value(source);
+    let quant = match &before.quant {
+        Some(quant) => match reshaped_axis(quant, &before.shape, shape) {
+            Some(quant) => Some(quant),
+            None => return Ok(None),
+        },
+        None => None,
+    };
+    let tensor = movement::reshaped(&tensor, shape, &mut imp.budget)?;
+    rebuilt(imp, node, value, source, tensor, quant).map(Some)
+}
+
+/// A constant or dequantized constant with its dimensions in another order; `None` if `value` is neither.
+pub(super) fn transposed<'m>(
+    imp: &mut Importer<'m>,
+    node: &NodeView<'m>,
+    value: ValueId,
+    perm: &[usize],
+) -> Fallible<Option<ValueId>> {
+    let source = imp.dequantized_constant(value).unwrap_or(value);
+    let Some(tensor) = imp.tensor_of(source) else { return Ok(None) };
+    let quant = imp.graph.value(source).quant.clone().map(|quant| {
+        let axis = quant.axis.and_then(|axis| perm.iter().position(|&from| from == axis));
+        Quantization { axis, ..quant }
+    });
+    let tensor = movement::transposed(&tensor, perm, &mut imp.budget)?;
+    rebuilt(imp, node, value, source, tensor, quant).map(Some)
+}
+
+fn rebuilt<'m>(
+    imp: &mut Importer<'m>,
+    node: &NodeView<'m>,
+    value: ValueId,
+    source: ValueId,
+    tensor: Arc<crate::tensor::Tensor>,
+    quant: Option<Quantization>,
+) -> Fallible<ValueId> {
+    let base = imp.graph.value(source).name.clone();
+    let constant = imp.derive_constant(tensor, &base, quant)?;
+    if source == value {
+        return Ok(constant);
+    }
+    imp.emit(node, Step::helper("dequantized"), Op::DequantizeLinear, vec![constant], Kind::FLOAT, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn per_channel_parameters_follow_their_dimension_or_refuse() {
+        let quant = Quantization { scale: vec![1.0; 4], zero_point: vec![0; 4], axis: Some(0) };
+        assert_eq!(reshaped_axis(&quant, &[4, 2, 3], &[4, 2, 1, 3]).unwrap().axis, Some(0));
+        assert_eq!(reshaped_axis(&quant, &[4, 6], &[1, 4, 6]).unwrap().axis, Some(1));
+        assert!(reshaped_axis(&quant, &[4, 6], &[24]).is_none());
+    }
+}
