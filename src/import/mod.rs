@@ -1,1 +1,4 @@
-//! TODO room
+//! Models become graphs: one importer a format, and the elements of synthetic constants.
+
+//ron
+pub mod synthetic;
