@@ -46,10 +46,7 @@ fn fuse(work: &mut Work, slot: Slot) -> bool {
         return false;
     }
     let Some((before, producer)) = work.producing(x) else { return false };
-    let first = match (activation_of(&producer.op), standalone(&producer.op)) {
-        (Some(first), _) | (None, Some(first)) => first,
-        (None, None) => return false,
-    };
+    let Some(first) = activation_of(&producer.op).or_else(|| standalone(&producer.op)) else { return false };
     let both = compose(first, second);
     let Some(op) = work.op_mut(before) else { return false };
     match (activation_mut(op), both) {

@@ -35,8 +35,9 @@ pub fn fold_before(work: &mut Work) -> usize {
 /// Rewrites what could not be folded: batch normalization as a depthwise 1x1 convolution (rank 4) or as a product
 /// and a sum; subtraction and division by a constant as addition and multiplication. Returns the number of changes.
 pub fn lower(work: &mut Work) -> usize {
+    let float_model = !work.has_quantized_results();
     (0..work.slots())
-        .filter(|&slot| lower_batch_norm(work, slot).is_some() || lower_inverse(work, slot).is_some())
+        .filter(|&slot| lower_batch_norm(work, slot).is_some() || (float_model && lower_inverse(work, slot).is_some()))
         .count()
 }
 

@@ -2,7 +2,7 @@
 //! constants stay as they are: the integers of a quantized model's weights are not to be lost.
 
 use crate::{
-    ir::{Constant, Op, ValueId},
+    ir::{Activation, Constant, Op, ValueId},
     tensor::{Tensor, checked_elements},
 };
 
@@ -59,8 +59,8 @@ fn fold(work: &mut Work, slot: Slot) -> bool {
             let value = work.value(y);
             value.quant.as_ref().and_then(|quant| quantized(tensor, quant, value.dtype))
         }
-        Op::Add { .. } | Op::Sub | Op::Mul | Op::Div => binary(work, node.op.clone(), &node.inputs, y),
-        Op::Relu | Op::Clip { .. } => unary(work, node.op.clone(), x, y),
+        Op::Add { .. } | Op::Sub | Op::Mul | Op::Div => binary(work, &node.op, &node.inputs, y),
+        Op::Relu | Op::Clip { .. } => unary(work, &node.op, x, y),
         _ => None,
     };
     match folded {
@@ -69,9 +69,9 @@ fn fold(work: &mut Work, slot: Slot) -> bool {
     }
 }
 
-fn unary(work: &Work, op: Op, x: ValueId, y: ValueId) -> Option<Tensor> {
+fn unary(work: &Work, op: &Op, x: ValueId, y: ValueId) -> Option<Tensor> {
     let data = work.dense_float(x).filter(|_| work.is_float(y))?;
-    let apply = |value: f32| match op {
+    let apply = |value: f32| match *op {
         Op::Relu => value.max(0.0),
         Op::Clip { low, high } => value.max(low).min(high),
         _ => value,
@@ -79,8 +79,7 @@ fn unary(work: &Work, op: Op, x: ValueId, y: ValueId) -> Option<Tensor> {
     Tensor::from_f32(&work.value(y).shape, data.into_iter().map(apply).collect())
 }
 
-fn binary(work: &Work, op: Op, inputs: &[ValueId], y: ValueId) -> Option<Tensor> {
-    use crate::ir::Activation;
+fn binary(work: &Work, op: &Op, inputs: &[ValueId], y: ValueId) -> Option<Tensor> {
     let &[a, b] = inputs else { return None };
     let (left, right) = (work.dense_float(a)?, work.dense_float(b)?);
     if !work.is_float(y) {
@@ -90,7 +89,7 @@ fn binary(work: &Work, op: Op, inputs: &[ValueId], y: ValueId) -> Option<Tensor>
     let steps = |id: ValueId| broadcast_steps(&work.value(id).shape, shape);
     let (left_steps, right_steps) = (steps(a)?, steps(b)?);
     let count: usize = shape.iter().product();
-    let apply = |a: f32, b: f32| match op {
+    let apply = |a: f32, b: f32| match *op {
         Op::Add { activation } => match activation {
             Activation::None => a + b,
             Activation::Relu => (a + b).max(0.0),

@@ -59,7 +59,7 @@ pub fn dequantized(tensor: &Tensor, quant: &Quantization) -> Option<Tensor> {
     Tensor::from_f32(shape, tensor.to_integers()?.into_iter().enumerate().map(real).collect())
 }
 
-/// `clip(rne(f32(x / scale)) + zero_point)`, elementwise, as ONNX's QuantizeLinear; `None` for integers, for
+/// `clip(rne(f32(x / scale)) + zero_point)`, elementwise, as ONNX's `QuantizeLinear`; `None` for integers, for
 /// NaN, and for parameters or types that do not fit.
 pub fn quantized(tensor: &Tensor, quant: &Quantization, dtype: DType) -> Option<Tensor> {
     let shape = tensor.shape();

@@ -128,7 +128,7 @@ pub const PASSES: &[PassInfo] = &[
         3,
         affine::lower,
         "turns BatchNorm into a depthwise 1x1 Conv (other ranks: Mul and Add), Sub and Div by constants into Add and Mul",
-        "float; not folded by the passes before",
+        "float; not folded by the passes before; Sub and Div only in float models, since quantized ones run them on the host",
     ),
     pass(
         "transpose-weights",
@@ -148,7 +148,7 @@ pub const PASSES: &[PassInfo] = &[
         "quantize-floats",
         5,
         "gives float operators scales from observed ranges and integer weights and biases",
-        "a float model, or one with a float Conv or MatMul left; other float operators of a quantized model stay on the host",
+        "a float model, or a quantized one with float Conv, MatMul, Add, pools or Concat left; what else is float in a quantized model stays on the host",
     ),
     step(
         "check-capabilities",
@@ -195,7 +195,8 @@ fn run_round(work: &mut Work, round: u8, counts: &mut [usize]) {
     }
 }
 
-/// Every operator has at least one operand and one result, and names only values that exist.
+/// What the passes rely on: every operator has at least one operand and one result and names only values that exist,
+/// and quantization parameters fit their values.
 fn check_form(graph: &Graph<Float>) -> Result<(), Faults> {
     let exists = |id: &crate::ir::ValueId| id.index() < graph.values.len();
     let mut found = Vec::new();
@@ -204,6 +205,12 @@ fn check_form(graph: &Graph<Float>) -> Result<(), Faults> {
         if node.inputs.is_empty() || node.outputs.len() != 1 || !known {
             let message = format!("{} must have operands and one result", node.op.name());
             found.push(Diagnostic::error(message).with_path(format!("node \"{}\"", node.name)));
+        }
+    }
+    for value in &graph.values {
+        if value.quant.as_ref().is_some_and(|quant| !constants::fits(quant, &value.shape)) {
+            let message = format!("scales and zero points of `{}` must fit its shape and be positive", value.name);
+            found.push(Diagnostic::error(message));
         }
     }
     if !graph.inputs.iter().chain(&graph.outputs).all(exists) {
@@ -216,7 +223,7 @@ fn check_form(graph: &Graph<Float>) -> Result<(), Faults> {
 /// graph and a line a pass about what was done. The result is what the float reference runs.
 ///
 /// # Errors
-/// A graph with an operator without operands or results.
+/// A graph with an operator without operands or results, or with parameters that do not fit their values.
 pub fn simplify(graph: Graph<Float>) -> Result<(Graph<Float>, Vec<String>), Faults> {
     check_form(&graph)?;
     let (nodes, mut counts) = (graph.nodes.len(), vec![0; PASSES.len()]);

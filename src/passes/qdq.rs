@@ -216,7 +216,7 @@ mod tests {
         let x = build.input(&[1, 4]);
         let x = build.qdq("x", x, DType::Int8, per_tensor(0.5, 3));
         let t = build.node("tanh", Op::Tanh, &[x], &[1, 4]);
-        let t = build.qdq("t", t, DType::Int8, per_tensor(0.0078125, 0));
+        let t = build.qdq("t", t, DType::Int8, per_tensor(0.007_812_5, 0));
         let y = build.node("add", Op::Add { activation: Activation::None }, &[x, t], &[1, 4]);
         let y = build.qdq("y", y, DType::Int8, per_tensor(0.6, 1));
         build.output(y);

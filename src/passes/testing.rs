@@ -111,11 +111,9 @@ pub fn listing<S: Stage>(graph: &Graph<S>) -> String {
         format!("{:?}{}{:?}", value.dtype, quant, value.shape)
     };
     let list = |ids: &[ValueId]| ids.iter().map(name).collect::<Vec<_>>().join(" ");
-    graph
-        .nodes
-        .iter()
-        .map(|node| format!("{} {}: {} -> {}\n", node.name, node.op.name(), list(&node.inputs), list(&node.outputs)))
-        .collect()
+    graph.nodes.iter().fold(String::new(), |text, node| {
+        text + &format!("{} {}: {} -> {}\n", node.name, node.op.name(), list(&node.inputs), list(&node.outputs))
+    })
 }
 
 /// Every node stands after its producers, and names are unique.
@@ -204,7 +202,10 @@ fn broadcast(at: &[usize], shape: &[usize]) -> usize {
     shape.iter().zip(&at[skip..]).fold(0, |index, (&dim, &position)| index * dim + if dim == 1 { 0 } else { position })
 }
 
-fn taps(at: &[usize], input: [usize; 2], window: &Window) -> Vec<(usize, usize, Option<(usize, usize)>)> {
+/// Row and column in the kernel, and in the image where the tap is inside.
+type Tap = (usize, usize, Option<(usize, usize)>);
+
+fn taps(at: &[usize], input: [usize; 2], window: &Window) -> Vec<Tap> {
     let mut list = Vec::new();
     for r in 0..window.kernel[0] {
         for s in 0..window.kernel[1] {

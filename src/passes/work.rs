@@ -133,6 +133,11 @@ impl Work {
         value.quant.is_none() && !value.dtype.is_integer()
     }
 
+    /// Whether any node makes a quantized value.
+    pub fn has_quantized_results(&self) -> bool {
+        self.slots.iter().flatten().flat_map(|node| &node.outputs).any(|&y| self.value(y).quant.is_some())
+    }
+
     /// The elements of a constant that is at hand.
     pub fn dense(&self, value: ValueId) -> Option<&Tensor> {
         match &self.value(value).constant {
@@ -395,26 +400,21 @@ fn topological(slots: &[Option<Node>], producer: &[Option<Slot>], live: &[bool])
     let mut placed = vec![false; slots.len()];
     let mut order = Vec::with_capacity(slots.len());
     let mut stack = Vec::new();
-    for root in 0..slots.len() {
-        if live[root] {
-            stack.push((root, 0_usize));
-        }
+    for (root, _) in live.iter().enumerate().filter(|(_, live)| **live) {
+        stack.push((root, 0_usize));
         while let Some((slot, next)) = stack.pop() {
             if placed[slot] {
                 continue;
             }
             let Some(node) = &slots[slot] else { continue };
-            match node.inputs.get(next) {
-                Some(input) => {
-                    stack.push((slot, next + 1));
-                    if let Some(needed) = producer[input.index()].filter(|&needed| !placed[needed]) {
-                        stack.push((needed, 0));
-                    }
+            if let Some(input) = node.inputs.get(next) {
+                stack.push((slot, next + 1));
+                if let Some(needed) = producer[input.index()].filter(|&needed| !placed[needed]) {
+                    stack.push((needed, 0));
                 }
-                None => {
-                    placed[slot] = true;
-                    order.push(slot);
-                }
+            } else {
+                placed[slot] = true;
+                order.push(slot);
             }
         }
     }

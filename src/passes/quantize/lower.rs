@@ -49,8 +49,8 @@ pub fn lower(work: &mut Work, ranges: &Ranges, capabilities: &Capabilities) -> R
     let slots = work.slots();
     let nodes = || (0..slots).filter_map(|slot| work.node(slot));
     let arrived_quantized = nodes().any(|node| node.op != Op::QuantizeLinear && is_integer(work, node));
-    let float_products = nodes().any(|node| form_of(work, node) == Some(Form::Linear));
-    if arrived_quantized && !float_products {
+    let float_work = nodes().any(|node| form_of(work, node).is_some() && belongs_to_machine(&node.op));
+    if arrived_quantized && !float_work {
         return Ok(0);
     }
     let hint = hints(work, slots);
@@ -69,6 +69,20 @@ pub fn lower(work: &mut Work, ranges: &Ranges, capabilities: &Capabilities) -> R
 
 fn is_integer(work: &Work, node: &Node) -> bool {
     node.outputs.iter().any(|&y| work.value(y).quant.is_some())
+}
+
+/// Whether a graph for a machine must not have the operator in floats.
+fn belongs_to_machine(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Conv { .. }
+            | Op::MatMul { .. }
+            | Op::Add { .. }
+            | Op::MaxPool { .. }
+            | Op::AvgPool { .. }
+            | Op::GlobalAvgPool
+            | Op::Concat { .. }
+    )
 }
 
 /// How a float operator becomes an integer one; `None` for integer operators and those of the host.

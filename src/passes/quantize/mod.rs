@@ -1,6 +1,8 @@
 //! From a simplified graph to one whose operators a machine executes on integers: float parts are quantized from
 //! observed ranges, quantized parts are taken to the bit, and what the machine cannot do is refused or recomputed.
 
+#![allow(clippy::trivially_copy_pass_by_ref)] // capabilities are a record that may grow
+
 mod capability;
 mod lower;
 mod params;
@@ -9,7 +11,7 @@ mod weights;
 
 use crate::{
     diag::Faults,
-    ir::{Float, Graph, Op, Quantized, ValueId},
+    ir::{Float, Graph, Op, Quantized, Value, ValueId},
     tensor::DType,
 };
 
@@ -89,8 +91,9 @@ pub struct Prepared {
 ///   `rne(b / f32(xs * ws))`.
 /// - `Sub`, `Div`, `BatchNorm`, other means and products of two activations stay float, on the host, between
 ///   `DequantizeLinear` and `QuantizeLinear`.
-/// - In a model that arrived quantized, float operators stay on the host too, unless a `Conv` or `MatMul` is among
-///   them.
+/// - In a model that arrived quantized, float operators stay on the host too, unless one of them belongs to the
+///   machine: `Conv`, `MatMul`, `Add`, `MaxPool`, `AvgPool`, `GlobalAvgPool`, `Concat`.
+/// - Biases are given the parameters that `ir::verify` asks for; their integers stay.
 ///
 /// `ranges` is indexed by the values of `graph`.
 ///
@@ -131,6 +134,7 @@ pub fn quantize(
     matmul::transpose_weights(&mut work);
     matmul::whole_image(&mut work);
     while identity::run(&mut work) > 0 {}
+    settle_biases(&mut work);
 
     let mut log = std::mem::take(&mut work.notes);
     let graph = work.finish();
@@ -139,6 +143,27 @@ pub fn quantize(
         log.push(format!("quantize: {} float operators stay on the host: {}", host.len(), summary(&host)));
     }
     Ok(Prepared { graph: graph.into_stage(), arithmetic, log })
+}
+
+/// Says of every bias that its steps are `f32(input scale * weight scale)`, which is what the arithmetic takes them
+/// for. Models state it rounded otherwise, or not at all.
+fn settle_biases(work: &mut Work) {
+    for slot in 0..work.slots() {
+        let Some(node) = work.node(slot) else { continue };
+        let (Op::Conv { .. } | Op::MatMul { .. }, &[x, w, b]) = (&node.op, node.inputs.as_slice()) else { continue };
+        let (Some(x), Some(w)) = (&work.value(x).quant, &work.value(w).quant) else { continue };
+        let quant = Some(weights::channelwise(w.scale.iter().map(|scale| x.scale_of(0) * scale).collect(), 0));
+        if work.value(b).quant == quant {
+            continue;
+        }
+        if work.uses(b) == 1 {
+            work.value_mut(b).quant = quant;
+        } else {
+            let own = Value { quant, ..work.value(b).clone() };
+            let own = work.add_value(own);
+            work.set_input(slot, 2, own);
+        }
+    }
 }
 
 /// Whether a node works on floats.

@@ -52,13 +52,12 @@ pub fn requantize(work: &mut Work, capabilities: &Capabilities) -> Result<String
         }
     }
     for &slot in &slots {
-        match bias(work, slot, &old) {
-            Some(changed) => biases += usize::from(changed),
-            None => {
-                let name = work.node(slot).map_or_else(String::new, |node| node.name.clone());
-                let message = "the bias cannot be requantized";
-                found.push(Diagnostic::error(message).with_path(format!("node \"{name}\"")));
-            }
+        if let Some(changed) = bias(work, slot, &old) {
+            biases += usize::from(changed);
+        } else {
+            let name = work.node(slot).map_or_else(String::new, |node| node.name.clone());
+            let message = "the bias cannot be requantized";
+            found.push(Diagnostic::error(message).with_path(format!("node \"{name}\"")));
         }
     }
     Faults::check(found)?;
@@ -87,6 +86,9 @@ fn target(dtype: DType, quant: &Quantization, capabilities: &Capabilities) -> Op
 fn activation(work: &mut Work, id: ValueId, capabilities: &Capabilities) -> Option<bool> {
     let value = work.value(id);
     let Some(quant) = value.quant.clone() else { return Some(false) };
+    if !quant.is_per_tensor() {
+        return None;
+    }
     let Some((dtype, new)) = target(value.dtype, &quant, capabilities) else { return Some(false) };
     let constant = match &value.constant {
         None => None,

@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ir::{Activation, Constant, Distribution, Stage, Synthetic, Window},
+    ir::{
+        Activation, Constant, Distribution, Stage, Synthetic, Window,
+        verify::{verify, verify_quantized},
+    },
     passes::{
         simplify,
         testing::{Builder, check, conv, difference, evaluate, listing, numbers},
@@ -41,6 +44,7 @@ fn observed(graph: &Graph<Float>, data: &[Vec<f32>]) -> Ranges {
 /// Every operator is integer or listed as the host's, and operators that keep parameters do.
 fn check_quantized(graph: &Graph<Quantized>) {
     check(graph);
+    verify_quantized(graph).unwrap();
     for node in &graph.nodes {
         let quant = |id: &ValueId| graph.value(*id).quant.clone();
         match node.op {
@@ -189,7 +193,16 @@ fn a_quantized_model_is_taken_to_the_bit() {
     let made = quantize(&simple, &Ranges::default(), &FULL, false).unwrap();
     assert_eq!(made.arithmetic, Arithmetic::AsModel);
     check_quantized(&made.graph);
-    assert_eq!(listing(&made.graph), listing(&graph));
+    assert_eq!(listing(&made.graph), listing(&graph).replace("Int32[4]", "Int32(x4)[4]"));
+    for (before, after) in graph.values.iter().zip(&made.graph.values) {
+        let integers = |value: &Value| match &value.constant {
+            Some(Constant::Dense(tensor)) => tensor.to_integers(),
+            _ => None,
+        };
+        assert_eq!(integers(before), integers(after));
+    }
+    let bias = made.graph.value(made.graph.nodes[0].inputs[2]);
+    assert_eq!(bias.quant.as_ref().unwrap().scale, [0.25, 0.125, 0.0625, 0.25]);
 }
 
 #[test]
@@ -407,6 +420,7 @@ proptest! {
         let data = [numbers(144, seed)];
         let (simple, _) = simplify(graph.clone()).unwrap();
         check(&simple);
+        verify(&simple).unwrap();
         prop_assert_eq!(graph.outputs.len(), simple.outputs.len());
         let (before, after) = (evaluate(&graph, &data), evaluate(&simple, &data));
         for (before, after) in before.into_iter().zip(after) {
