@@ -1,0 +1,125 @@
+//! Operations on dense constants that several passes need: permutation, quantization, dequantization.
+
+use ndarray::IxDyn;
+
+use crate::tensor::{DType, Quantization, Tensor};
+
+/// Largest number of elements that folding may make: 2^28, a gigabyte of floats.
+pub const MAX_FOLDED_ELEMENTS: u64 = 1 << 28;
+
+/// The tensor with dimension `i` being the old dimension `perm[i]`; `None` unless `perm` is a permutation.
+pub fn permuted(tensor: &Tensor, perm: &[usize]) -> Option<Tensor> {
+    let mut sorted = perm.to_vec();
+    sorted.sort_unstable();
+    if sorted.len() != tensor.shape().len() || sorted.iter().enumerate().any(|(index, &dim)| index != dim) {
+        return None;
+    }
+    macro_rules! each {
+        ($($variant:ident),*) => {
+            match tensor {
+                $(Tensor::$variant(array) => Tensor::$variant(
+                    array.view().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned(),
+                ),)*
+            }
+        };
+    }
+    Some(each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
+}
+
+/// Number of elements between two steps along an axis.
+pub fn inner(shape: &[usize], axis: usize) -> usize {
+    shape.iter().skip(axis + 1).product()
+}
+
+/// The index along an axis of the element at a row-major position; 0 where there is no axis.
+pub fn along(position: usize, shape: &[usize], axis: Option<usize>) -> usize {
+    axis.and_then(|axis| Some(position / inner(shape, axis).max(1) % shape.get(axis)?)).unwrap_or(0)
+}
+
+/// Whether a quantization fits a shape: as many scales as channels, all positive and finite.
+pub fn fits(quant: &Quantization, shape: &[usize]) -> bool {
+    let count = quant.scale.len();
+    let channels = match quant.axis {
+        Some(axis) if count != 1 => shape.get(axis) == Some(&count),
+        _ => count == 1,
+    };
+    channels && quant.zero_point.len() == count && quant.scale.iter().all(|scale| scale.is_finite() && *scale > 0.0)
+}
+
+/// `f32(q - zero_point) * scale`, elementwise; `None` for floats or parameters that do not fit.
+pub fn dequantized(tensor: &Tensor, quant: &Quantization) -> Option<Tensor> {
+    let shape = tensor.shape();
+    if !fits(quant, shape) {
+        return None;
+    }
+    let real = |(position, q): (usize, i64)| {
+        let channel = along(position, shape, quant.axis);
+        (q - i64::from(quant.zero_of(channel))) as f32 * quant.scale_of(channel)
+    };
+    Tensor::from_f32(shape, tensor.to_integers()?.into_iter().enumerate().map(real).collect())
+}
+
+/// `clip(rne(f32(x / scale)) + zero_point)`, elementwise, as ONNX's `QuantizeLinear`; `None` for integers, for
+/// NaN, and for parameters or types that do not fit.
+pub fn quantized(tensor: &Tensor, quant: &Quantization, dtype: DType) -> Option<Tensor> {
+    let shape = tensor.shape();
+    if !matches!(tensor, Tensor::F32(_) | Tensor::F64(_)) || !fits(quant, shape) {
+        return None;
+    }
+    let values: Option<Vec<i64>> = tensor
+        .to_f32()
+        .into_iter()
+        .enumerate()
+        .map(|(position, x)| {
+            let channel = along(position, shape, quant.axis);
+            quantize_one(x, quant.scale_of(channel), quant.zero_of(channel), dtype)
+        })
+        .collect();
+    Tensor::from_integers(dtype, shape, &values?)
+}
+
+/// `clip(rne(f32(x / scale)) + zero_point)`; `None` for NaN and for types that are not integers.
+pub fn quantize_one(x: f32, scale: f32, zero_point: i32, dtype: DType) -> Option<i64> {
+    let (low, high) = dtype.int_range()?;
+    let steps = (x / scale).round_ties_even();
+    (!steps.is_nan()).then(|| saturated(f64::from(steps) + f64::from(zero_point), low, high))
+}
+
+/// An integral `f64` as an integer of `low..=high`.
+#[allow(clippy::cast_possible_truncation)] // clamped to at most 32-bit limits first
+pub fn saturated(value: f64, low: i64, high: i64) -> i64 {
+    value.clamp(low as f64, high as f64) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantization_rounds_half_to_even_adds_the_zero_point_last_and_saturates() {
+        let at = |x: f32, zero| quantize_one(x, 2.0, zero, DType::UInt8);
+        assert_eq!(at(1.0, 3), Some(3));
+        assert_eq!(at(3.0, 3), Some(5));
+        assert_eq!(at(5.0, 3), Some(5));
+        assert_eq!(at(-100.0, 3), Some(0));
+        assert_eq!(at(f32::INFINITY, 3), Some(255));
+        assert_eq!(at(f32::NAN, 3), None);
+    }
+
+    #[test]
+    fn channels_have_their_own_parameters() {
+        let tensor = Tensor::from_integers(DType::Int8, &[2, 2], &[1, 2, 3, 4]).unwrap();
+        let quant = Quantization { scale: vec![1.0, 10.0], zero_point: vec![0, 1], axis: Some(1) };
+        let real = dequantized(&tensor, &quant).unwrap();
+        assert_eq!(real.to_f32(), [1.0, 10.0, 3.0, 30.0]);
+        assert_eq!(quantized(&real, &quant, DType::Int8), Some(tensor));
+    }
+
+    #[test]
+    fn only_permutations_permute() {
+        let tensor = Tensor::from_f32(&[2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+        assert_eq!(permuted(&tensor, &[1, 0]).unwrap().to_f32(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+        assert_eq!(permuted(&tensor, &[0, 0]), None);
+        assert_eq!(permuted(&tensor, &[0]), None);
+    }
+}
