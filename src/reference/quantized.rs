@@ -7,7 +7,7 @@ use super::{
     chunked::Order,
     elementwise, float,
     geometry::Geometry,
-    integers::{Target, array, from_i32, per_tensor, quantization, real, to_float, to_i32},
+    integers::{Target, array, from_i32, per_tensor, quantization, real, saturating_i64, to_float, to_i32},
     pool,
     requantize::{Requantize, activated_target},
 };
@@ -92,7 +92,9 @@ pub(super) fn evaluate(
             pool::average(shape, &x, window, |elements, padded, x| {
                 // The sum runs in float32, row by row, as in QLinearAveragePool; the order matters.
                 let sum = elements.iter().fold(0.0_f32, |sum, &index| sum + real(x[index], scale, zero));
-                target.quantize(sum / if *count_include_pad { padded } else { elements.len() } as f32)
+                let mean = sum / if *count_include_pad { padded } else { elements.len() } as f32;
+                // The zero point goes in before the rounding.
+                target.clip(saturating_i64((mean / target.scale + target.zero as f32).round_ties_even()))
             })?
         }
         Op::GlobalAvgPool => {
