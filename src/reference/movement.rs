@@ -1,0 +1,191 @@
+//! Operators that only move or select elements, on any element type: Reshape, Transpose, Pad, Concat of equal
+//! parameters, MaxPool, and the float and integer forms alike.
+
+use ndarray::ArrayD;
+use rayon::prelude::*;
+
+use super::{
+    Outcome, Reason, checked_size,
+    geometry::{image, window_output},
+    integers::{Target, array, elements, quantization},
+};
+use crate::{
+    ir::{Op, Value, Window},
+    tensor::Tensor,
+};
+
+/// Runs `$body` on the typed arrays of a tensor and wraps the array that it makes.
+macro_rules! typed {
+    ($tensor:expr, $array:ident => $body:expr; $($variant:ident),*) => {
+        match $tensor {
+            $(Tensor::$variant($array) => Tensor::$variant($body),)*
+            #[allow(unreachable_patterns)]
+            other => return Err(Reason::Type(format!("{:?} has no order", other.dtype()))),
+        }
+    };
+}
+
+/// The result, or `None` where the operator is not one of this file's.
+pub(super) fn evaluate(op: &Op, inputs: &[&Value], output: &Value, operands: &[&Tensor]) -> Outcome<Option<Tensor>> {
+    let same = |input: &Value| input.quant == output.quant;
+    match op {
+        Op::Reshape | Op::Transpose { .. } | Op::Pad { .. } | Op::MaxPool { .. } if !same(inputs[0]) => {
+            Err(Reason::Quantization(format!("{:?} and {:?} differ in it", inputs[0].name, output.name)))
+        }
+        Op::Reshape => reshape(operands[0], &output.shape).map(Some),
+        Op::Transpose { perm } => transpose(operands[0], perm).map(Some),
+        Op::Pad { before, after, value } => pad(operands[0], before, after, *value, output).map(Some),
+        Op::MaxPool { window } => max_pool(operands[0], window).map(Some),
+        Op::Concat { axis } if output.quant.is_none() => concat(operands, *axis).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The batch may differ from the declared one: the first dimension then follows from the number of elements.
+fn reshape(x: &Tensor, declared: &[usize]) -> Outcome<Tensor> {
+    let mut shape = declared.to_vec();
+    let rest: usize = declared.iter().skip(1).product();
+    if let Some(first) = shape.first_mut().filter(|first| **first * rest != x.len() && rest > 0) {
+        *first = x.len() / rest;
+    }
+    let fault = || Reason::Shape(format!("{:?} does not become {declared:?}", x.shape()));
+    x.clone().reshaped(&shape).ok_or_else(fault)
+}
+
+fn transpose(x: &Tensor, perm: &[usize]) -> Outcome<Tensor> {
+    let mut sorted = perm.to_vec();
+    sorted.sort_unstable();
+    if !sorted.iter().copied().eq(0..x.shape().len()) {
+        return Err(Reason::Shape(format!("{perm:?} does not permute {:?}", x.shape())));
+    }
+    Ok(typed!(x, a => a.view().permuted_axes(perm).as_standard_layout().into_owned();
+        F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
+}
+
+/// Joins along an axis; all other dimensions must agree.
+pub(super) fn concat(operands: &[&Tensor], axis: usize) -> Outcome<Tensor> {
+    fn joined<T: Clone>(parts: &[Option<&ArrayD<T>>], axis: usize) -> Outcome<ArrayD<T>> {
+        let views: Option<Vec<_>> = parts.iter().map(|part| part.map(|part| part.view())).collect();
+        let views = views.ok_or_else(|| Reason::Type("operands of different types".into()))?;
+        let rank = views.first().map_or(0, |view| view.ndim());
+        if axis >= rank || views.iter().any(|view| view.ndim() != rank) {
+            return Err(Reason::Shape(format!("axis {axis} of operands of rank {rank}")));
+        }
+        let joined = ndarray::concatenate(ndarray::Axis(axis), &views);
+        joined.map(|joined| joined.as_standard_layout().into_owned()).map_err(|fault| Reason::Shape(fault.to_string()))
+    }
+    macro_rules! each {
+        ($($variant:ident),*) => {
+            match operands[0] {
+                $(Tensor::$variant(_) => {
+                    let parts: Vec<_> = operands
+                        .iter()
+                        .map(|part| if let Tensor::$variant(array) = part { Some(array) } else { None })
+                        .collect();
+                    Tensor::$variant(joined(&parts, axis)?)
+                })*
+            }
+        };
+    }
+    Ok(each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
+}
+
+fn pad(x: &Tensor, before: &[usize], after: &[usize], value: f32, output: &Value) -> Outcome<Tensor> {
+    fn padded<T: Copy>(x: &ArrayD<T>, before: &[usize], after: &[usize], fill: T) -> Outcome<ArrayD<T>> {
+        let sum = |((&x, &b), &a): ((&usize, &usize), &usize)| x.checked_add(b)?.checked_add(a);
+        let shape: Option<Vec<usize>> = x.shape().iter().zip(before).zip(after).map(sum).collect();
+        let shape = shape.ok_or(Reason::TooLarge)?;
+        checked_size(&shape)?;
+        let mut padded = ArrayD::from_elem(shape, fill);
+        padded
+            .slice_each_axis_mut(|axis| {
+                let start = before[axis.axis.index()].cast_signed();
+                ndarray::Slice::new(start, Some(start + x.len_of(axis.axis).cast_signed()), 1)
+            })
+            .assign(x);
+        Ok(padded)
+    }
+    if before.len() != x.shape().len() || after.len() != before.len() {
+        return Err(Reason::Shape(format!("padding {before:?} and {after:?} of {:?}", x.shape())));
+    }
+    let fill = match &output.quant {
+        Some(_) => {
+            let quant = quantization(output)?;
+            if !quant.is_per_tensor() {
+                return Err(Reason::Quantization("padding of a tensor with a scale a channel".into()));
+            }
+            Target::new(output)?.quantize(value)
+        }
+        None => super::integers::saturating_i64(value).try_into().unwrap_or(0),
+    };
+    macro_rules! integer {
+        ($x:expr, $variant:ident) => {{
+            let fill = fill.try_into().map_err(|_| Reason::Type(format!("padding {fill} does not fit")))?;
+            Tensor::$variant(padded($x, before, after, fill)?)
+        }};
+    }
+    Ok(match x {
+        Tensor::F32(x) => Tensor::F32(padded(x, before, after, value)?),
+        Tensor::F64(x) => Tensor::F64(padded(x, before, after, f64::from(value))?),
+        Tensor::I8(x) => integer!(x, I8),
+        Tensor::U8(x) => integer!(x, U8),
+        Tensor::I16(x) => integer!(x, I16),
+        Tensor::U16(x) => integer!(x, U16),
+        Tensor::I32(x) => Tensor::I32(padded(x, before, after, fill)?),
+        Tensor::U32(x) => integer!(x, U32),
+        Tensor::I64(x) => Tensor::I64(padded(x, before, after, i64::from(fill))?),
+        Tensor::Bool(x) => Tensor::Bool(padded(x, before, after, fill != 0)?),
+    })
+}
+
+fn max_pool(x: &Tensor, window: &Window) -> Outcome<Tensor> {
+    Ok(typed!(x, a => pooled(a, window)?; F32, F64, I8, U8, I16, U16, I32, U32, I64))
+}
+
+/// The largest element of each window; a window that lies in the padding alone is refused.
+fn pooled<T: Copy + PartialOrd + Send + Sync>(x: &ArrayD<T>, window: &Window) -> Outcome<ArrayD<T>> {
+    let [n, c, h, w] = image(x.shape())?;
+    let [p, q] = window_output(window, h, w)?;
+    checked_size(&[n, c, p, q])?;
+    let data = elements(x);
+    let planes: Vec<Option<Vec<T>>> = (0..n * c)
+        .into_par_iter()
+        .map(|plane| {
+            let plane = &data[plane * h * w..][..h * w];
+            (0..p * q)
+                .map(|pixel| {
+                    let mut largest = None;
+                    for index in window_elements(window, [h, w], [pixel / q, pixel % q]) {
+                        let value = plane[index];
+                        largest = Some(match largest {
+                            Some(largest) if value <= largest => largest,
+                            _ => value,
+                        });
+                    }
+                    largest
+                })
+                .collect()
+        })
+        .collect();
+    let planes: Option<Vec<Vec<T>>> = planes.into_iter().collect();
+    let planes = planes.ok_or_else(|| Reason::Shape("a window lies in the padding alone".into()))?;
+    array(&[n, c, p, q], planes.concat())
+}
+
+/// Offsets in a plane of the elements that the window of output `[p, q]` covers, in row-major order, without the
+/// padding.
+pub(super) fn window_elements(
+    window: &Window,
+    [h, w]: [usize; 2],
+    [p, q]: [usize; 2],
+) -> impl Iterator<Item = usize> + use<> {
+    let window = *window;
+    let position = move |axis: usize, out: usize, tap: usize, extent: usize| {
+        let padded = out * window.stride[axis] + tap * window.dilation[axis];
+        padded.checked_sub(window.pad[axis]).filter(|&index| index < extent)
+    };
+    let column = move |s| position(1, q, s, w);
+    (0..window.kernel[0])
+        .filter_map(move |r| position(0, p, r, h))
+        .flat_map(move |row| (0..window.kernel[1]).filter_map(column).map(move |column| row * w + column))
+}
