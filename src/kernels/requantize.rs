@@ -69,8 +69,8 @@ mod tests {
 
     fn plain(acc: i32, bias: i32, multiplier: f32, limits: Limits) -> u8 {
         let rounded = (acc.wrapping_add(bias) as f32 * multiplier).round_ties_even();
-        let clipped = (f64::from(rounded) + f64::from(limits.zero_point))
-            .clamp(f64::from(limits.low), f64::from(limits.high));
+        let clipped =
+            (f64::from(rounded) + f64::from(limits.zero_point)).clamp(f64::from(limits.low), f64::from(limits.high));
         (clipped as i64) as u8
     }
 

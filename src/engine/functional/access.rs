@@ -98,13 +98,7 @@ pub(super) fn scatter_bytes(bytes: &mut Bytes, walk: &Walk, data: &[u8]) -> Resu
 }
 
 /// Elements as integers, `padding` where there is none.
-pub(super) fn gather(
-    bytes: &Bytes,
-    walk: &Walk,
-    dtype: DType,
-    padding: i32,
-    out: &mut Vec<i32>,
-) -> Result<(), Fault> {
+pub(super) fn gather(bytes: &Bytes, walk: &Walk, dtype: DType, padding: i32, out: &mut Vec<i32>) -> Result<(), Fault> {
     same_size("element size of an operand", walk, dtype)?;
     out.clear();
     out.resize(walk.elements(), 0);

@@ -230,7 +230,8 @@ fn deposit(
         }
         let range = accumulators.writing(address, length)?;
         let sums = &sums[first..first + length];
-        let cut = |old: i64, sum: i64| add(if accumulate { old } else { 0 }, sum, adders.accumulator_bits, adders.overflow);
+        let cut =
+            |old: i64, sum: i64| add(if accumulate { old } else { 0 }, sum, adders.accumulator_bits, adders.overflow);
         match &mut accumulators.words {
             Words::Narrow(words) => {
                 for (word, &sum) in words[range].iter_mut().zip(sums) {

@@ -96,7 +96,9 @@ impl Machine {
     ) -> Result<Self, FunctionalError> {
         let adders = Adders::new(accelerator);
         let varied = header.layers.iter().any(|layer| match &layer.arithmetic {
-            Arithmetic::Matrix { weight, .. } => weight.zero_point.iter().any(|zero| Some(zero) != weight.zero_point.first()),
+            Arithmetic::Matrix { weight, .. } => {
+                weight.zero_point.iter().any(|zero| Some(zero) != weight.zero_point.first())
+            }
             _ => false,
         });
         let mut store = Store::new(accelerator, &header.memory_bytes, options.checked, varied, MEMORY_LIMIT)

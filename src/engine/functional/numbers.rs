@@ -116,7 +116,12 @@ pub(super) struct Numbers {
 
 impl Numbers {
     /// Of a layer whose weights (if any) are of `weight_type`.
-    pub fn new(layer: &Layer, header: &Header, accelerator: &Accelerator, weight_type: Option<DType>) -> Result<Self, Fault> {
+    pub fn new(
+        layer: &Layer,
+        header: &Header,
+        accelerator: &Accelerator,
+        weight_type: Option<DType>,
+    ) -> Result<Self, Fault> {
         let matrix = match &layer.arithmetic {
             Arithmetic::Matrix { input, weight, output, output_type, clamp, order } => {
                 let input_type = layer

@@ -1,12 +1,7 @@
 //! Weight images: the graph's weights cut into tiles, groups on the diagonal, parameter records behind; exactly as
 //! `program::WeightImage` documents.
 
-use super::{
-    access::equal,
-    error::Fault,
-    requantizer::Record,
-    store::Bytes,
-};
+use super::{access::equal, error::Fault, requantizer::Record, store::Bytes};
 use crate::{
     program::WeightImage,
     tensor::{Quantization, Requantizer, Tensor},
@@ -52,7 +47,12 @@ impl Geometry {
         let [outputs, channels] = [size(image.outputs)?, size(image.channels)?];
         let groups = size(image.groups_per_pass)?;
         let taps = size(image.kernel[0])?.checked_mul(size(image.kernel[1])?).ok_or(Fault::Region("weight image"))?;
-        if groups == 0 || outputs % groups != 0 || channels % groups != 0 || image.output_tile == 0 || image.channel_tile == 0 {
+        if groups == 0
+            || outputs % groups != 0
+            || channels % groups != 0
+            || image.output_tile == 0
+            || image.channel_tile == 0
+        {
             return Err(Fault::Region("weight image: groups and tiles"));
         }
         let shape = weights.shape();
@@ -62,7 +62,11 @@ impl Geometry {
         equal("elements of the weights", expected.map_or(u64::MAX, |count| count as u64), weights.len() as u64)?;
         let blocks = u64::from(image.passes).checked_mul(outputs as u64).unwrap_or(0);
         if blocks < total as u64 {
-            return Err(Fault::Shape { what: "output channels of the weight image", expected: total as u64, found: blocks });
+            return Err(Fault::Shape {
+                what: "output channels of the weight image",
+                expected: total as u64,
+                found: blocks,
+            });
         }
         let element = usize::from(image.element_bytes);
         equal("bytes of a weight", weights.dtype().bytes(), element as u64)?;
@@ -116,7 +120,8 @@ fn fill<T: Weight>(
             for (c, tile_channel) in (0_u32..).zip((0..channels).step_by(channel_tile)) {
                 let columns = channel_tile.min(channels - tile_channel);
                 let row_bytes = taps * columns * element;
-                let mut address = i64::try_from(image.tile_address(pass, o, c)).map_err(|_| Fault::Region("address"))?;
+                let mut address =
+                    i64::try_from(image.tile_address(pass, o, c)).map_err(|_| Fault::Region("address"))?;
                 for n in tile_output..tile_output + rows {
                     let output = first_output + n;
                     let zero = zero_of(weight, output);

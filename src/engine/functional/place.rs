@@ -35,7 +35,8 @@ fn for_each_address(place: &TensorPlace, mut visit: impl FnMut(i64) -> Result<()
                 continue 'elements;
             }
             let count = i64::try_from(index[dimension]).map_err(|_| far())?;
-            address = strides[dimension].checked_mul(count).and_then(|back| address.checked_sub(back)).ok_or_else(far)?;
+            address =
+                strides[dimension].checked_mul(count).and_then(|back| address.checked_sub(back)).ok_or_else(far)?;
             index[dimension] = 0;
         }
         return Ok(());

@@ -80,9 +80,7 @@ impl Record {
                 let high = (product + nudge) / (1 << 31);
                 shift_right(high, right.max(0).unsigned_abs(), Rounding::HalfAway)
             }
-            Requantizer::FixedSingle31 if self.shift <= 0 => {
-                (i128::from(acc) * q) << self.shift.unsigned_abs().min(31)
-            }
+            Requantizer::FixedSingle31 if self.shift <= 0 => (i128::from(acc) * q) << self.shift.unsigned_abs().min(31),
             Requantizer::FixedSingle31 => shift_right(i128::from(acc) * q, self.shift.unsigned_abs(), Rounding::HalfUp),
             Requantizer::FixedMul { rounding, .. } => {
                 shift_right(i128::from(acc) * q, self.shift.max(0).unsigned_abs(), rounding)

@@ -158,7 +158,8 @@ impl Accumulators {
 
     fn range(&self, address: i64, length: usize) -> Result<std::ops::Range<usize>, Fault> {
         let size = self.size();
-        let outside = || Fault::Outside { space: Space::Accumulators, address, length: length as u64, size: size as u64 };
+        let outside =
+            || Fault::Outside { space: Space::Accumulators, address, length: length as u64, size: size as u64 };
         let start = usize::try_from(address).map_err(|_| outside())?;
         match start.checked_add(length) {
             Some(end) if end <= size => Ok(start..end),

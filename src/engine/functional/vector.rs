@@ -250,7 +250,8 @@ impl VectorUnit {
             }
         }
         for row in self.accumulators.chunks_exact(channels.max(1)) {
-            self.result.extend(row.iter().zip(&self.records).map(|(&acc, &record)| finish(acc, record, matrix, adders)));
+            self.result
+                .extend(row.iter().zip(&self.records).map(|(&acc, &record)| finish(acc, record, matrix, adders)));
         }
         self.write(context, op.output.space, matrix.output_type, true)
     }
@@ -489,13 +490,7 @@ pub(super) struct Pool<'a> {
 }
 
 impl<'a> Pool<'a> {
-    fn new(
-        kind: VectorKind,
-        numbers: &Elementwise<'a>,
-        input: &'a Quantization,
-        channels: usize,
-        taps: usize,
-    ) -> Self {
+    fn new(kind: VectorKind, numbers: &Elementwise<'a>, input: &'a Quantization, channels: usize, taps: usize) -> Self {
         Self {
             kind,
             channels,

@@ -34,9 +34,9 @@ pub(super) fn conv(
     let geometry = Geometry::conv(x.shape, &operands.shape, window, groups, shape)?;
     let mut out = Vec::new();
     geometry.for_each_output(|o, taps| {
-        let sum = taps.iter().fold(0.0, |sum, &(x, w)| {
-            sum + x.map_or(0.0, |x| f64::from(values[x]) * f64::from(operands.weights[w]))
-        });
+        let sum = taps
+            .iter()
+            .fold(0.0, |sum, &(x, w)| sum + x.map_or(0.0, |x| f64::from(values[x]) * f64::from(operands.weights[w])));
         let bias = operands.bias.as_ref().and_then(|bias| bias.get(o)).map_or(0.0, |&bias| f64::from(bias));
         out.push((sum + bias) as f32);
         Ok(())

@@ -197,7 +197,8 @@ impl<'a> Host<'a> {
             Op::Pad { before, after, value } => {
                 let filling = match quantization {
                     Some(output) => {
-                        let range = place.dtype.int_range().ok_or(Fault::Type { what: "padding", dtype: place.dtype })?;
+                        let range =
+                            place.dtype.int_range().ok_or(Fault::Type { what: "padding", dtype: place.dtype })?;
                         let limits = [range.0, range.1].map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
                         i64::from(table::quantize(*value, output, limits)).to_le_bytes()[..first.size()].to_vec()
                     }
@@ -302,12 +303,9 @@ fn quantized_op(
             let joined = Value { shape, dtype: DType::Int32, quantization: None, bytes };
             Some(joined.integers()?)
         }
-        Op::MaxPool { window } => Some(real::pool(
-            &first.integers()?,
-            (first.shape, shape),
-            window,
-            |taps| taps.iter().copied().max().unwrap_or(clamp[0]).clamp(clamp[0], clamp[1]),
-        )?),
+        Op::MaxPool { window } => Some(real::pool(&first.integers()?, (first.shape, shape), window, |taps| {
+            taps.iter().copied().max().unwrap_or(clamp[0]).clamp(clamp[0], clamp[1])
+        })?),
         Op::AvgPool { window, count_include_pad } => {
             let whole = window.kernel[0].saturating_mul(window.kernel[1]);
             Some(real::pool(&first.integers()?, (first.shape, shape), window, |taps| {
@@ -325,10 +323,15 @@ fn quantized_op(
         Op::ReduceMean { axes, .. } => {
             let values = first.integers()?;
             let groups = real::groups(first.shape, axes)?;
-            Some(groups.iter().map(|group| {
-                let taps: Vec<i32> = group.iter().map(|&index| values[index]).collect();
-                integer_mean(&taps, quantization, output, clamp)
-            }).collect())
+            Some(
+                groups
+                    .iter()
+                    .map(|group| {
+                        let taps: Vec<i32> = group.iter().map(|&index| values[index]).collect();
+                        integer_mean(&taps, quantization, output, clamp)
+                    })
+                    .collect(),
+            )
         }
         _ => None,
     })

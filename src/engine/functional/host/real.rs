@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn padding_is_no_element_of_a_pool() {
         let window = Window { kernel: [2, 2], stride: [1, 1], dilation: [1, 1], pad: [1, 1, 0, 0] };
-        let sizes = pool(&[5, 6, 7, 8], (&[1, 1, 2, 2], &[1, 1, 2, 2]), &window, |taps| taps.len()as i32).unwrap();
+        let sizes = pool(&[5, 6, 7, 8], (&[1, 1, 2, 2], &[1, 1, 2, 2]), &window, |taps| taps.len() as i32).unwrap();
         assert_eq!(sizes, [1, 2, 2, 4]);
     }
 }
