@@ -1,1 +1,371 @@
-//! The program on values: memory images, scratchpads, accumulators, the array, the vector unit.
+//! The program on values: memory images, scratchpads, accumulators, the array, the vector unit. Knows nothing of time,
+//! of the mapping that made the program, or of the reference that it is compared with.
+//!
+//! Instructions are executed one at a time, in any order that respects tokens and engine order: nothing is remembered
+//! between them but the spaces' contents and the array's stationary operand.
+
+mod access;
+mod array;
+mod error;
+mod host;
+mod numbers;
+mod pack;
+mod place;
+mod requantizer;
+mod store;
+mod table;
+mod trace;
+mod vector;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use array::ArrayUnit;
+pub use error::{Fault, FunctionalError};
+use numbers::{Adders, Numbers};
+use store::Store;
+use trace::Tracer;
+pub use trace::{Origin, Trace};
+use vector::{Context, VectorUnit};
+use walk::Walk;
+
+use crate::{
+    config::Accelerator,
+    ir::ValueId,
+    program::{
+        Arithmetic, Header, Instruction, LayerId, LayerKind, Operation, TensorId, TensorPlace, Transfer, VectorKind,
+        WeightImage,
+    },
+    tensor::{DType, Quantization, Tensor},
+};
+
+/// Bytes that the spaces of one machine may take together: 4 GiB.
+pub const MEMORY_LIMIT: u64 = 1 << 32;
+
+/// How a machine runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Whether reading what nothing has written is a fault. Costs a byte an address and some time.
+    pub checked: bool,
+}
+
+/// A machine with its program's images in memory.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    store: Store,
+    adders: Adders,
+    layers: Vec<Numbers>,
+    tensors: Vec<TensorPlace>,
+    /// Scale and zero point of each tensor, as the layers that touch it say.
+    quantizations: Vec<Option<Quantization>>,
+    inputs: Vec<TensorId>,
+    outputs: Vec<TensorId>,
+    /// Weights and bias of layers that run on the host, by layer.
+    host_constants: Vec<Option<host::Constants>>,
+    array: ArrayUnit,
+    vector: VectorUnit,
+    source: Walk,
+    target: Walk,
+    bytes: Vec<u8>,
+    tracer: Option<Tracer>,
+}
+
+impl Machine {
+    /// A machine with weights and parameters in memory. `constants` gives the graph's constants by value.
+    ///
+    /// # Errors
+    /// Spaces beyond [`MEMORY_LIMIT`], and images that do not fit the weights.
+    pub fn new(
+        accelerator: &Accelerator,
+        header: &Header,
+        constants: &dyn Fn(ValueId) -> Option<Tensor>,
+    ) -> Result<Self, FunctionalError> {
+        Self::with_options(accelerator, header, constants, Options::default())
+    }
+
+    /// As [`Machine::new`], with options.
+    ///
+    /// # Errors
+    /// As [`Machine::new`].
+    pub fn with_options(
+        accelerator: &Accelerator,
+        header: &Header,
+        constants: &dyn Fn(ValueId) -> Option<Tensor>,
+        options: Options,
+    ) -> Result<Self, FunctionalError> {
+        let adders = Adders::new(accelerator);
+        let varied = header.layers.iter().any(|layer| match &layer.arithmetic {
+            Arithmetic::Matrix { weight, .. } => {
+                weight.zero_point.iter().any(|zero| Some(zero) != weight.zero_point.first())
+            }
+            _ => false,
+        });
+        let mut store = Store::new(accelerator, &header.memory_bytes, options.checked, varied, MEMORY_LIMIT)
+            .map_err(FunctionalError::TooLarge)?;
+        let mut weight_types: Vec<Option<DType>> = vec![None; header.layers.len()];
+        let mut host_constants = vec![None; header.layers.len()];
+        for image in &header.weights {
+            let layer = header.layers.get(image.layer.index());
+            let name = layer.map_or_else(String::new, |layer| layer.name.clone());
+            let packed = write_image(image, header, constants, adders, &mut store);
+            let (dtype, constant) = packed.map_err(|fault| FunctionalError::Image { layer: name, fault })?;
+            weight_types[image.layer.index()] = Some(dtype);
+            host_constants[image.layer.index()] = constant;
+        }
+        let mut layers = Vec::new();
+        for (layer, weight_type) in header.layers.iter().zip(weight_types) {
+            let numbers = Numbers::new(layer, header, accelerator, weight_type);
+            layers.push(numbers.map_err(|fault| FunctionalError::Image { layer: layer.name.clone(), fault })?);
+        }
+        Ok(Self {
+            store,
+            adders,
+            layers,
+            tensors: header.tensors.clone(),
+            quantizations: quantizations(header),
+            inputs: header.inputs.clone(),
+            outputs: header.outputs.clone(),
+            host_constants,
+            array: ArrayUnit::default(),
+            vector: VectorUnit::default(),
+            source: Walk::default(),
+            target: Walk::default(),
+            bytes: Vec::new(),
+            tracer: None,
+        })
+    }
+
+    /// Writes the network's input `index`, in logical layout.
+    ///
+    /// # Errors
+    /// No such input, or a tensor of another shape or type.
+    pub fn set_input(&mut self, index: usize, tensor: &Tensor) -> Result<(), FunctionalError> {
+        let &id = self.inputs.get(index).ok_or(FunctionalError::NoInput(index))?;
+        self.set_tensor(id, tensor)
+    }
+
+    /// Writes a tensor, in logical layout, to where it lies.
+    ///
+    /// # Errors
+    /// No such tensor, or one of another shape or type.
+    pub fn set_tensor(&mut self, id: TensorId, tensor: &Tensor) -> Result<(), FunctionalError> {
+        self.put(id, tensor, false)
+    }
+
+    /// As [`Machine::set_tensor`], for a constant that [`Machine::reset_activations`] keeps.
+    ///
+    /// # Errors
+    /// As [`Machine::set_tensor`].
+    pub fn set_constant(&mut self, id: TensorId, tensor: &Tensor) -> Result<(), FunctionalError> {
+        self.put(id, tensor, true)
+    }
+
+    fn put(&mut self, id: TensorId, tensor: &Tensor, constant: bool) -> Result<(), FunctionalError> {
+        let place = self.tensors.get(id.index()).ok_or(FunctionalError::NoTensor(id))?;
+        let same_type = tensor.dtype() == place.dtype || (tensor.dtype(), place.dtype) == (DType::Int8, DType::Int4);
+        let written = if !same_type {
+            Err(Fault::Type { what: "a tensor's new value", dtype: tensor.dtype() })
+        } else if tensor.shape() != place.shape {
+            Err(Fault::Region("a tensor's new value has another shape"))
+        } else {
+            place::scatter(&mut self.store, place, &place::to_bytes(tensor), constant)
+        };
+        written.map_err(|fault| FunctionalError::Tensor { tensor: place.name.clone(), fault })
+    }
+
+    /// Reads a tensor from where it lies, into logical layout.
+    ///
+    /// # Errors
+    /// No such tensor; in checked mode one that has not been written.
+    pub fn tensor(&self, id: TensorId) -> Result<Tensor, FunctionalError> {
+        let place = self.tensors.get(id.index()).ok_or(FunctionalError::NoTensor(id))?;
+        place::gather(&self.store, place)
+            .and_then(|bytes| place::from_bytes(place.dtype, &place.shape, &bytes))
+            .map_err(|fault| FunctionalError::Tensor { tensor: place.name.clone(), fault })
+    }
+
+    /// The network's outputs, in the graph's order.
+    ///
+    /// # Errors
+    /// As [`Machine::tensor`].
+    pub fn outputs(&self) -> Result<Vec<Tensor>, FunctionalError> {
+        self.outputs.iter().map(|&id| self.tensor(id)).collect()
+    }
+
+    /// Forgets a sample: what is not a weight or a constant is undefined again, buffers are poisoned.
+    pub fn reset_activations(&mut self) {
+        self.store.reset();
+        self.array = ArrayUnit::default();
+    }
+
+    /// Follows one element from now on, or none.
+    ///
+    /// # Errors
+    /// No such tensor, or an index outside it.
+    pub fn set_trace(&mut self, trace: Option<&Trace>) -> Result<(), FunctionalError> {
+        self.tracer = None;
+        let Some(trace) = trace else { return Ok(()) };
+        let place = self.tensors.get(trace.tensor.index()).ok_or(FunctionalError::NoTensor(trace.tensor))?;
+        let address = place::address(place, &trace.index).ok_or_else(|| FunctionalError::Tensor {
+            tensor: place.name.clone(),
+            fault: Fault::Region("index outside the tensor"),
+        })?;
+        self.tracer = Some(Tracer::new((place.space, address)));
+        Ok(())
+    }
+
+    /// Where the followed element came from, once it has been written.
+    pub fn traced(&self) -> Option<Origin> {
+        self.tracer.as_ref().and_then(Tracer::story)
+    }
+
+    /// Executes instructions in the order given.
+    ///
+    /// # Errors
+    /// The first instruction that cannot be executed.
+    pub fn run(&mut self, instructions: impl IntoIterator<Item = Instruction>) -> Result<(), FunctionalError> {
+        instructions.into_iter().try_for_each(|instruction| self.execute(&instruction))
+    }
+
+    /// Executes instructions in program order, in which those of one layer are contiguous, and calls
+    /// `observer(layer, machine)` when the last one of a layer has been executed: its outputs can be read then.
+    ///
+    /// # Errors
+    /// The first instruction that cannot be executed.
+    pub fn run_observed(
+        &mut self,
+        instructions: impl IntoIterator<Item = Instruction>,
+        observer: &mut dyn FnMut(LayerId, &Self),
+    ) -> Result<(), FunctionalError> {
+        let mut current = None;
+        for instruction in instructions {
+            if let Some(layer) = current
+                && layer != instruction.layer
+            {
+                observer(layer, self);
+            }
+            current = Some(instruction.layer);
+            self.execute(&instruction)?;
+        }
+        if let Some(layer) = current {
+            observer(layer, self);
+        }
+        Ok(())
+    }
+
+    /// Executes one instruction.
+    ///
+    /// # Errors
+    /// Regions outside their space or that do not fit each other, reads of undefined bytes in checked mode, and
+    /// arithmetic that the layer does not have.
+    pub fn execute(&mut self, instruction: &Instruction) -> Result<(), FunctionalError> {
+        self.dispatch(instruction).map_err(|fault| FunctionalError::Instruction {
+            instruction: instruction.index,
+            layer: self.layers.get(instruction.layer.index()).map_or_else(String::new, |layer| layer.name.clone()),
+            fault,
+        })
+    }
+
+    fn dispatch(&mut self, instruction: &Instruction) -> Result<(), Fault> {
+        let id = instruction.layer;
+        let layer = self.layers.get(id.index()).ok_or(Fault::NoLayer(id))?;
+        match &instruction.operation {
+            Operation::Fence => Ok(()),
+            Operation::Load(transfer) | Operation::Store(transfer) | Operation::Move(transfer) => {
+                self.transfer(transfer, instruction.index)
+            }
+            Operation::Preload { stationary } => self.array.preload(&self.store, id, layer, self.adders, stationary),
+            Operation::Matmul(matmul) => self.array.matmul(&mut self.store, id, layer, self.adders, matmul),
+            Operation::Host(op) if op.kind == VectorKind::WholeOperator => {
+                let host = host::Host {
+                    tensors: &self.tensors,
+                    quantizations: &self.quantizations,
+                    constants: self.host_constants.get(id.index()).and_then(Option::as_ref),
+                    layer,
+                    adders: self.adders,
+                };
+                host.execute(&mut self.store)
+            }
+            Operation::Vector(op) | Operation::Host(op) => {
+                let context = Context {
+                    store: &mut self.store,
+                    id,
+                    layer,
+                    adders: self.adders,
+                    instruction: instruction.index,
+                    tracer: self.tracer.as_mut(),
+                };
+                self.vector.execute(context, op)
+            }
+        }
+    }
+
+    fn transfer(&mut self, transfer: &Transfer, instruction: u64) -> Result<(), Fault> {
+        let (from, to) = (transfer.source.space, transfer.target.space);
+        self.source.set(&transfer.source)?;
+        self.target.set(&transfer.target)?;
+        access::equal("elements of a transfer", self.source.elements() as u64, self.target.elements() as u64)?;
+        access::equal("element size of a transfer", self.source.element as u64, self.target.element as u64)?;
+        access::gather_bytes(self.store.bytes(from)?, &self.source, &mut self.bytes)?;
+        access::scatter_bytes(self.store.bytes_mut(to)?, &self.target, &self.bytes)?;
+        access::carry_zeros(&mut self.store, (from, &self.source), (to, &self.target))?;
+        match &mut self.tracer {
+            Some(tracer) => tracer.carried(instruction, (from, &self.source), (to, &self.target)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes one image; the type of its weights, and the constants themselves where the host will want them.
+fn write_image(
+    image: &WeightImage,
+    header: &Header,
+    constants: &dyn Fn(ValueId) -> Option<Tensor>,
+    adders: Adders,
+    store: &mut Store,
+) -> Result<(DType, Option<host::Constants>), Fault> {
+    let layer = header.layers.get(image.layer.index()).ok_or(Fault::NoLayer(image.layer))?;
+    let constant = |id: ValueId| constants(id).ok_or(Fault::NoConstant(id.0));
+    let weights = constant(image.weights)?;
+    let bias = image.bias.map(constant).transpose()?;
+    let Arithmetic::Matrix { input, weight, output, .. } = &layer.arithmetic else {
+        return Err(Fault::Arithmetic("a weight image"));
+    };
+    let memory = store.bytes_mut(crate::program::Space::Memory(image.memory))?;
+    let total = pack::weights(image, &weights, weight, memory)?;
+    pack::parameters(image, total, bias.as_ref(), [input, weight, output], adders.requantizer, memory)?;
+    let dtype = weights.dtype();
+    let kept = (layer.kind == LayerKind::Host).then_some(host::Constants { weights, bias });
+    Ok((dtype, kept))
+}
+
+/// What the layers say of the tensors that they touch.
+fn quantizations(header: &Header) -> Vec<Option<Quantization>> {
+    let mut known = vec![None; header.tensors.len()];
+    let mut say = |id: Option<&TensorId>, quantization: &Quantization| {
+        if let Some(slot) = id.and_then(|id| known.get_mut(id.index())) {
+            *slot = Some(quantization.clone());
+        }
+    };
+    for layer in &header.layers {
+        match &layer.arithmetic {
+            Arithmetic::Matrix { input, output, .. } => {
+                say(layer.inputs.first(), input);
+                say(layer.outputs.first(), output);
+            }
+            Arithmetic::Elementwise { inputs, input_types, output, output_type, .. } => {
+                for ((id, quantization), dtype) in layer.inputs.iter().zip(inputs).zip(input_types) {
+                    if dtype.is_integer() {
+                        say(Some(id), quantization);
+                    }
+                }
+                if output_type.is_integer() {
+                    say(layer.outputs.first(), output);
+                }
+            }
+            Arithmetic::Host { .. } | Arithmetic::Free => {}
+        }
+    }
+    known
+}

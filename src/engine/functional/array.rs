@@ -1,0 +1,267 @@
+//! The array: the stationary operand, and products that stream past it into the accumulators.
+//!
+//! Three ways give the same bits. `Direct`: 32-bit wrapping kernel straight into the accumulators, where the machine
+//! wraps at 32 bits or nothing can leave them. `Tile`: the kernel's sums, exact or wrapped, then the adders' policy
+//! once a sum. `Sequential`: one adder after the other in the order of k, where a column can saturate or operands do
+//! not fit 16 bits.
+
+use super::{
+    access::{equal, gather, gather_operands},
+    error::Fault,
+    numbers::{Adders, Matrix, Numbers, Operand},
+    requantizer::add,
+    store::{Accumulators, Store, Words},
+    walk::Walk,
+};
+use crate::{
+    config::Dataflow,
+    kernels::gemm::{Packed, gemm},
+    program::{LayerId, Matmul, Region},
+    tensor::{AccumulationOrder, Overflow},
+};
+
+/// How a product is computed; see the module's page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    Direct,
+    Tile,
+    Sequential,
+}
+
+/// The array's registers and the engine's scratch memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ArrayUnit {
+    /// The layer whose operand is stationary.
+    owner: Option<LayerId>,
+    path: Option<Path>,
+    packed: Packed,
+    /// `[k, n]`, on the sequential path.
+    wide: Vec<i32>,
+    shape: [usize; 2],
+    stream: Vec<i16>,
+    values: Vec<i32>,
+    tile: Vec<i32>,
+    sums: Vec<i64>,
+    offsets: Vec<usize>,
+    walk: Walk,
+    target: Walk,
+}
+
+fn path_of(matrix: &Matrix, adders: Adders, k: usize) -> Path {
+    let wraps = adders.overflow == Overflow::Wrap;
+    let largest = matrix.input.magnitude.saturating_mul(matrix.weight.magnitude).saturating_mul(k as u64);
+    // The kernel adds modulo 2^32: exact below, and right modulo any smaller width.
+    let exact = largest < 1 << (u32::from(adders.column_bits.min(32)) - 1);
+    let narrow = matrix.input.narrow.is_some() && matrix.weight.narrow.is_some();
+    if !narrow || !(exact || (wraps && adders.column_bits <= 32)) {
+        return Path::Sequential;
+    }
+    let wide_column = adders.column_bits >= 32 || exact;
+    let wide_accumulator = adders.accumulator_bits == 32 && (wraps || matrix.order == AccumulationOrder::Exact);
+    if wide_column && wide_accumulator { Path::Direct } else { Path::Tile }
+}
+
+/// The (stationary, streaming) operands of a dataflow.
+fn operands(layer: &Numbers) -> Result<(Operand, Operand), Fault> {
+    let matrix = layer.matrix()?;
+    Ok(match layer.dataflow {
+        Some(Dataflow::WS | Dataflow::OS) => (matrix.weight, matrix.input),
+        Some(Dataflow::IS) => (matrix.input, matrix.weight),
+        None => return Err(Fault::Arithmetic("a dataflow")),
+    })
+}
+
+impl ArrayUnit {
+    /// `Preload`.
+    pub fn preload(
+        &mut self,
+        store: &Store,
+        id: LayerId,
+        layer: &Numbers,
+        adders: Adders,
+        region: &Region,
+    ) -> Result<(), Fault> {
+        self.owner = None;
+        let (stationary, _) = operands(layer)?;
+        self.walk.set(region)?;
+        let (n, k) = (self.walk.rows.len(), self.walk.cols);
+        let path = path_of(layer.matrix()?, adders, k);
+        let bytes = store.bytes(region.space)?;
+        if let (Some(kind), true) = (stationary.narrow, path != Path::Sequential) {
+            let zero = if stationary.varied { 0 } else { narrow_zero(stationary)? };
+            gather_operands(bytes, &self.walk, kind, zero, k, &mut self.stream)?;
+            self.packed.reset(n, k);
+            for (j, row) in self.stream.chunks_exact_mut(k.max(1)).take(n).enumerate() {
+                if stationary.varied {
+                    let zero = varied_zero(bytes, &self.walk, j)?;
+                    row.iter_mut().for_each(|value| *value -= zero);
+                }
+                self.packed.set_row(j, row);
+            }
+        } else {
+            gather(bytes, &self.walk, stationary.dtype, stationary.zero, &mut self.values)?;
+            self.wide.clear();
+            self.wide.resize(n * k, 0);
+            for (j, row) in self.values.chunks_exact(k.max(1)).take(n).enumerate() {
+                let zero =
+                    if stationary.varied { i32::from(varied_zero(bytes, &self.walk, j)?) } else { stationary.zero };
+                for (d, &value) in row.iter().enumerate() {
+                    self.wide[d * n + j] = value - zero;
+                }
+            }
+        }
+        self.shape = [n, k];
+        self.path = Some(path);
+        self.owner = Some(id);
+        Ok(())
+    }
+
+    /// `Matmul`.
+    pub fn matmul(
+        &mut self,
+        store: &mut Store,
+        id: LayerId,
+        layer: &Numbers,
+        adders: Adders,
+        matmul: &Matmul,
+    ) -> Result<(), Fault> {
+        if let Some(region) = &matmul.stationary {
+            self.preload(store, id, layer, adders, region)?;
+        }
+        let (Some(path), true) = (self.path, self.owner == Some(id)) else {
+            return Err(Fault::NoStationary);
+        };
+        let (_, streaming) = operands(layer)?;
+        let [n, k] = self.shape;
+        self.walk.set(&matmul.stream)?;
+        self.target.set(&matmul.accumulators)?;
+        let t = self.walk.rows.len();
+        equal("k of the stream", k as u64, self.walk.cols as u64)?;
+        equal("rows of the accumulators", t as u64, self.target.rows.len() as u64)?;
+        equal("columns of the accumulators", n as u64, self.target.cols as u64)?;
+        let bytes = store.bytes(matmul.stream.space)?;
+        if path == Path::Sequential {
+            self.gather_wide(bytes, streaming)?;
+            return self.sequential(&mut store.accumulators, adders, matmul.accumulate);
+        }
+        let kind = streaming.narrow.ok_or(Fault::Arithmetic("16-bit operands"))?;
+        let depth = self.packed.padded_k();
+        let zero = if streaming.varied { 0 } else { narrow_zero(streaming)? };
+        gather_operands(bytes, &self.walk, kind, zero, depth, &mut self.stream)?;
+        if streaming.varied {
+            for (i, row) in self.stream.chunks_exact_mut(depth.max(1)).take(t).enumerate() {
+                let zero = varied_zero(bytes, &self.walk, i)?;
+                row.iter_mut().for_each(|value| *value -= zero);
+            }
+        }
+        self.offsets.clear();
+        if let (Path::Direct, Some(flat)) = (path, self.target.flat()) {
+            for point in &self.target.rows {
+                let address = flat + point.offset;
+                if matmul.accumulate {
+                    store.accumulators.reading(address, n)?;
+                }
+                self.offsets.push(store.accumulators.writing(address, n)?.start);
+            }
+            if let Words::Narrow(words) = &mut store.accumulators.words {
+                gemm(&self.stream, &self.packed, words, &self.offsets, matmul.accumulate);
+                return Ok(());
+            }
+            self.offsets.clear();
+        }
+        self.tile.clear();
+        self.tile.resize(t * n, 0);
+        self.offsets.extend((0..t).map(|i| i * n));
+        gemm(&self.stream, &self.packed, &mut self.tile, &self.offsets, false);
+        for (i, row) in self.tile.chunks_exact(n.max(1)).take(t).enumerate() {
+            self.sums.clear();
+            self.sums.extend(row.iter().map(|&sum| add(0, i64::from(sum), adders.column_bits, adders.overflow)));
+            deposit(&mut store.accumulators, &self.target, i, &self.sums, adders, matmul.accumulate)?;
+        }
+        Ok(())
+    }
+
+    fn gather_wide(&mut self, bytes: &super::store::Bytes, operand: Operand) -> Result<(), Fault> {
+        if !operand.varied {
+            gather(bytes, &self.walk, operand.dtype, operand.zero, &mut self.values)?;
+            self.values.iter_mut().for_each(|value| *value -= operand.zero);
+            return Ok(());
+        }
+        gather(bytes, &self.walk, operand.dtype, 0, &mut self.values)?;
+        for (i, row) in self.values.chunks_exact_mut(self.walk.cols.max(1)).enumerate() {
+            let zero = i32::from(varied_zero(bytes, &self.walk, i)?);
+            row.iter_mut().for_each(|value| *value -= zero);
+        }
+        Ok(())
+    }
+
+    fn sequential(&mut self, accumulators: &mut Accumulators, adders: Adders, accumulate: bool) -> Result<(), Fault> {
+        let [n, k] = self.shape;
+        for i in 0..self.target.rows.len() {
+            self.sums.clear();
+            self.sums.resize(n, 0);
+            let row = &self.values[i * k..][..k];
+            for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
+                for (sum, &weight) in self.sums.iter_mut().zip(weights) {
+                    let product = i64::from(value) * i64::from(weight);
+                    *sum = add(*sum, product, adders.column_bits, adders.overflow);
+                }
+            }
+            deposit(accumulators, &self.target, i, &self.sums, adders, accumulate)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds the columns' sums of one row to its accumulators, or writes them.
+#[allow(clippy::cast_possible_truncation, reason = "narrow accumulators hold values cut to at most 32 bits")]
+fn deposit(
+    accumulators: &mut Accumulators,
+    target: &Walk,
+    row: usize,
+    sums: &[i64],
+    adders: Adders,
+    accumulate: bool,
+) -> Result<(), Fault> {
+    target.row(target.rows[row], |first, length, address| {
+        let address = address.ok_or(Fault::Region("padding in accumulators"))?;
+        if accumulate {
+            accumulators.reading(address, length)?;
+        }
+        let range = accumulators.writing(address, length)?;
+        let sums = &sums[first..first + length];
+        let cut =
+            |old: i64, sum: i64| add(if accumulate { old } else { 0 }, sum, adders.accumulator_bits, adders.overflow);
+        match &mut accumulators.words {
+            Words::Narrow(words) => {
+                for (word, &sum) in words[range].iter_mut().zip(sums) {
+                    *word = cut(i64::from(*word), sum) as i32;
+                }
+            }
+            Words::Wide(words) => {
+                for (word, &sum) in words[range].iter_mut().zip(sums) {
+                    *word = cut(*word, sum);
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn narrow_zero(operand: Operand) -> Result<i16, Fault> {
+    i16::try_from(operand.zero).map_err(|_| Fault::Arithmetic("a zero point of 16 bits"))
+}
+
+/// The zero point of the weights of one row, where channels have their own.
+pub(super) fn varied_zero(bytes: &super::store::Bytes, walk: &Walk, row: usize) -> Result<i16, Fault> {
+    let mut zero = 0;
+    walk.row(walk.rows[row], |_, _, address| {
+        if let Some(address) = address
+            && let Some([first, ..]) = bytes.zeros(address, 1)?
+        {
+            zero = *first;
+        }
+        Ok(())
+    })?;
+    Ok(zero)
+}

@@ -1,0 +1,40 @@
+//! Measured speed of array tiles; `cargo test --release --lib functional::tests::bench -- --ignored --nocapture`.
+
+use std::time::Instant;
+
+use super::*;
+
+/// A pointwise layer's tiles, `[pixels, channels]` in the buffer.
+#[test]
+#[ignore = "measures time"]
+fn array_tiles_per_second() {
+    for (size, pixels) in [(16, 3136), (32, 3136), (32, 196), (32, 49), (256, 784), (256, 196)] {
+        let folds = 2048 / size;
+        let accelerator = accelerator(|config| {
+            config.accumulators.bytes = 16 << 20;
+            config.buffers.layout = ron::from_str("Shared((bytes: 16777216))").unwrap();
+        });
+        let arithmetic = matrix(3, &[0], 0, [-128, 127], AccumulationOrder::Exact);
+        let mut machine = Machine::new(&accelerator, &header(arithmetic, Some(Dataflow::WS)), &|_| None).unwrap();
+        poke(&mut machine, BUFFER, 0, &Noise(1).bytes(8 << 20));
+        let mut program = Vec::new();
+        for fold in 0..folds {
+            let at = i64::from(fold % 4 * size);
+            let depth = 4 * size;
+            let weights = Region::matrix(BUFFER, 4_000_000, 1, Dim::new(size, size), Dim::new(size, 1));
+            program.push(instruction(0, Operation::Preload { stationary: weights }));
+            let stream = Region::matrix(BUFFER, at, 1, Dim::new(pixels, depth), Dim::new(size, 1));
+            let accumulators = Region::matrix(Space::Accumulators, 0, 1, Dim::new(pixels, size), Dim::new(size, 1));
+            let matmul = Matmul { stream, stationary: None, accumulators, accumulate: fold > 0, macs: 0 };
+            program.push(instruction(1, Operation::Matmul(matmul)));
+        }
+        let macs = u64::from(size) * u64::from(size) * u64::from(pixels) * u64::from(folds);
+        let repeats = 2_000_000_000 / macs + 1;
+        let start = Instant::now();
+        for _ in 0..repeats {
+            program.iter().for_each(|instruction| machine.execute(instruction).unwrap());
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{size}x{size} t={pixels}: {:.1} GMAC/s", (macs * repeats) as f64 / seconds / 1e9);
+    }
+}

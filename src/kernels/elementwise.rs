@@ -1,0 +1,130 @@
+//! Element by element sums of quantized values, by the formula of ONNX Runtime's `QLinearAdd`.
+
+/// Coefficients of `y = clip(rne(fma(a, ra, fma(b, rb, K))))` on raw quantized operands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AddCoefficients {
+    /// `f32(sa / sc)`.
+    pub ra: f32,
+    /// `f32(sb / sc)`.
+    pub rb: f32,
+    /// `f32(zc - fma(ra, za, f32(rb * zb)))`.
+    pub k: f32,
+}
+
+impl AddCoefficients {
+    /// From `(scale, zero point)` of the two operands and of the result.
+    pub fn new(a: (f32, i32), b: (f32, i32), c: (f32, i32)) -> Self {
+        let ra = a.0 / c.0;
+        let rb = b.0 / c.0;
+        let k = c.1 as f32 - ra.mul_add(a.1 as f32, rb * b.1 as f32);
+        Self { ra, rb, k }
+    }
+
+    /// The real-valued sum in output steps, before rounding; `a` and `b` raw.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "so that its fused multiply-add is compiled for the caller's target")]
+    fn sum(self, a: i32, b: i32) -> f32 {
+        (a as f32).mul_add(self.ra, (b as f32).mul_add(self.rb, self.k))
+    }
+}
+
+/// `out[i] = clip(rne(fma(a[i], ra, fma(b[i], rb, K))))`. Stops at the shortest slice.
+pub fn add(a: &[i32], b: &[i32], coefficients: AddCoefficients, low: i32, high: i32, out: &mut [i32]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("fma") && std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: FMA and AVX2 are present, which is all that the function asks for.
+        unsafe { add_fma(a, b, coefficients, low, high, out) };
+        return;
+    }
+    add_plain(a, b, coefficients, low, high, out);
+}
+
+/// The same code, compiled for FMA and AVX2.
+///
+/// # Safety
+/// FMA and AVX2 are present.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "fma,avx2")]
+unsafe fn add_fma(a: &[i32], b: &[i32], coefficients: AddCoefficients, low: i32, high: i32, out: &mut [i32]) {
+    add_plain(a, b, coefficients, low, high, out);
+}
+
+#[inline(always)]
+#[allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    reason = "inlined to be compiled for FMA; the value is an integer within the clamp, and a NaN is meant to give 0"
+)]
+fn add_plain(a: &[i32], b: &[i32], coefficients: AddCoefficients, low: i32, high: i32, out: &mut [i32]) {
+    let (low, high) = (low as f32, high as f32);
+    for ((slot, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        let value = coefficients.sum(a, b);
+        let value = if value < low { low } else { value };
+        let value = if value > high { high } else { value };
+        *slot = value.round_ties_even() as i32;
+    }
+}
+
+/// One depthwise output pixel: `sums[c] = sum over taps of x[tap, c] * w[tap, c]`, modulo 2^32. `x` and `w` are
+/// `[taps, sums.len()]`; operands past the shorter one do not count.
+pub fn depthwise_row(x: &[i16], w: &[i32], sums: &mut [i32]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 is present, which is all that the function asks for.
+        unsafe { depthwise_avx2(x, w, sums) };
+        return;
+    }
+    depthwise_plain(x, w, sums);
+}
+
+/// The same code, compiled for AVX2.
+///
+/// # Safety
+/// AVX2 is present.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn depthwise_avx2(x: &[i16], w: &[i32], sums: &mut [i32]) {
+    depthwise_plain(x, w, sums);
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "inlined to be compiled for AVX2")]
+fn depthwise_plain(x: &[i16], w: &[i32], sums: &mut [i32]) {
+    sums.fill(0);
+    let channels = sums.len().max(1);
+    for (x, w) in x.chunks_exact(channels).zip(w.chunks_exact(channels)) {
+        for ((sum, &x), &w) in sums.iter_mut().zip(x).zip(w) {
+            *sum = sum.wrapping_add(i32::from(x).wrapping_mul(w));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_fused_kernel_equals_its_twin_and_f64(
+            values in prop::collection::vec((0_i32..256, 0_i32..256), 1..50),
+            sa in 0.001_f32..1.0, sb in 0.001_f32..1.0, sc in 0.001_f32..1.0, za in 0_i32..256, zc in 0_i32..256,
+        ) {
+            let coefficients = AddCoefficients::new((sa, za), (sb, 7), (sc, zc));
+            let a: Vec<i32> = values.iter().map(|pair| pair.0).collect();
+            let b: Vec<i32> = values.iter().map(|pair| pair.1).collect();
+            let (mut fast, mut slow) = (vec![0; a.len()], vec![0; a.len()]);
+            add(&a, &b, coefficients, 0, 255, &mut fast);
+            add_plain(&a, &b, coefficients, 0, 255, &mut slow);
+            prop_assert_eq!(&fast, &slow);
+            for ((&a, &b), &got) in a.iter().zip(&b).zip(&fast) {
+                // A product of two floats is exact in f64, and its sum with a third is rounded twice, which is
+                // known to differ from one rounding in no case of a million.
+                let inner = (f64::from(b as f32) * f64::from(coefficients.rb) + f64::from(coefficients.k)) as f32;
+                let outer = (f64::from(a as f32) * f64::from(coefficients.ra) + f64::from(inner)) as f32;
+                prop_assert_eq!(got, outer.round_ties_even().clamp(0.0, 255.0) as i32);
+            }
+        }
+    }
+}
