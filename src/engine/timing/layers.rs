@@ -1,0 +1,174 @@
+//! The layers' shares of the timeline: which are under way, where each ends, and why.
+
+use std::collections::VecDeque;
+
+use super::{
+    TimingError,
+    array::edge,
+    causes::{CauseGraph, Event},
+    report::LayerTiming,
+    work::Amounts,
+};
+use crate::units::{Bytes, Cycles, Macs, Time};
+
+/// A layer with instructions issued and its end not yet known.
+#[derive(Debug)]
+struct OpenLayer {
+    index: usize,
+    outstanding: u64,
+    all_issued: bool,
+    last: Event,
+    /// fs.
+    array_busy: u64,
+    timing: LayerTiming,
+}
+
+/// All layers. Their instructions must come in the order of layers.
+#[derive(Debug)]
+pub(super) struct LayerBook {
+    period: Time,
+    open: VecDeque<OpenLayer>,
+    closed: Vec<LayerTiming>,
+    next_free: usize,
+    /// End of the last closed layer.
+    base: u64,
+}
+
+impl LayerBook {
+    pub fn new(count: usize, period: Time) -> Self {
+        Self { period, open: VecDeque::new(), closed: vec![LayerTiming::default(); count], next_free: 0, base: 0 }
+    }
+
+    /// Whether an instruction of this layer would be the layer's first.
+    pub fn is_new(&self, layer: usize) -> bool {
+        layer >= self.next_free
+    }
+
+    /// Accounts for an instruction whose issue began at `begin`.
+    pub fn issue(&mut self, layer: usize, begin: u64, amounts: &Amounts) -> Result<(), TimingError> {
+        if layer >= self.closed.len() {
+            return Err(TimingError::UnknownLayer(layer));
+        }
+        if self.is_new(layer) {
+            if let Some(before) = self.open.back_mut() {
+                before.all_issued = true;
+            }
+            let timing = LayerTiming { first_issue: Time(begin), ..LayerTiming::default() };
+            self.open.push_back(OpenLayer {
+                index: layer,
+                outstanding: 0,
+                all_issued: false,
+                last: Event::ORIGIN,
+                array_busy: 0,
+                timing,
+            });
+            self.next_free = layer + 1;
+        }
+        let Some(open) = self.open.back_mut().filter(|open| open.index == layer) else {
+            return Err(TimingError::LayerOrder(layer));
+        };
+        open.outstanding += 1;
+        let timing = &mut open.timing;
+        timing.instructions += 1;
+        let add = |total: &mut Bytes, more: u64| {
+            total.checked_add(Bytes(more)).map(|sum| *total = sum).ok_or(TimingError::Overflow)
+        };
+        add(&mut timing.input_bytes, amounts.input)?;
+        add(&mut timing.weight_bytes, amounts.weight)?;
+        add(&mut timing.output_bytes, amounts.output)?;
+        add(&mut timing.moved_bytes, amounts.moved)?;
+        add(&mut timing.on_chip_bytes, amounts.on_chip)?;
+        let add = |total: &mut Macs, more: u64| {
+            total.checked_add(Macs(more)).map(|sum| *total = sum).ok_or(TimingError::Overflow)
+        };
+        add(&mut timing.array_macs, amounts.array_macs)?;
+        add(&mut timing.vector_macs, amounts.vector_macs)?;
+        add(&mut timing.host_macs, amounts.host_macs)?;
+        timing.beats = timing.beats.checked_add(Cycles(amounts.beats)).ok_or(TimingError::Overflow)?;
+        Ok(())
+    }
+
+    /// Accounts for time in which the array was busy.
+    pub fn array_busy(&mut self, layer: usize, time: u64) {
+        if let Some(open) = self.open_layer(layer) {
+            open.array_busy += time;
+        }
+    }
+
+    fn open_layer(&mut self, layer: usize) -> Option<&mut OpenLayer> {
+        self.open.iter_mut().rev().find(|open| open.index == layer)
+    }
+
+    /// Accounts for a retirement.
+    pub fn retire(&mut self, layer: usize, event: Event) {
+        if let Some(open) = self.open_layer(layer) {
+            open.outstanding -= 1;
+            if event.time >= open.last.time {
+                open.last = event;
+            }
+        }
+    }
+
+    /// Says that no instruction follows.
+    pub fn finish(&mut self) {
+        if let Some(last) = self.open.back_mut() {
+            last.all_issued = true;
+        }
+    }
+
+    /// Closes the layers whose ends are known.
+    pub fn settle(&mut self, graph: &CauseGraph) -> Result<(), TimingError> {
+        while self.open.front().is_some_and(|front| front.all_issued && front.outstanding == 0) {
+            let Some(OpenLayer { index, last, array_busy, mut timing, .. }) = self.open.pop_front() else { break };
+            let end = edge(last.time, self.period)?.max(self.base);
+            let mut causes = graph.vector(last, self.base);
+            // What is missing to the edge belongs to the last stretch.
+            causes.add(graph.cause_of(last), (end - self.base) - causes.total());
+            timing.causes = causes.to_cycles(self.period);
+            timing.cycles = Time(end - self.base).cycles_ceil(self.period);
+            timing.span = Time(last.time - timing.first_issue.0.min(last.time)).cycles_ceil(self.period);
+            timing.array_busy = Time(array_busy).cycles_ceil(self.period);
+            timing.last_retirement = Time(last.time);
+            timing.end = Time(end);
+            self.closed[index] = timing;
+            self.base = end;
+        }
+        Ok(())
+    }
+
+    /// The last known boundary.
+    pub const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// No boundary that is still unknown lies before this, if nothing is issued before `issue` any more and
+    /// what is not yet retired retires no earlier than `pending`.
+    pub fn earliest_boundary(&self, issue: u64, pending: u64) -> u64 {
+        let Some(front) = self.open.front() else { return self.base };
+        let mut bound = self.base.max(front.last.time);
+        if !front.all_issued {
+            bound = bound.max(issue);
+        }
+        if front.outstanding > 0 {
+            bound = bound.max(pending);
+        }
+        bound
+    }
+
+    /// Every event that it still depends on.
+    pub fn visit_events(&mut self, visit: &mut dyn FnMut(&mut Event)) {
+        self.open.iter_mut().for_each(|layer| visit(&mut layer.last));
+    }
+
+    /// All layers; those without instructions end where the one before ends.
+    pub fn into_timings(mut self) -> Vec<LayerTiming> {
+        let mut end = Time::ZERO;
+        for timing in &mut self.closed {
+            if timing.instructions == 0 {
+                timing.end = end;
+            }
+            end = timing.end;
+        }
+        self.closed
+    }
+}

@@ -1,0 +1,541 @@
+//! The event loop: one issue unit, in-order engines with queues, tokens between them.
+//!
+//! Everything but the order of bursts at a memory follows in program order from what is known. So instructions are
+//! resolved as soon as all that they depend on is, and only bursts are served in the order of time: when nothing else
+//! can be resolved, every instruction still unknown depends on a burst that is not served yet, hence cannot make a
+//! request before the earliest of those. That burst is served next.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use super::{
+    Options, TimingError,
+    array::{ArrayTimer, Phases, Ready, edge, product, sum},
+    causes::{Cause, CauseGraph, CauseVector, Event, latest},
+    dma::{DmaEngine, DmaLaw},
+    layers::LayerBook,
+    memory::Memory,
+    report::{EngineTiming, TimingReport},
+    tokens::{TokenState, Tokens},
+    work::{Decoder, Work},
+};
+use crate::{
+    config::{Accelerator, Dataflow, EngineKind, MemoryId},
+    program::{Header, Instruction, Token},
+    units::{Cycles, Time},
+};
+
+/// Instructions that may wait in front of one engine (bodies of hardware loops included), so that a program cannot
+/// take unbounded memory.
+const MOST_WAITING: usize = 1 << 22;
+
+/// How often past tokens are forgotten, in instructions.
+const FORGET_EVERY: u64 = 256;
+
+/// An instruction that is issued and has not started.
+#[derive(Debug)]
+struct Queued {
+    index: u64,
+    layer: usize,
+    is_command: bool,
+    issue: Event,
+    /// The last of its tokens that are signalled so far.
+    tokens: Event,
+    pending: SmallVec<[Token; 4]>,
+    signals: Option<Token>,
+    work: Work,
+}
+
+/// An in-order engine.
+#[derive(Debug)]
+struct Engine {
+    kind: EngineKind,
+    period: Time,
+    queue: VecDeque<Queued>,
+    /// Commands in the queue.
+    commands_waiting: usize,
+    /// Starts of the last commands, at most as many as the queue holds.
+    command_starts: VecDeque<Event>,
+    /// When the next instruction can start (not the array: it has its law).
+    free: Event,
+    retired: Event,
+    dma: DmaEngine,
+    /// The transfer at work, and its start.
+    moving: Option<(Queued, u64)>,
+    last_start: u64,
+    busy_until: u64,
+    busy: u64,
+    waiting_token: u64,
+    waiting_issue: u64,
+    instructions: u64,
+}
+
+/// A program being timed.
+pub(super) struct Simulator<'a> {
+    header: &'a Header,
+    decoder: Decoder<'a>,
+    graph: CauseGraph,
+    period: Time,
+    vector_period: Time,
+    queue_depth: usize,
+    issue_time: u64,
+    launch_time: u64,
+    fence_time: u64,
+    switch_cycles: u64,
+    /// When the issue unit is done with the last instruction.
+    issued: Event,
+    issue_stalled: u64,
+    instructions: u64,
+    engines: Vec<Engine>,
+    array: ArrayTimer,
+    dataflow: Option<Dataflow>,
+    memories: Vec<Memory>,
+    tokens: Tokens,
+    layers: LayerBook,
+    order: Option<Vec<(u64, u64)>>,
+}
+
+impl<'a> Simulator<'a> {
+    pub fn new(
+        accelerator: &'a Accelerator,
+        header: &'a Header,
+        options: &Options,
+        limit: usize,
+    ) -> Result<Self, TimingError> {
+        let period = accelerator.array_period;
+        if period == Time::ZERO
+            || accelerator.vector_period == Time::ZERO
+            || accelerator.engines.iter().any(|engine| engine.period == Time::ZERO)
+        {
+            return Err(TimingError::Machine("a clock of no period"));
+        }
+        let control = &accelerator.config.control;
+        let mut engines = Vec::new();
+        for engine in &accelerator.engines {
+            engines.push(Engine {
+                kind: engine.kind,
+                period: engine.period,
+                queue: VecDeque::new(),
+                commands_waiting: 0,
+                command_starts: VecDeque::new(),
+                free: Event::ORIGIN,
+                retired: Event::ORIGIN,
+                dma: DmaEngine::new(DmaLaw::new(accelerator, engine.period)?),
+                moving: None,
+                last_start: 0,
+                busy_until: 0,
+                busy: 0,
+                waiting_token: 0,
+                waiting_issue: 0,
+                instructions: 0,
+            });
+        }
+        let mut memories = Vec::new();
+        for index in 0..accelerator.config.memories.len() {
+            let id = u8::try_from(index).map_err(|_| TimingError::Machine("more than 256 memory spaces"))?;
+            memories.push(Memory::new(accelerator, MemoryId(id)));
+        }
+        Ok(Self {
+            header,
+            decoder: Decoder::new(accelerator, header)?,
+            graph: CauseGraph::new(limit, options.record_phases),
+            period,
+            vector_period: accelerator.vector_period,
+            queue_depth: usize::try_from(control.queue_depth.max(1)).unwrap_or(usize::MAX),
+            issue_time: product(control.issue_cycles.into(), period.0)?,
+            launch_time: product(control.launch_cycles.into(), period.0)?,
+            fence_time: product(control.fence_cycles.into(), period.0)?,
+            switch_cycles: accelerator.config.array.dataflow_switch_cycles.into(),
+            issued: Event::ORIGIN,
+            issue_stalled: 0,
+            instructions: 0,
+            engines,
+            array: ArrayTimer::new(accelerator)?,
+            dataflow: None,
+            memories,
+            tokens: Tokens::default(),
+            layers: LayerBook::new(header.layers.len(), period),
+            order: options.record_order.then(Vec::new),
+        })
+    }
+
+    /// Times all instructions.
+    pub fn run(mut self, instructions: impl Iterator<Item = Instruction>) -> Result<TimingReport, TimingError> {
+        let mut instructions = instructions;
+        let mut next = instructions.next();
+        loop {
+            while let Some(instruction) = &next {
+                if !self.issue(instruction)? {
+                    break;
+                }
+                if self.graph.is_full() {
+                    self.compact();
+                }
+                next = instructions.next();
+            }
+            if self.start_all()? || self.serve()? {
+                continue;
+            }
+            let Some(stuck) = next else { break };
+            return Err(TimingError::Stuck(stuck.index));
+        }
+        self.layers.finish();
+        self.layers.settle(&self.graph)?;
+        self.report()
+    }
+
+    /// Issues an instruction, unless its queue is full or it must wait for what is not known yet.
+    fn issue(&mut self, instruction: &Instruction) -> Result<bool, TimingError> {
+        let id = usize::from(instruction.engine.0);
+        let Some(engine) = self.engines.get(id) else {
+            return Err(TimingError::WrongEngine { index: instruction.index, engine: instruction.engine.0 });
+        };
+        let is_fence = matches!(instruction.operation, crate::program::Operation::Fence);
+        if is_fence {
+            if self.engines.iter().any(|engine| engine.moving.is_some() || !engine.queue.is_empty()) {
+                return Ok(false);
+            }
+        } else if instruction.is_command && engine.commands_waiting >= self.queue_depth {
+            return Ok(false);
+        } else if engine.queue.len() >= MOST_WAITING {
+            return Err(TimingError::TooManyWaiting(instruction.index));
+        }
+        let (work, amounts) = self.decoder.decode(instruction, engine.kind)?;
+
+        self.graph.instruction = instruction.index;
+        let mut begin = self.issued;
+        if instruction.is_command && !is_fence {
+            // The command `queue_depth` before it on this engine must have started.
+            let started = engine.command_starts.len() + engine.commands_waiting;
+            if let Some(slot) = started.checked_sub(self.queue_depth).and_then(|at| engine.command_starts.get(at)) {
+                begin = latest([*slot, begin]);
+            }
+        }
+        self.issue_stalled += begin.time - self.issued.time;
+        let layer = instruction.layer.index();
+        let mut now = begin;
+        if self.layers.is_new(layer) && self.launch_time > 0 {
+            let end = sum(edge(now.time, self.period)?, self.launch_time)?;
+            now = self.graph.phase(now, Cause::Fence, end)?;
+        }
+        if instruction.is_command && self.issue_time > 0 {
+            let end = sum(edge(now.time, self.period)?, self.issue_time)?;
+            now = self.graph.phase(now, Cause::Issue, end)?;
+        }
+        self.issued = now;
+        self.layers.issue(layer, begin.time, &amounts)?;
+        self.instructions += 1;
+
+        let mut tokens = Event::ORIGIN;
+        let mut pending = SmallVec::new();
+        for &token in &instruction.waits {
+            match self.tokens.state(token)? {
+                TokenState::Past => {}
+                TokenState::Signalled(event) => tokens = latest([tokens, event]),
+                TokenState::Pending => pending.push(token),
+            }
+        }
+        if let Some(token) = instruction.signals {
+            self.tokens.announce(token)?;
+        }
+        let queued = Queued {
+            index: instruction.index,
+            layer,
+            is_command: instruction.is_command,
+            issue: now,
+            tokens,
+            pending,
+            signals: instruction.signals,
+            work,
+        };
+        if is_fence {
+            self.fence(&queued)?;
+            return Ok(true);
+        }
+        let engine = &mut self.engines[id];
+        engine.commands_waiting += usize::from(queued.is_command);
+        if engine.queue.is_empty() && engine.moving.is_none() && queued.pending.is_empty() {
+            self.start(id, queued)?;
+        } else {
+            engine.queue.push_back(queued);
+            self.start_head(id)?;
+        }
+        if self.instructions % FORGET_EVERY == 0 {
+            let mut time = self.issued.time;
+            for engine in &self.engines {
+                if let Some(oldest) = engine.queue.front() {
+                    time = time.min(oldest.issue.time);
+                }
+            }
+            self.tokens.forget_before(time);
+        }
+        Ok(true)
+    }
+
+    /// Waits for every engine, then holds the issue unit. All engines are known to come to rest.
+    fn fence(&mut self, queued: &Queued) -> Result<(), TimingError> {
+        let mut bound = queued.tokens;
+        for engine in &self.engines {
+            bound = latest([bound, engine.retired]);
+        }
+        bound = latest([bound, queued.issue]);
+        let end = sum(edge(bound.time, self.period)?, self.fence_time)?;
+        let end = self.graph.phase(bound, Cause::Fence, end)?;
+        self.issued = end;
+        if let Some(order) = &mut self.order {
+            order.push((end.time, queued.index));
+        }
+        self.retire(queued, end)
+    }
+
+    /// Starts every instruction that can start; whether there was any.
+    fn start_all(&mut self) -> Result<bool, TimingError> {
+        let mut any = false;
+        loop {
+            let mut progress = false;
+            for id in 0..self.engines.len() {
+                while self.start_head(id)? {
+                    progress = true;
+                    if self.graph.is_full() {
+                        self.compact();
+                    }
+                }
+            }
+            any |= progress;
+            if !progress {
+                return Ok(any);
+            }
+        }
+    }
+
+    /// Starts the oldest waiting instruction of an engine if all its tokens are known.
+    fn start_head(&mut self, id: usize) -> Result<bool, TimingError> {
+        let engine = &mut self.engines[id];
+        if engine.moving.is_some() {
+            return Ok(false);
+        }
+        let Some(head) = engine.queue.front_mut() else { return Ok(false) };
+        while let Some(&token) = head.pending.last() {
+            match self.tokens.state(token)? {
+                TokenState::Pending => return Ok(false),
+                TokenState::Past => {}
+                TokenState::Signalled(event) => head.tokens = latest([head.tokens, event]),
+            }
+            head.pending.pop();
+        }
+        let Some(head) = engine.queue.pop_front() else { return Ok(false) };
+        self.start(id, head)?;
+        Ok(true)
+    }
+
+    /// Starts an instruction whose tokens are known, on an engine that has started all before it.
+    fn start(&mut self, id: usize, queued: Queued) -> Result<(), TimingError> {
+        self.graph.instruction = queued.index;
+        let engine = &self.engines[id];
+        let ready = Ready { tokens: queued.tokens, issue: queued.issue };
+        let bound = latest([queued.tokens, engine.free, queued.issue]);
+        match &queued.work {
+            Work::Preload | Work::Stream(_) => {
+                let dataflow = self.header.layers.get(queued.layer).and_then(|layer| layer.dataflow);
+                if dataflow.is_some() && dataflow != self.dataflow {
+                    if self.dataflow.is_some() {
+                        self.array.switch_dataflow(&mut self.graph, self.switch_cycles)?;
+                    }
+                    self.dataflow = dataflow;
+                }
+                let phases = match &queued.work {
+                    Work::Stream(tile) => self.array.stream(&mut self.graph, tile, ready)?,
+                    _ => self.array.preload(&mut self.graph, ready)?,
+                };
+                self.started(id, &queued, phases.start);
+                self.finish(id, &queued, phases)
+            }
+            Work::Vector(duration) => {
+                let at = edge(bound.time, self.vector_period)?;
+                let start = self.graph.phase(bound, Cause::Vector, at)?;
+                let end = self.graph.phase(start, Cause::Vector, sum(at, *duration)?)?;
+                self.engines[id].free = end;
+                self.started(id, &queued, start);
+                self.finish(id, &queued, Phases { start, end })
+            }
+            Work::Host(work) => {
+                let at = edge(bound.time, self.period)?;
+                let start = self.graph.phase(bound, Cause::Host, at)?;
+                let end = edge(sum(at, work.duration)?, self.period)?;
+                for access in &work.accesses {
+                    let memory = &mut self.memories[usize::from(access.memory)];
+                    memory.host_access(at, end, access.read, access.written)?;
+                }
+                let end = self.graph.phase(start, Cause::Host, end)?;
+                self.engines[id].free = end;
+                self.started(id, &queued, start);
+                self.finish(id, &queued, Phases { start, end })
+            }
+            Work::Transfer(work) => {
+                let at = edge(bound.time, engine.period)?;
+                let start = self.graph.phase(bound, Cause::Move, at)?;
+                let moved = self.engines[id].dma.begin(&mut self.graph, start, work)?;
+                self.started(id, &queued, start);
+                if let Some(moved) = moved {
+                    self.engines[id].free = moved.free;
+                    self.finish(id, &queued, Phases { start, end: moved.end })
+                } else {
+                    self.engines[id].moving = Some((queued, start.time));
+                    Ok(())
+                }
+            }
+            // Fences are the issue unit's.
+            Work::Fence => Ok(()),
+        }
+    }
+
+    /// Accounts for a start.
+    fn started(&mut self, id: usize, queued: &Queued, start: Event) {
+        let engine = &mut self.engines[id];
+        engine.instructions += 1;
+        let idle_until_issue = queued.issue.time.clamp(engine.busy_until, start.time.max(engine.busy_until));
+        engine.waiting_issue += idle_until_issue - engine.busy_until;
+        engine.waiting_token += start.time.saturating_sub(idle_until_issue);
+        engine.last_start = engine.last_start.max(start.time);
+        if queued.is_command {
+            engine.commands_waiting -= 1;
+            // A start that is past binds nothing.
+            while engine.command_starts.len() >= self.queue_depth {
+                engine.command_starts.pop_front();
+            }
+            // The queue is in order: a slot frees no earlier than the one before.
+            let slot = engine.command_starts.back().map_or(start, |before| latest([start, *before]));
+            engine.command_starts.push_back(slot);
+        }
+        if let Some(order) = &mut self.order {
+            order.push((engine.last_start, queued.index));
+        }
+    }
+
+    /// Accounts for work that is done at `phases.end`.
+    fn finish(&mut self, id: usize, queued: &Queued, phases: Phases) -> Result<(), TimingError> {
+        let engine = &mut self.engines[id];
+        let from = phases.start.time.max(engine.busy_until);
+        if phases.end.time > from {
+            let busy = phases.end.time - from;
+            engine.busy += busy;
+            engine.busy_until = phases.end.time;
+            if engine.kind == EngineKind::Array {
+                self.layers.array_busy(queued.layer, busy);
+            }
+        }
+        let engine = &mut self.engines[id];
+        engine.retired = latest([phases.end, engine.retired]);
+        let retired = engine.retired;
+        self.retire(queued, retired)
+    }
+
+    fn retire(&mut self, queued: &Queued, event: Event) -> Result<(), TimingError> {
+        if let Some(token) = queued.signals {
+            self.tokens.signal(token, event);
+        }
+        self.layers.retire(queued.layer, event);
+        self.layers.settle(&self.graph)
+    }
+
+    /// Serves bursts in the order of their requests until some transfer has requested all of its own; whether any
+    /// transfer is at work.
+    fn serve(&mut self) -> Result<bool, TimingError> {
+        loop {
+            let mut first: Option<(u64, usize)> = None;
+            let mut second: Option<(u64, usize)> = None;
+            for (id, engine) in self.engines.iter().enumerate() {
+                let Some(time) = engine.dma.next_request() else { continue };
+                if first.is_none_or(|best| (time, id) < best) {
+                    second = first;
+                    first = Some((time, id));
+                } else if second.is_none_or(|best| (time, id) < best) {
+                    second = Some((time, id));
+                }
+            }
+            let Some((_, id)) = first else { return Ok(false) };
+            // Of equal requests the lower engine's goes first.
+            let until = second.map_or(u64::MAX, |(time, other)| time.saturating_add(u64::from(id < other)));
+            let engine = &mut self.engines[id];
+            self.graph.instruction = engine.moving.as_ref().map_or(0, |(queued, _)| queued.index);
+            if let Some(moved) = engine.dma.serve(&mut self.graph, &mut self.memories, until)? {
+                engine.free = moved.free;
+                if let Some((queued, start)) = engine.moving.take() {
+                    let start = Event { time: start, ..moved.end };
+                    self.finish(id, &queued, Phases { start, end: moved.end })?;
+                }
+                return Ok(true);
+            }
+            if self.graph.is_full() {
+                self.compact();
+            }
+        }
+    }
+
+    /// Drops the part of the cause graph that nothing depends on.
+    fn compact(&mut self) {
+        let pending = self.engines.iter().filter_map(|engine| engine.dma.next_request()).min().unwrap_or(0);
+        let safe = self.layers.earliest_boundary(self.issued.time, pending);
+        let mut roots = Vec::new();
+        self.visit_events(&mut |event| roots.push(event.node));
+        let renamed = self.graph.compact(&roots, self.layers.base(), safe);
+        self.visit_events(&mut |event| event.node = renamed[event.node as usize]);
+    }
+
+    fn visit_events(&mut self, visit: &mut dyn FnMut(&mut Event)) {
+        visit(&mut self.issued);
+        self.array.visit_events(visit);
+        self.tokens.visit_events(visit);
+        self.layers.visit_events(visit);
+        self.memories.iter_mut().for_each(|memory| visit(&mut memory.free));
+        for engine in &mut self.engines {
+            visit(&mut engine.free);
+            visit(&mut engine.retired);
+            engine.dma.visit_events(visit);
+            engine.command_starts.iter_mut().for_each(&mut *visit);
+            let moving = engine.moving.iter_mut().map(|(queued, _)| queued);
+            for queued in engine.queue.iter_mut().chain(moving) {
+                visit(&mut queued.issue);
+                visit(&mut queued.tokens);
+            }
+        }
+    }
+
+    fn report(mut self) -> Result<TimingReport, TimingError> {
+        let end = self.layers.base();
+        let cycles = |time: u64| Time(time).cycles_ceil(self.period);
+        let engines = self.engines.iter().map(|engine| EngineTiming {
+            busy: cycles(engine.busy),
+            waiting_token: cycles(engine.waiting_token),
+            waiting_issue: cycles(engine.waiting_issue),
+            instructions: engine.instructions,
+        });
+        let mut report = TimingReport {
+            cycles: cycles(end),
+            end: Time(end),
+            engines: engines.collect(),
+            instructions: self.instructions,
+            issue_stalled: cycles(self.issue_stalled),
+            records: self.graph.records(),
+            ..TimingReport::default()
+        };
+        for memory in &mut self.memories {
+            report.memories.push(memory.report(end)?);
+        }
+        if let Some(mut order) = self.order {
+            order.sort_unstable();
+            report.issue_order = order.into_iter().map(|(_, index)| index).collect();
+        }
+        report.layers = self.layers.into_timings();
+        let mut causes = CauseVector::default();
+        let mut total = Cycles::ZERO;
+        for layer in &report.layers {
+            causes.accumulate(&layer.causes);
+            total += layer.cycles;
+        }
+        debug_assert_eq!(total, report.cycles, "layers partition the timeline");
+        report.causes = causes;
+        Ok(report)
+    }
+}

@@ -1,0 +1,293 @@
+//! What an instruction asks of its engine: durations, bursts, tiles and bytes, worked out when it is issued so that the
+//! waiting instructions stay small.
+
+use smallvec::SmallVec;
+
+use super::{
+    TimingError,
+    array::{Tile, product, sum},
+    dma::{Leg, Move},
+    runs,
+};
+use crate::{
+    config::{Accelerator, DepthwisePolicy, EngineKind, VectorFunction},
+    program::{Header, Instruction, Matmul, Operation, Region, Space, Transfer, VectorKind, VectorOp},
+};
+
+/// An instruction's work.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    Preload,
+    Stream(Tile),
+    Transfer(Move),
+    /// On the vector clock, fs.
+    Vector(u64),
+    Host(HostWork),
+    Fence,
+}
+
+/// A host operator.
+#[derive(Clone, Debug)]
+pub(super) struct HostWork {
+    /// Femtoseconds.
+    pub duration: u64,
+    pub accesses: SmallVec<[Access; 4]>,
+}
+
+/// Useful bytes of one memory space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Access {
+    pub memory: u8,
+    pub read: u64,
+    pub written: u64,
+}
+
+/// Bytes and multiply-accumulates that an instruction adds to its layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Amounts {
+    pub input: u64,
+    pub weight: u64,
+    pub output: u64,
+    pub moved: u64,
+    pub on_chip: u64,
+    pub array_macs: u64,
+    pub vector_macs: u64,
+    pub host_macs: u64,
+    pub beats: u64,
+}
+
+/// Works out instructions of one program on one machine.
+#[derive(Debug)]
+pub(super) struct Decoder<'a> {
+    accelerator: &'a Accelerator,
+    burst_shift: u32,
+    rows: u64,
+    /// Bytes that the input and the weight buffer deliver a cycle, and whether they are one.
+    buffer_rate: [u64; 2],
+    shared: bool,
+    /// `(memory, first, end)` of the weight images, sorted.
+    weights: Vec<(u8, u64, u64)>,
+}
+
+impl<'a> Decoder<'a> {
+    pub fn new(accelerator: &'a Accelerator, header: &Header) -> Result<Self, TimingError> {
+        let rate = |id: crate::config::BufferId| {
+            let buffer = accelerator.buffers.get(usize::from(id.0));
+            let buffer = buffer.ok_or(TimingError::Machine("an operand buffer that is not listed"))?;
+            product(product(buffer.banks.into(), buffer.word_bytes.into())?, buffer.ports.into())
+        };
+        let buffer_rate = [rate(accelerator.input_buffer)?, rate(accelerator.weight_buffer)?];
+        if buffer_rate.contains(&0) || accelerator.config.vector.lanes == 0 {
+            return Err(TimingError::Machine("a buffer without banks or a vector unit without lanes"));
+        }
+        let mut weights: Vec<_> = header
+            .weights
+            .iter()
+            .map(|image| (image.memory.0, image.base, image.base.saturating_add(image.bytes)))
+            .collect();
+        weights.sort_unstable();
+        Ok(Self {
+            accelerator,
+            burst_shift: accelerator.config.dma.burst_bytes.trailing_zeros(),
+            rows: accelerator.config.array.rows.into(),
+            buffer_rate,
+            shared: accelerator.input_buffer == accelerator.weight_buffer,
+            weights,
+        })
+    }
+
+    /// The work of an instruction and what it adds to its layer.
+    pub fn decode(&self, instruction: &Instruction, kind: EngineKind) -> Result<(Work, Amounts), TimingError> {
+        let mut amounts = Amounts::default();
+        let work = match (&instruction.operation, kind) {
+            (Operation::Fence, _) => Work::Fence,
+            (Operation::Preload { .. }, EngineKind::Array) => Work::Preload,
+            (Operation::Matmul(matmul), EngineKind::Array) => {
+                let tile = self.tile(matmul)?;
+                amounts.array_macs = matmul.macs;
+                amounts.beats = tile.beats;
+                Work::Stream(tile)
+            }
+            (
+                Operation::Load(transfer) | Operation::Store(transfer) | Operation::Move(transfer),
+                EngineKind::Load | EngineKind::Store | EngineKind::Vector,
+            ) => Work::Transfer(self.transfer(transfer, &mut amounts)?),
+            (Operation::Vector(op), EngineKind::Vector | EngineKind::Store) => {
+                amounts.vector_macs = op.macs;
+                Work::Vector(self.vector(op)?)
+            }
+            (Operation::Host(op), EngineKind::Host) => {
+                amounts.host_macs = op.macs;
+                Work::Host(self.host(op, &mut amounts)?)
+            }
+            _ => {
+                return Err(TimingError::WrongEngine { index: instruction.index, engine: instruction.engine.0 });
+            }
+        };
+        Ok((work, amounts))
+    }
+
+    fn tile(&self, matmul: &Matmul) -> Result<Tile, TimingError> {
+        let split = usize::from(matmul.stream.split).min(matmul.stream.dims.len());
+        let rows = runs::count(&matmul.stream.dims[..split])?;
+        let k = match matmul.stream.window {
+            Some((_, length)) => u64::from(length),
+            None => runs::count(&matmul.stream.dims[split..])?,
+        };
+        let element = u64::from(matmul.stream.element);
+        let (beats, beat_cycles) = if let Some(stationary) = matmul.stationary {
+            let split = usize::from(stationary.split).min(stationary.dims.len());
+            let columns = runs::count(&stationary.dims[..split])?;
+            let [input, weight] = [product(rows, element)?, product(columns, stationary.element.into())?];
+            let cycles = if self.shared {
+                sum(input, weight)?.div_ceil(self.buffer_rate[0])
+            } else {
+                input.div_ceil(self.buffer_rate[0]).max(weight.div_ceil(self.buffer_rate[1]))
+            };
+            (k, cycles)
+        } else {
+            // Input stationary streams weights: the buffer is that of the streamed region.
+            let rate = match matmul.stream.space {
+                Space::Buffer(id) if id == self.accelerator.weight_buffer => self.buffer_rate[1],
+                _ => self.buffer_rate[0],
+            };
+            (rows, product(k.min(self.rows), element)?.div_ceil(rate))
+        };
+        let target = &matmul.accumulators;
+        let mut reach = 0_i64;
+        for dim in &target.dims {
+            let step = i64::from(dim.count.saturating_sub(1)).checked_mul(i64::from(dim.stride));
+            reach = step.and_then(|step| reach.checked_add(step)).ok_or(TimingError::Overflow)?;
+        }
+        let last = target.base.checked_add(reach).ok_or(TimingError::Overflow)?;
+        let row_axis = usize::from(target.split).clamp(1, target.dims.len()) - 1;
+        Ok(Tile {
+            beats,
+            beat_cycles: beat_cycles.max(1),
+            output_stationary: matmul.stationary.is_some(),
+            accumulate: matmul.accumulate,
+            accumulators: [target.base, last],
+            row_stride: target.dims[row_axis].stride,
+        })
+    }
+
+    fn transfer(&self, transfer: &Transfer, amounts: &mut Amounts) -> Result<Move, TimingError> {
+        let mut work = Move::default();
+        for (region, written) in [(&transfer.source, false), (&transfer.target, true)] {
+            if let Space::Memory(memory) = region.space {
+                let bursts = runs::bursts(region, self.burst_shift)?;
+                if bursts > 0 {
+                    work.legs.push(Leg { memory: self.memory(memory.0)?, bursts });
+                    amounts.moved = sum(amounts.moved, product(bursts, 1 << self.burst_shift)?)?;
+                }
+                self.account(region, written, amounts)?;
+            }
+        }
+        if work.legs.is_empty() {
+            let bytes = [transfer.source, transfer.target].map(|region| {
+                let unit = match region.space {
+                    Space::Accumulators => self.accelerator.accumulator_bytes(),
+                    _ => region.element.into(),
+                };
+                runs::elements(&region).and_then(|elements| product(elements, unit))
+            });
+            let [source, target] = bytes;
+            work.on_chip = source?.max(target?);
+            amounts.on_chip = work.on_chip;
+        }
+        Ok(work)
+    }
+
+    fn memory(&self, memory: u8) -> Result<u8, TimingError> {
+        let known = usize::from(memory) < self.accelerator.config.memories.len();
+        if known { Ok(memory) } else { Err(TimingError::UnknownMemory(memory)) }
+    }
+
+    /// Adds a region in memory to its layer's useful bytes; returns them.
+    fn account(&self, region: &Region, written: bool, amounts: &mut Amounts) -> Result<u64, TimingError> {
+        let bytes = product(runs::elements(region)?, region.element.into())?;
+        let operand = if written {
+            &mut amounts.output
+        } else if self.is_weight(region) {
+            &mut amounts.weight
+        } else {
+            &mut amounts.input
+        };
+        *operand = sum(*operand, bytes)?;
+        Ok(bytes)
+    }
+
+    fn is_weight(&self, region: &Region) -> bool {
+        let (Space::Memory(memory), Ok(address)) = (region.space, u64::try_from(region.base)) else { return false };
+        let next = self.weights.partition_point(|&(space, first, _)| (space, first) <= (memory.0, address));
+        next > 0 && self.weights[next - 1].0 == memory.0 && address < self.weights[next - 1].2
+    }
+
+    /// `startup + ceil(elements / lanes) * cycles`, on the vector clock.
+    fn vector(&self, op: &VectorOp) -> Result<u64, TimingError> {
+        let unit = &self.accelerator.config.vector;
+        let lanes = u64::from(unit.lanes);
+        let (function, elements) = match op.kind {
+            VectorKind::Requantize => (VectorFunction::Requantize, runs::elements(&op.output)?),
+            VectorKind::Depthwise => (VectorFunction::Depthwise, runs::elements(&op.output)?),
+            VectorKind::Add => (VectorFunction::Add, runs::elements(&op.output)?),
+            VectorKind::Mul => (VectorFunction::Mul, runs::elements(&op.output)?),
+            VectorKind::Table => (VectorFunction::Table, runs::elements(&op.output)?),
+            VectorKind::Copy => (VectorFunction::Copy, runs::elements(&op.output)?),
+            VectorKind::Softmax => (VectorFunction::Softmax, runs::elements(&op.output)?),
+            // A pool's input walk has one element an output and tap.
+            VectorKind::MaxPool => (VectorFunction::MaxPool, input_elements(op)?),
+            VectorKind::AvgPool | VectorKind::GlobalAvgPool => (VectorFunction::AvgPool, input_elements(op)?),
+            VectorKind::WholeOperator => return Err(TimingError::VectorKind("a whole operator")),
+        };
+        let cost = unit.cycles_of(function).ok_or(TimingError::VectorKind("a function that it does not list"))?;
+        let mut cycles = product(elements.div_ceil(lanes), cost.into())?;
+        match (op.kind, self.accelerator.config.accumulators.read_width) {
+            (VectorKind::Requantize, width @ 1..) => cycles = cycles.max(elements.div_ceil(width.into())),
+            (VectorKind::Depthwise, _) => {
+                let rate = match self.accelerator.config.depthwise {
+                    DepthwisePolicy::Vector { macs_per_cycle } => u64::from(macs_per_cycle).max(1),
+                    _ => lanes,
+                };
+                cycles = op.macs.div_ceil(rate);
+            }
+            _ => {}
+        }
+        product(sum(cycles, unit.startup_cycles.into())?, self.accelerator.vector_period.0)
+    }
+
+    /// `overhead + bytes / bandwidth + elements (or multiply-accumulates) / rate`.
+    fn host(&self, op: &VectorOp, amounts: &mut Amounts) -> Result<HostWork, TimingError> {
+        let host = &self.accelerator.config.host;
+        let mut accesses: SmallVec<[Access; 4]> = SmallVec::new();
+        let mut total = 0;
+        let regions = op.inputs.iter().map(|region| (region, false)).chain([(&op.output, true)]);
+        for (region, written) in regions {
+            let Space::Memory(memory) = region.space else {
+                let bytes = product(runs::elements(region)?, region.element.into())?;
+                total = sum(total, bytes)?;
+                continue;
+            };
+            let bytes = self.account(region, written, amounts)?;
+            total = sum(total, bytes)?;
+            amounts.moved = sum(amounts.moved, bytes)?;
+            let [read, written] = if written { [0, bytes] } else { [bytes, 0] };
+            accesses.push(Access { memory: self.memory(memory.0)?, read, written });
+        }
+        let elements = if op.macs > 0 { op.macs } else { runs::elements(&op.output)? };
+        let femtoseconds = host.overhead_us * 1e9
+            + total as f64 * 1e6 / host.bandwidth_gb_per_s
+            + elements as f64 * 1e6 / host.elements_per_ns;
+        if !(0.0..9e18).contains(&femtoseconds) {
+            return Err(TimingError::Overflow);
+        }
+        // In range by the check above.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let duration = femtoseconds.round() as u64;
+        Ok(HostWork { duration, accesses })
+    }
+}
+
+fn input_elements(op: &VectorOp) -> Result<u64, TimingError> {
+    op.inputs.first().map_or(Ok(0), runs::elements)
+}
