@@ -191,7 +191,7 @@ pub fn wrap(text: &str, limit: usize) -> Vec<String> {
 
 /// A cause or status as a person writes it: `memory_bandwidth` is `memory bandwidth`.
 pub fn words(key: &str) -> String {
-    key.replace('_', " ")
+    if key == "fill_drain" { "fill and drain".to_owned() } else { key.replace('_', " ") }
 }
 
 #[cfg(test)]

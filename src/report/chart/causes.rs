@@ -5,10 +5,10 @@ use super::{
     frame::{LEFT, PANEL, RIGHT, TOP, bold, key, nothing, regular, scene as frame},
     layers::{Column, ROWS, columns},
     palette::{AXIS, CAUSES, GREY, GRID, INK},
-    scene::{Align, Face, Scene, fit, overlap, text_width},
+    scene::{Align, Face, Scene, fit, overlap, text_width, wrap},
 };
 use crate::{
-    report::format::{percent, share, words},
+    report::format::{clean, percent, share, words},
     result::RunResult,
 };
 
@@ -35,6 +35,7 @@ pub fn scene(result: &RunResult) -> Scene {
     let after_legend = legend(&mut scene, result);
     if shown.len() <= ROWS {
         rows(&mut scene, result, &shown, most);
+        bound(&mut scene, result, after_legend + 26.0);
     } else {
         thin_columns(&mut scene, result, &shown, most);
         key(&mut scene, result, after_legend + 22.0, |_| true);
@@ -62,6 +63,19 @@ fn legend(scene: &mut Scene, result: &RunResult) -> f64 {
     y - 15.0
 }
 
+/// The run's own sentence on what bounds it, below the legend.
+fn bound(scene: &mut Scene, result: &RunResult, top: f64) {
+    const SIZE: f64 = 9.5;
+    let text = clean(&result.totals.bound_by);
+    if text.trim().is_empty() {
+        return;
+    }
+    scene.text("what bounds the run", (PANEL, top), Align::Start, bold(10.0, INK));
+    for (line, text) in wrap(&text, RIGHT - PANEL, SIZE, Face::Regular).into_iter().take(9).enumerate() {
+        scene.text(text, (PANEL, top + 17.0 + line as f64 * 14.0), Align::Start, regular(SIZE, INK));
+    }
+}
+
 fn axis_title(scene: &mut Scene, result: &RunResult, at: (f64, f64), align: Align) {
     let text = format!("cycles of the array clock ({} MHz)", trimmed(result.machine.clock_mhz));
     scene.text(text, at, align, regular(9.5, GREY));
@@ -77,7 +91,7 @@ fn trimmed(value: f64) -> String {
 }
 
 fn rows(scene: &mut Scene, result: &RunResult, shown: &[Column], most: f64) {
-    let pitch = ((BOTTOM - TOP) / shown.len() as f64).min(36.0);
+    let pitch = ((BOTTOM - TOP) / shown.len() as f64).min(72.0);
     let bottom = TOP + pitch * shown.len() as f64;
     let size = (pitch * 0.72).clamp(7.5, 11.0);
     let names: Vec<String> = shown.iter().map(|column| fit(&column.name, 190.0, size, Face::Regular)).collect();
@@ -94,7 +108,7 @@ fn rows(scene: &mut Scene, result: &RunResult, shown: &[Column], most: f64) {
     axis_title(scene, result, (f64::midpoint(start, END), bottom + 27.0), Align::Middle);
     for (index, (column, name)) in shown.iter().zip(names).enumerate() {
         let middle = TOP + (index as f64 + 0.5) * pitch;
-        let half = pitch * 0.38;
+        let half = (pitch * 0.38).min(18.0);
         scene.text(name, (start - 6.0, middle), Align::End, regular(size, INK));
         let mut from = 0.0;
         for (cause, colour) in column.causes.iter().zip(CAUSES) {
@@ -133,28 +147,35 @@ fn thin_columns(scene: &mut Scene, result: &RunResult, shown: &[Column], most: f
     }
     scene.line(&[(START, BOTTOM), (END, BOTTOM)], 0.75, AXIS);
     positions(scene, shown, START, pitch, BOTTOM + 11.0);
-    let title = if shown.iter().any(|column| column.layers > 1) {
-        "layers in program order, neighbours grouped (index as in layers.csv)"
-    } else {
-        "layers in program order (index as in layers.csv)"
-    };
-    scene.text(title, (f64::midpoint(START, END), BOTTOM + 26.0), Align::Middle, regular(9.5, GREY));
+    scene.text(order_title(shown), (f64::midpoint(START, END), BOTTOM + 26.0), Align::Middle, regular(9.5, GREY));
     numbers(scene, shown, START, pitch, y);
 }
 
-/// Index labels below thin columns.
+/// What the axis below thin columns shows.
+pub fn order_title(shown: &[Column]) -> &'static str {
+    if shown.iter().any(|column| column.layers > 1) {
+        "layers in program order, cheap neighbours grouped (index as in layers.csv)"
+    } else {
+        "layers in program order (index as in layers.csv)"
+    }
+}
+
+/// Index labels below thin columns. Where the layer of a round index is left out, its label stands where it would be.
 pub fn positions(scene: &mut Scene, shown: &[Column], start: f64, pitch: f64, y: f64) {
     let last = shown.last().map_or(0, |column| column.first);
     let step = axis::linear(last as f64, 10).get(1).copied().unwrap_or(1.0).max(1.0);
     let mut next = 0.0;
     for (index, column) in shown.iter().enumerate() {
-        if column.first as f64 >= next {
-            let x = start + (index as f64 + 0.5) * pitch;
+        let mut passed = None;
+        while next <= column.first as f64 {
+            passed = Some(next);
+            next += step;
+        }
+        if let Some(label) = passed {
+            let inside = if label < column.first as f64 { 0.0 } else { 0.5 };
+            let x = start + (index as f64 + inside) * pitch;
             scene.line(&[(x, y - 11.0), (x, y - 8.0)], 0.75, AXIS);
-            scene.text(column.first.to_string(), (x, y), Align::Middle, regular(9.0, GREY));
-            while next <= column.first as f64 {
-                next += step;
-            }
+            scene.text(format!("{label:.0}"), (x, y), Align::Middle, regular(9.0, GREY));
         }
     }
 }

@@ -9,12 +9,6 @@ impl Colour {
     pub const fn with_alpha(self, alpha: f64) -> Self {
         Self(self.0, self.1, self.2, alpha)
     }
-
-    /// Whether dark text reads better on it than white text.
-    pub fn is_light(self) -> bool {
-        // ITU-R BT.601 luma.
-        0.299 * f64::from(self.0) + 0.587 * f64::from(self.1) + 0.114 * f64::from(self.2) > 150.0
-    }
 }
 
 /// Paper.

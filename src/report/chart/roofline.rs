@@ -242,11 +242,12 @@ impl Plot {
         let numbers = costliest(result);
         let discs: Vec<[f64; 4]> = points
             .iter()
-            .filter_map(|point| {
-                let (x, y) = self.place(point.measured, point.rate)?;
+            .flat_map(|point| {
                 let r = radius(point);
-                Some([x - r, y - r, x + r, y + r])
+                [point.measured, point.compulsory]
+                    .map(|intensity| self.place(intensity, point.rate).map(|(x, y)| [x - r, y - r, x + r, y + r]))
             })
+            .flatten()
             .collect();
         let number = |point: &Point| numbers.iter().position(|&index| Some(index) == point.index);
         let mut order: Vec<(usize, &Point)> = points
@@ -326,8 +327,8 @@ fn panel(scene: &mut Scene, result: &RunResult, limits: &Ceilings, points: &[Poi
     scene.text("ceilings", (PANEL, y), Align::Start, bold(10.0, INK));
     y += 17.0;
     let lines = [
-        ("peak", limits.peak, "op/s", INK, false),
-        ("x mapping efficiency", limits.mapped, "op/s", INK, true),
+        ("peak", limits.peak, "OP/s", INK, false),
+        ("x mapping efficiency", limits.mapped, "OP/s", INK, true),
         ("memory pins", limits.pins, "B/s", VERMILLION, false),
         ("bandwidth achieved", limits.achieved, "B/s", VERMILLION, true),
     ];

@@ -209,6 +209,19 @@ pub fn fit(text: &str, room: f64, size: f64, face: Face) -> String {
     format!("{head}…{tail}")
 }
 
+/// Lines no wider than `room`, broken at blanks; a word that is too long is shortened.
+pub fn wrap(text: &str, room: f64, size: f64, face: Face) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let word = fit(word, room, size, face);
+        match lines.last_mut() {
+            Some(line) if text_width(&format!("{line} {word}"), size, face) <= room => *line += &format!(" {word}"),
+            _ => lines.push(word),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

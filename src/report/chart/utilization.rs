@@ -1,10 +1,10 @@
 //! Each layer's array utilization as the product of its three factors: four aligned panels that share the layers.
 
 use super::{
-    causes::positions,
+    causes::{order_title, positions},
     frame::{LEFT, PANEL, RIGHT, TOP, bold, key_entry, nothing, regular, scene as frame, spread},
     layers::{Column, ROWS, columns, costliest},
-    palette::{AXIS, BLUE, Colour, GREEN, GREY, GRID, INK, ORANGE, PURPLE, WHITE},
+    palette::{AXIS, BLUE, Colour, GREEN, GREY, GRID, INK, ORANGE, PURPLE},
     scene::{Align, Face, Scene, fit, text_width},
 };
 use crate::{report::format::percent, result::RunResult};
@@ -35,10 +35,10 @@ pub fn scene(result: &RunResult) -> Scene {
     }
     let totals = &result.totals;
     let factors = [
-        ("mapping efficiency", "MACs / (beats × R × C)", GREEN, "", totals.mapping_efficiency),
+        ("mapping efficiency", "array MACs / (beats × R × C)", GREEN, "", totals.mapping_efficiency),
         ("pipeline efficiency", "beats / array busy", ORANGE, "×", totals.pipeline_efficiency),
         ("array activity", "array busy / span", PURPLE, "×", totals.array_activity),
-        ("array utilization", "MACs / (span × R × C)", BLUE, "=", totals.array_utilization),
+        ("array utilization", "array MACs / (span × R × C)", BLUE, "=", totals.array_utilization),
     ]
     .map(|(name, formula, colour, sign, network)| Factor { name, formula, colour, sign, network });
     if shown.len() <= ROWS {
@@ -55,68 +55,54 @@ fn on_axis(share: f64) -> bool {
 }
 
 fn rows(scene: &mut Scene, shown: &[Column], factors: &[Factor; 4]) {
-    const GAP: f64 = 30.0;
+    // Between panels, with the values of the one on the left in it.
+    const GAP: f64 = 46.0;
     let top = TOP + 44.0;
-    let pitch = ((488.0 - top) / shown.len() as f64).min(34.0);
+    let pitch = ((488.0 - top) / shown.len() as f64).min(64.0);
+    let half = (pitch * 0.38).min(15.0);
     let bottom = top + pitch * shown.len() as f64;
     let size = (pitch * 0.72).clamp(7.5, 11.0);
     let names: Vec<String> = shown.iter().map(|column| fit(&column.name, 190.0, size, Face::Regular)).collect();
     let widest = names.iter().map(|name| text_width(name, size, Face::Regular)).fold(20.0, f64::max);
     let start = LEFT + widest + 8.0;
-    let width = (RIGHT - start - 3.0 * GAP) / 4.0;
+    let width = (RIGHT - start - 3.0 * GAP - 22.0) / 4.0;
     for (index, name) in names.into_iter().enumerate() {
         scene.text(name, (start - 6.0, top + (index as f64 + 0.5) * pitch), Align::End, regular(size, INK));
     }
     for (position, factor) in factors.iter().enumerate() {
         let left = start + position as f64 * (width + GAP);
         let x = |share: f64| left + width * share;
-        scene.text(factor.sign, (left - GAP / 2.0, TOP + 2.0), Align::Middle, bold(15.0, INK));
+        scene.text(factor.sign, (left - 14.0, TOP + 2.0), Align::Middle, bold(15.0, INK));
         scene.text(factor.name, (left, TOP), Align::Start, bold(10.5, INK));
         scene.text(factor.formula, (left, TOP + 15.0), Align::Start, regular(8.5, GREY));
         let network = format!("network {}", percent(factor.network));
         scene.text(fit(&network, width, 9.0, Face::Bold), (left, TOP + 30.0), Align::Start, bold(9.0, INK));
         for share in [0.0, 0.5, 1.0] {
             scene.line(&[(x(share), top), (x(share), bottom)], 0.5, GRID);
-            let label = if share == 1.0 { "100 %".to_owned() } else { format!("{:.0}", share * 100.0) };
+            let label = format!("{:.0} %", share * 100.0);
             scene.text(label, (x(share), bottom + 11.0), Align::Middle, regular(8.5, GREY));
         }
         for (index, column) in shown.iter().enumerate() {
             let middle = top + (index as f64 + 0.5) * pitch;
-            scene.rect(left, middle - pitch * 0.38, x(column.factors[position]), middle + pitch * 0.38, factor.colour);
+            scene.rect(left, middle - half, x(column.factors[position]), middle + half, factor.colour);
         }
         if on_axis(factor.network) {
             scene.dashed((x(factor.network), top - 4.0), (x(factor.network), bottom), 1.0, INK);
         }
         for (index, column) in shown.iter().enumerate() {
-            value(scene, column.factors[position], (left, width), top + (index as f64 + 0.5) * pitch, size, factor);
+            let at = (left + width + 22.0, top + (index as f64 + 0.5) * pitch);
+            let text = format!("{:.0}", column.factors[position] * 100.0);
+            scene.text(text, at, Align::End, regular(size.min(9.5), INK));
         }
         scene.line(&[(left, top), (left, bottom)], 0.75, AXIS);
     }
 }
 
-/// A bar's value behind its end, or inside it where there is no room behind; on paper where the network's line is.
-fn value(scene: &mut Scene, share: f64, (left, width): (f64, f64), middle: f64, size: f64, factor: &Factor) {
-    let size = size.min(9.0);
-    let text = format!("{:.0}", share * 100.0);
-    let length = text_width(&text, size, Face::Regular);
-    let end = left + width * share;
-    let inside = share > 0.86;
-    let from = if inside { end - length - 4.0 } else { end + 4.0 };
-    let line = left + width * factor.network;
-    let crossed = on_axis(factor.network) && line > from - 2.0 && line < from + length + 2.0;
-    let paper = if inside { factor.colour } else { WHITE };
-    if crossed {
-        scene.rect(from - 2.0, middle - size * 0.5, from + length + 2.0, middle + size * 0.5, paper);
-    }
-    let ink = if inside && !factor.colour.is_light() { WHITE } else { INK };
-    scene.text(text, (from, middle), Align::Start, regular(size, ink));
-}
-
 fn thin_columns(scene: &mut Scene, result: &RunResult, shown: &[Column], factors: &[Factor; 4]) {
     const START: f64 = LEFT + 40.0;
     const END: f64 = PANEL - 22.0;
-    const PITCH: f64 = 94.0;
-    const HEIGHT: f64 = 80.0;
+    const PITCH: f64 = 92.0;
+    const HEIGHT: f64 = 78.0;
     let top = TOP + 8.0;
     let bottom = top + 3.0 * PITCH + HEIGHT;
     let pitch = (END - START) / shown.len() as f64;
@@ -147,7 +133,8 @@ fn thin_columns(scene: &mut Scene, result: &RunResult, shown: &[Column], factors
         scene.text(network, (PANEL + 6.0, middle + 17.0), Align::Start, regular(10.0, INK));
     }
     positions(scene, shown, START, pitch, bottom + 11.0);
-    key_below(scene, result, shown, bottom + 29.0);
+    scene.text(order_title(shown), (f64::midpoint(START, END), bottom + 25.0), Align::Middle, regular(9.5, GREY));
+    key_below(scene, result, shown, bottom + 43.0);
 }
 
 /// The costliest layers' numbers above the panels, and a thin line down through all of them.
@@ -165,9 +152,9 @@ fn guides(scene: &mut Scene, shown: &[Column], (start, end): (f64, f64), pitch: 
     }
 }
 
-/// The key of the numbers in two lines of five below the panels.
+/// The key of the numbers in lines of four below the panels.
 fn key_below(scene: &mut Scene, result: &RunResult, shown: &[Column], top: f64) {
-    const ACROSS: usize = 5;
+    const ACROSS: usize = 4;
     let width = (RIGHT - LEFT) / ACROSS as f64;
     let on_array = costliest(result)
         .into_iter()
@@ -175,7 +162,7 @@ fn key_below(scene: &mut Scene, result: &RunResult, shown: &[Column], top: f64) 
         .filter(|&(_, index)| shown.iter().any(|column| column.number.is_some() && column.first == index));
     for (place, (number, index)) in on_array.enumerate() {
         let left = LEFT + (place % ACROSS) as f64 * width;
-        let y = top + (place / ACROSS) as f64 * 13.0;
-        key_entry(scene, result, (left, left + width - 14.0), y, (number + 1, index));
+        let y = top + (place / ACROSS) as f64 * 12.5;
+        key_entry(scene, result, (left, left + width - 18.0), y, (number + 1, index));
     }
 }
