@@ -154,7 +154,7 @@ fn thin_columns(scene: &mut Scene, result: &RunResult, shown: &[Column], most: f
 /// What the axis below thin columns shows.
 pub fn order_title(shown: &[Column]) -> &'static str {
     if shown.iter().any(|column| column.layers > 1) {
-        "layers in program order, cheap neighbours grouped (index as in layers.csv)"
+        "layers in program order, neighbours grouped (index as in layers.csv)"
     } else {
         "layers in program order (index as in layers.csv)"
     }

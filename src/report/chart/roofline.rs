@@ -19,6 +19,9 @@ use crate::{
 /// Edges of the plot.
 const PLOT: Frame = Frame { left: LEFT + 52.0, top: TOP, right: PANEL - 28.0, bottom: 478.0 };
 
+/// With more points than this, only numbered layers get a hollow point.
+const CROWD: usize = 250;
+
 struct Frame {
     left: f64,
     top: f64,
@@ -35,7 +38,7 @@ struct Point {
     compulsory: Option<f64>,
     /// Operations a second over the layer's span.
     rate: f64,
-    /// Part of the run's cycles.
+    /// Part of the run's cycles; below 0 for the network, which is drawn last.
     share: f64,
     colour: Colour,
     /// The layer's index; none for the network.
@@ -73,7 +76,11 @@ pub fn scene(result: &RunResult) -> Scene {
     let plot = Plot { x, y };
     plot.grid(&mut scene);
     plot.ceilings(&mut scene, &limits);
-    plot.points(&mut scene, &points);
+    // Hollow points of many layers would only be noise.
+    let numbered = costliest(result);
+    let crowded = points.len() > CROWD;
+    let twins = |point: &Point| !crowded || point.index.is_none_or(|index| numbered.contains(&index));
+    plot.points(&mut scene, &points, twins);
     plot.numbers(&mut scene, result, &points);
     panel(&mut scene, result, &limits, &points);
     scene
@@ -117,7 +124,7 @@ fn points(result: &RunResult) -> Vec<Point> {
     }
     let t = &result.totals;
     if let Some((rate, measured, compulsory)) = point(t.macs, t.seconds, t.traffic.moved_bytes, t.compulsory_bytes) {
-        all.push(Point { measured, compulsory, rate, share: 0.0, colour: INK, index: None });
+        all.push(Point { measured, compulsory, rate, share: -1.0, colour: INK, index: None });
     }
     all
 }
@@ -215,8 +222,11 @@ impl Plot {
         }
     }
 
-    fn points(&self, scene: &mut Scene, points: &[Point]) {
-        for point in points {
+    fn points(&self, scene: &mut Scene, points: &[Point], twins: impl Fn(&Point) -> bool) {
+        // Large ones first, so that they hide no small ones; the network last.
+        let mut order: Vec<&Point> = points.iter().collect();
+        order.sort_by(|one, two| two.share.total_cmp(&one.share));
+        for point in order.iter().copied().filter(|point| twins(point)) {
             let filled = self.place(point.measured, point.rate);
             let hollow = self.place(point.compulsory, point.rate);
             if let (Some(filled), Some(hollow)) = (filled, hollow) {
@@ -228,7 +238,7 @@ impl Plot {
                 scene.ring(centre, radius, 1.0, point.colour);
             }
         }
-        for point in points {
+        for point in order {
             let radius = radius(point);
             if let Some(centre) = self.place(point.measured, point.rate).filter(|&centre| fits(centre, radius)) {
                 scene.disc(centre, radius + 0.75, WHITE);
@@ -345,8 +355,9 @@ fn panel(scene: &mut Scene, result: &RunResult, limits: &Ceilings, points: &[Poi
     y += 16.0;
     scene.disc((PANEL + 6.0, y), 4.0, GREY);
     scene.text("bytes moved", (PANEL + 16.0, y), Align::Start, regular(9.0, INK));
-    scene.ring((PANEL + 112.0, y), 4.0, 1.0, GREY);
-    scene.text("compulsory", (PANEL + 122.0, y), Align::Start, regular(9.0, INK));
+    scene.ring((PANEL + 92.0, y), 4.0, 1.0, GREY);
+    let twins = if points.len() > CROWD { "compulsory (numbered)" } else { "compulsory" };
+    scene.text(twins, (PANEL + 102.0, y), Align::Start, regular(9.0, INK));
     y += 17.0;
     scene.text("largest cause", (PANEL, y), Align::Start, regular(8.5, GREY));
     y += 14.0;
