@@ -140,3 +140,23 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
+
+/// Who is told how far a long computation is. Whoever computes knows no terminal and no clock.
+pub trait Progress {
+    /// A stage of `total` steps begins, if their number is known; the one before it is over.
+    fn stage(&mut self, name: &str, total: Option<u64>);
+    /// `n` more steps are done.
+    fn advance(&mut self, n: u64);
+    /// The last stage is over.
+    fn finish(&mut self);
+}
+
+/// Tells no one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn stage(&mut self, _name: &str, _total: Option<u64>) {}
+    fn advance(&mut self, _n: u64) {}
+    fn finish(&mut self) {}
+}

@@ -1,1 +1,111 @@
-//! TODO room
+//! The command line: arguments to settings, settings to the facade, results to standard output, exit status.
+//!
+//! The only place that prints, reads the environment or looks at the clock.
+
+mod args;
+mod commands;
+mod exit;
+mod output;
+mod progress;
+mod report;
+mod settings;
+
+use std::{
+    num::NonZeroUsize,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
+
+use clap::{Parser, error::ErrorKind};
+
+pub use args::Fidelity;
+use args::{Command, LowArgs};
+pub use exit::{Exit, Failure};
+pub use progress::Terminal;
+pub use settings::{
+    CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, OutputSettings, Override, ReportSettings,
+    RunSettings,
+};
+
+use crate::{diag::Progress as _, result::RunResult};
+
+/// The program. Reads the process's arguments.
+pub fn main() -> ExitCode {
+    let args = match LowArgs::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Fails only where no one reads it.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done.into(),
+                _ => Exit::Input.into(),
+            };
+        }
+    };
+    let colour = output::colour(args.color);
+    // The default hook prints where a panic happened; it is always a fault of this program.
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| command(args.command)));
+    match ended {
+        Ok(Ok(exit)) => exit.into(),
+        Ok(Err(failure)) => {
+            output::complain(&commands::render(&failure, colour));
+            failure.exit().into()
+        }
+        Err(_) => {
+            output::complain("internal error: the program panicked; please report this with the command that you ran");
+            Exit::Internal.into()
+        }
+    }
+}
+
+fn command(command: Command) -> Result<Exit, Failure> {
+    let text = match command {
+        Command::Run(args) => {
+            let (settings, output, threads) = settings::run(args);
+            return run(&settings, &output, threads);
+        }
+        Command::Check(args) => commands::check(&args.into())?,
+        Command::Inspect(args) => commands::inspect(&args.into())?,
+        Command::Map(args) => commands::map(&args.into())?,
+        Command::Report(args) => report::run(&args.into())?,
+        Command::Presets(args) => commands::presets(args.name.as_deref())?,
+    };
+    print(&text)?;
+    Ok(Exit::Done)
+}
+
+fn run(settings: &RunSettings, output: &OutputSettings, threads: Option<NonZeroUsize>) -> Result<Exit, Failure> {
+    if let Some(threads) = threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build_global()
+            .map_err(|error| Failure::Internal(format!("cannot set the number of threads: {error}")))?;
+    }
+    let mut progress = Terminal::new();
+    let result = commands::run(settings, &mut progress);
+    progress.finish();
+    let result = result?;
+    let mut text = if output.json { crate::report::json(&result) } else { crate::report::table(&result) };
+    if let Some(dir) = &output.out {
+        let written = report::write(&result, dir)?;
+        if output.json {
+            output::complain(&written);
+        } else {
+            text.push('\n');
+            text += &written;
+        }
+    }
+    print(&text)?;
+    Ok(verdict(&result))
+}
+
+/// A mismatch of either kind makes the exit status.
+fn verdict(result: &RunResult) -> Exit {
+    let unexpected = result.expectation.as_ref().is_some_and(|expectation| expectation.mismatches > 0);
+    if unexpected || result.verification.status == "mismatch" { Exit::Mismatch } else { Exit::Done }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    output::print(text)
+        .map_err(|error| crate::diag::Diagnostic::error(format!("cannot write to standard output: {error}")).into())
+}

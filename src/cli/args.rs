@@ -1,0 +1,313 @@
+//! The command line as it is typed. What it means is in `settings`.
+
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+};
+
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::styling::{AnsiColor, Styles},
+};
+
+use super::settings::Override;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  everything asked for was done
+  1  something given is wrong: an option, a config, a model, a file
+  2  the accelerator's bits differ from the reference's or from the expected ones
+  3  a fault of this program";
+
+/// Simulates systolic-array accelerators and executes what it times, bit for bit.
+///
+/// Systole takes an accelerator from a config file and a real neural network, maps the network onto the accelerator,
+/// executes it there, and says how long it took, what it moved and why.
+#[derive(Debug, Parser)]
+#[command(name = "systole", version, styles = STYLES, after_long_help = EXIT_STATUS, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+pub struct LowArgs {
+    /// When to use colour on the terminal.
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    pub color: When,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal, unless `NO_COLOR` is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a network on an accelerator: map, execute, time, verify, report
+    Run(RunArgs),
+    /// Check a config, and whether a network can run on it
+    Check(CheckArgs),
+    /// Show what a model file holds: layers, shapes, types, work, what is unsupported
+    Inspect(InspectArgs),
+    /// Show how each layer is mapped, and the program that runs
+    Map(MapArgs),
+    /// Make tables and charts again from the records of earlier runs
+    Report(ReportArgs),
+    /// List the machines that come with the program, or print one as a config to start from
+    Presets(PresetsArgs),
+}
+
+/// Which machine.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// The accelerator: a `.ron` config file or the name of a preset (see `systole presets`)
+    pub config: String,
+}
+
+/// Changes to the machine.
+#[derive(Clone, Debug, Args)]
+pub struct OverrideArgs {
+    /// Change a field of the config, as often as needed: --set array.rows=32
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = Override::parse, help_heading = "Machine")]
+    pub overrides: Vec<Override>,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  systole run edge_16x16 mobilenet_v2.onnx
+  systole run my_npu.ron resnet50.tflite --out results/
+  systole run my_npu.ron resnet50.tflite --set array.rows=32 --set array.cols=32 --json
+  systole run edge_16x16 lenet.onnx --calibrate train.npz --data test.npz
+  systole run edge_16x16 lenet.tflite --data test.npz --expect onnxruntime.npz --tolerance 1";
+
+/// `systole run`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub machine: ConfigArgs,
+    /// The network: `.onnx`, `.tflite`, `.ron` or `.csv` (a list of layers)
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+
+    /// Samples to execute, and labels for the accuracy if there are any (`.npz`); without it, seeded random inputs
+    #[arg(long, value_name = "FILE", conflicts_with = "no_execute", help_heading = "Network")]
+    pub data: Option<PathBuf>,
+    /// Samples that set the activation ranges when a float model is quantized (`.npz`)
+    #[arg(long, value_name = "FILE", help_heading = "Network")]
+    pub calibrate: Option<PathBuf>,
+    /// Samples in one timed run
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Network")]
+    pub batch: NonZeroU64,
+    /// Quantize the model again for this machine where it cannot do the model's own arithmetic; the reference follows
+    #[arg(long, help_heading = "Network")]
+    pub requantize: bool,
+
+    /// Outputs of another runtime for the same samples, to compare with the accelerator's (`.npz`)
+    #[arg(long, value_name = "FILE", conflicts_with = "no_execute", help_heading = "Verification")]
+    pub expect: Option<PathBuf>,
+    /// Largest difference from the expected outputs that is no mismatch
+    #[arg(long, value_name = "X", default_value = "0", requires = "expect", value_parser = tolerance)]
+    #[arg(help_heading = "Verification")]
+    pub tolerance: f64,
+    /// Time the network without executing it on values
+    #[arg(long, help_heading = "Verification")]
+    pub no_execute: bool,
+
+    /// How finely to model time
+    #[arg(long, value_enum, default_value_t = Fidelity::Tile, help_heading = "Timing")]
+    pub fidelity: Fidelity,
+    /// Also measure how long this computer's CPU takes for the same quantized network
+    #[arg(long, conflicts_with = "no_execute", help_heading = "Timing")]
+    pub cpu_time: bool,
+    /// Threads to use; results do not depend on it [default: all cores]
+    #[arg(long, value_name = "N", help_heading = "Timing")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Write run.json, layers.csv and the charts into this folder
+    #[arg(long, value_name = "DIR", help_heading = "Output")]
+    pub out: Option<PathBuf>,
+    /// Print the record as JSON instead of the table
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+/// How finely time is modelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fidelity {
+    /// A lower bound for each layer in closed form, at once
+    Bound,
+    /// Every instruction, queue, bank and burst
+    Tile,
+}
+
+impl Fidelity {
+    /// Its name in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bound => "bound",
+            Self::Tile => "tile",
+        }
+    }
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  systole check my_npu.ron
+  systole check edge_16x16 mobilenet_v2.onnx --set depthwise=Host";
+
+/// `systole check`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub machine: ConfigArgs,
+    /// A network that should run on it
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+}
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  systole inspect mobilenet_v2.onnx";
+
+/// `systole inspect`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = INSPECT_EXAMPLES)]
+pub struct InspectArgs {
+    /// The network: `.onnx`, `.tflite`, `.ron` or `.csv`
+    pub model: PathBuf,
+}
+
+const MAP_EXAMPLES: &str = "\
+Examples:
+  systole map edge_16x16 mobilenet_v2.onnx
+  systole map edge_16x16 mobilenet_v2.onnx --layer features.0.conv --program | less";
+
+/// `systole map`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = MAP_EXAMPLES)]
+pub struct MapArgs {
+    #[command(flatten)]
+    pub machine: ConfigArgs,
+    /// The network
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+    /// Only this layer
+    #[arg(long, value_name = "NAME")]
+    pub layer: Option<String>,
+    /// Print the instructions too
+    #[arg(long)]
+    pub program: bool,
+}
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  systole report results/run.json --out slides/
+  systole report small/run.json large/run.json --out slides/
+
+With several records each gets a folder of its own in DIR, named after network and machine.";
+
+/// `systole report`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = REPORT_EXAMPLES)]
+pub struct ReportArgs {
+    /// Records that `systole run --out` or `--json` wrote
+    #[arg(required = true, value_name = "RUN.json")]
+    pub records: Vec<PathBuf>,
+    /// Write run.json, layers.csv and the charts into this folder; without it only the table is printed
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+const PRESETS_EXAMPLES: &str = "\
+Examples:
+  systole presets
+  systole presets edge_16x16 > my_npu.ron";
+
+/// `systole presets`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = PRESETS_EXAMPLES)]
+pub struct PresetsArgs {
+    /// Print this one
+    pub name: Option<String>,
+}
+
+/// A tolerance is a finite number that is not negative.
+fn tolerance(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        Ok(_) => Err("give a finite number of at least 0".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<LowArgs, clap::Error> {
+        LowArgs::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        LowArgs::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_run_is_read() {
+        let line = "systole run npu.ron net.onnx --data d.npz --calibrate c.npz --expect e.npz --tolerance 1.5 --batch 4 \
+                    --requantize --fidelity bound --set array.rows=8 --set a.b=[1,2] --out o --json --cpu-time \
+                    --threads 2";
+        let Command::Run(run) = parse(line).unwrap().command else { panic!("not run") };
+        assert_eq!((run.machine.config.as_str(), run.batch.get(), run.tolerance), ("npu.ron", 4, 1.5));
+        assert_eq!(run.fidelity, Fidelity::Bound);
+        assert!(run.requantize && run.json && run.cpu_time && !run.no_execute);
+        assert_eq!(run.overrides.overrides[1].to_string(), "a.b=[1,2]");
+    }
+
+    #[test]
+    fn contradictions_and_nonsense_are_refused() {
+        for line in [
+            "systole run npu.ron net.onnx --no-execute --data d.npz",
+            "systole run npu.ron net.onnx --no-execute --expect e.npz",
+            "systole run npu.ron net.onnx --tolerance 1",
+            "systole run npu.ron net.onnx --expect e.npz --tolerance -1",
+            "systole run npu.ron net.onnx --expect e.npz --tolerance nan",
+            "systole run npu.ron net.onnx --batch 0",
+            "systole run npu.ron net.onnx --threads 0",
+            "systole run npu.ron net.onnx --set rows",
+            "systole run npu.ron",
+            "systole report",
+            "systole nonsense",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_every_option_a_help() {
+        for command in LowArgs::command().get_subcommands() {
+            assert!(command.get_after_help().is_some_and(|help| help.to_string().contains("systole ")), "{command}");
+            assert!(command.get_arguments().all(|argument| argument.get_help().is_some()), "{command}");
+        }
+    }
+}

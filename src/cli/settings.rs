@@ -1,0 +1,184 @@
+//! What the command line means: plain structs that the facade can take over. Nothing here is about clap or text.
+
+use std::{fmt, num::NonZeroUsize, path::PathBuf};
+
+use super::args::{CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RunArgs};
+
+/// A change of one config field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The field's path: `array.rows`.
+    pub key: String,
+    /// Its value as in a config file.
+    pub value: String,
+}
+
+impl Override {
+    /// Reads `KEY=VALUE`; the value may hold more `=`.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err("give the field and its value: array.rows=32".to_owned());
+        };
+        let (key, value) = (key.trim(), value.trim());
+        if key.is_empty() || value.is_empty() {
+            return Err("neither the field nor the value may be empty: array.rows=32".to_owned());
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.value)
+    }
+}
+
+/// Which machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineSettings {
+    /// Path of a config file, or a preset's name.
+    pub config: String,
+    /// Changes, in the order given; a later one wins.
+    pub overrides: Vec<Override>,
+}
+
+/// Everything that the numbers of a run depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunSettings {
+    /// The machine.
+    pub machine: MachineSettings,
+    /// The network's file.
+    pub model: PathBuf,
+    /// Samples, and labels if there are any.
+    pub data: Option<PathBuf>,
+    /// Samples that set the ranges.
+    pub calibrate: Option<PathBuf>,
+    /// Another runtime's outputs.
+    pub expect: Option<Expect>,
+    /// Samples in one timed run, at least 1.
+    pub batch: u64,
+    /// Quantize again for this machine where needed.
+    pub requantize: bool,
+    /// How finely to model time.
+    pub fidelity: Fidelity,
+    /// Execute on values and verify.
+    pub execute: bool,
+    /// Measure the CPU.
+    pub cpu_time: bool,
+}
+
+/// Outputs to compare with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expect {
+    /// The file.
+    pub file: PathBuf,
+    /// Largest difference that is no mismatch; finite, at least 0.
+    pub tolerance: f64,
+}
+
+/// Where a run's results go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSettings {
+    /// Folder for the files.
+    pub out: Option<PathBuf>,
+    /// JSON instead of the table on standard output.
+    pub json: bool,
+}
+
+/// What `map` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapSettings {
+    /// The machine.
+    pub machine: MachineSettings,
+    /// The network's file.
+    pub model: PathBuf,
+    /// Only this layer.
+    pub layer: Option<String>,
+    /// The instructions too.
+    pub program: bool,
+}
+
+/// What `check` looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckSettings {
+    /// The machine.
+    pub machine: MachineSettings,
+    /// The network's file.
+    pub model: Option<PathBuf>,
+}
+
+/// What `inspect` looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectSettings {
+    /// The network's file.
+    pub model: PathBuf,
+}
+
+/// What `report` makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportSettings {
+    /// Records.
+    pub records: Vec<PathBuf>,
+    /// Folder for the files.
+    pub out: Option<PathBuf>,
+}
+
+/// A run, where its results go, and the threads that it may use.
+pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>) {
+    let settings = RunSettings {
+        machine: MachineSettings { config: args.machine.config, overrides: args.overrides.overrides },
+        model: args.model,
+        data: args.data,
+        calibrate: args.calibrate,
+        expect: args.expect.map(|file| Expect { file, tolerance: args.tolerance }),
+        batch: args.batch.get(),
+        requantize: args.requantize,
+        fidelity: args.fidelity,
+        execute: !args.no_execute,
+        cpu_time: args.cpu_time,
+    };
+    (settings, OutputSettings { out: args.out, json: args.json }, args.threads)
+}
+
+impl From<CheckArgs> for CheckSettings {
+    fn from(args: CheckArgs) -> Self {
+        let machine = MachineSettings { config: args.machine.config, overrides: args.overrides.overrides };
+        Self { machine, model: args.model }
+    }
+}
+
+impl From<InspectArgs> for InspectSettings {
+    fn from(args: InspectArgs) -> Self {
+        Self { model: args.model }
+    }
+}
+
+impl From<MapArgs> for MapSettings {
+    fn from(args: MapArgs) -> Self {
+        let machine = MachineSettings { config: args.machine.config, overrides: args.overrides.overrides };
+        Self { machine, model: args.model, layer: args.layer, program: args.program }
+    }
+}
+
+impl From<ReportArgs> for ReportSettings {
+    fn from(args: ReportArgs) -> Self {
+        Self { records: args.records, out: args.out }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_override_splits_at_the_first_equals_sign() {
+        let change = Override::parse("a.b = x=y").unwrap();
+        assert_eq!((change.key.as_str(), change.value.as_str()), ("a.b", "x=y"));
+        for text in ["", "=", "a=", "=1", "a.b"] {
+            assert!(Override::parse(text).is_err(), "{text}");
+        }
+    }
+}
