@@ -1,0 +1,130 @@
+//! The functional engine reproduces the reference bit for bit: random layers and networks on random machines, in
+//! program order, in the order that the timing engine chose, and in random legal orders.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rand::SeedableRng;
+use systole::{
+    config::Accelerator,
+    engine::{functional::Machine, timing},
+    ir::{Constant, Graph, Quantized, ValueId},
+    program::{Arithmetic, Instruction, Program, TensorId, orders::random_legal},
+    reference::{self, Keep, Settings},
+    tensor::{AccumulationOrder, Tensor},
+};
+
+use crate::{
+    layers::{random_layer, small_network},
+    programs::mapped,
+    support::{inputs_of, machines},
+};
+
+/// A dense constant of a graph.
+pub fn constant(graph: &Graph<Quantized>, id: ValueId) -> Option<Tensor> {
+    match graph.value(id).constant.as_ref()? {
+        Constant::Dense(tensor) => Some(tensor.as_ref().clone()),
+        Constant::Synthetic(_) => None,
+    }
+}
+
+/// All values of the reference, in the machine's arithmetic.
+pub fn oracle(graph: &Graph<Quantized>, program: &Program, inputs: &[Tensor]) -> reference::Execution {
+    let orders: BTreeMap<_, AccumulationOrder> = program
+        .header
+        .layers
+        .iter()
+        .filter_map(|layer| match &layer.arithmetic {
+            Arithmetic::Matrix { order, .. } => Some((layer.node, order.clone())),
+            _ => None,
+        })
+        .collect();
+    let order = |node| orders.get(&node).cloned().unwrap_or(AccumulationOrder::Exact);
+    let settings = Settings { requantizer: program.accelerator.config.vector.requantizer, order: &order };
+    reference::run(graph, inputs, &settings, Keep::All, &|id| constant(graph, id)).unwrap()
+}
+
+/// A machine with everything in place for one sample, every read of a byte that nobody wrote an error.
+pub fn machine(graph: &Graph<Quantized>, program: &Program, inputs: &[Tensor]) -> Machine {
+    let options = systole::engine::functional::Options { checked: true };
+    let mut machine =
+        Machine::with_options(&program.accelerator, &program.header, &|id| constant(graph, id), options).unwrap();
+    for (index, place) in (0_u32..).zip(&program.header.tensors) {
+        if let Some(tensor) = constant(graph, place.value) {
+            machine.set_constant(TensorId(index), &tensor).unwrap();
+        }
+    }
+    for (index, input) in inputs.iter().enumerate() {
+        machine.set_input(index, input).unwrap();
+    }
+    machine
+}
+
+fn outputs_equal(graph: &Graph<Quantized>, oracle: &reference::Execution, machine: &Machine, order: &str) -> Result<(), TestCaseError> {
+    for (&id, actual) in graph.outputs.iter().zip(machine.outputs().unwrap()) {
+        prop_assert_eq!(oracle.value(id).unwrap(), &actual, "in {} order", order);
+    }
+    Ok(())
+}
+
+fn check(graph: &Graph<Quantized>, accelerator: &Accelerator, seed: u64) -> Result<(), TestCaseError> {
+    let Some(program) = mapped(graph, accelerator) else {
+        return Err(TestCaseError::reject("a layer does not fit"));
+    };
+    let inputs = inputs_of(graph, seed);
+    let oracle = oracle(graph, &program, &inputs);
+    // Program order, every tensor as its layer leaves it.
+    let mut in_order = machine(graph, &program, &inputs);
+    let mut first_wrong = None;
+    in_order
+        .run_observed(program.instructions(), &mut |layer, machine| {
+            for &output in &program.header.layers[layer.index()].outputs {
+                let value = program.header.tensors[output.index()].value;
+                if first_wrong.is_none() && machine.tensor(output).unwrap() != *oracle.value(value).unwrap() {
+                    first_wrong = Some(program.header.layers[layer.index()].name.clone());
+                }
+            }
+        })
+        .map_err(|error| TestCaseError::fail(error.to_string()))?;
+    prop_assert!(first_wrong.is_none(), "first difference in layer {}", first_wrong.unwrap());
+    outputs_equal(graph, &oracle, &in_order, "program")?;
+    let instructions: Vec<Instruction> = program.instructions().collect();
+    // The order that the timing engine chose.
+    let options = timing::Options { record_order: true, ..timing::Options::default() };
+    let timed = timing::simulate(accelerator, &program.header, program.instructions(), &options)
+        .map_err(|error| TestCaseError::fail(error.to_string()))?;
+    let mut replay = machine(graph, &program, &inputs);
+    for index in timed.issue_order {
+        let at = usize::try_from(index).unwrap();
+        replay.execute(&instructions[at]).map_err(|error| TestCaseError::fail(error.to_string()))?;
+    }
+    outputs_equal(graph, &oracle, &replay, "timed")?;
+    // Random legal orders.
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    for _ in 0..2 {
+        let mut shuffled = machine(graph, &program, &inputs);
+        for at in random_legal(&instructions, accelerator.engines.len(), &mut random) {
+            shuffled.execute(&instructions[at]).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        }
+        outputs_equal(graph, &oracle, &shuffled, "random")?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, max_global_rejects: 60_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_layers_are_bit_exact_in_every_order(seed in any::<u64>(), accelerator in machines()) {
+        check(&random_layer(seed), &accelerator, seed)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, max_global_rejects: 60_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn small_networks_are_bit_exact_in_every_order(seed in any::<u64>(), accelerator in machines()) {
+        check(&small_network(seed), &accelerator, seed)?;
+    }
+}
