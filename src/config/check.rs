@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    fields::{Kind, Variant, join, quoted},
+    fields::{Kind, Variant, bound, join, quoted, thousands},
     places::{Places, closest, shortened},
     syntax::{Body, Entry, Node},
 };
@@ -117,7 +117,7 @@ pub fn check(
         (Kind::List { item, min, max, .. }, Value::Array(items)) => {
             if items.len() < *min || items.len() > *max {
                 let message = format!("expected {}, found {} items", kind.expected(), items.len());
-                found.push(places.fault(path, message).with_help(reason));
+                found.push(places.fault(path, message).with_help(format!("this is {reason}")));
                 items.resize_with((*min).clamp(items.len().min(*max), *max), || stand_in(item));
             }
             for (index, value) in items.iter_mut().enumerate() {
@@ -243,17 +243,13 @@ fn advice(value: &Value, kind: &Kind, reason: &str) -> String {
     let number = value.as_f64();
     let todo = match kind {
         Kind::Integer { min, max, .. } => match number {
-            Some(number) if number < *min as f64 => {
-                Some(format!("raise it to at least {}", super::fields::thousands(*min)))
-            }
-            Some(number) if number > *max as f64 => {
-                Some(format!("lower it to at most {}", super::fields::thousands(*max)))
-            }
+            Some(number) if number < *min as f64 => Some(format!("raise it to at least {}", thousands(*min))),
+            Some(number) if number > *max as f64 => Some(format!("lower it to at most {}", thousands(*max))),
             _ => None,
         },
         Kind::Number { min, max, .. } => match number {
-            Some(number) if number < *min => Some(format!("raise it to at least {min}")),
-            Some(number) if number > *max => Some(format!("lower it to at most {max}")),
+            Some(number) if number < *min => Some(format!("raise it to at least {}", bound(*min))),
+            Some(number) if number > *max => Some(format!("lower it to at most {}", bound(*max))),
             _ => None,
         },
         _ => None,

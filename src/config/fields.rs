@@ -82,6 +82,8 @@ pub struct Field {
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Deepest nesting of parentheses and brackets; the deepest field needs five.
 pub const MAX_DEPTH: usize = 32;
+/// Most values in a file; a preset has about a hundred.
+pub const MAX_VALUES: usize = 10_000;
 
 const fn integer(min: u64, max: u64) -> Kind {
     Kind::Integer { min, max, power_of_two: false }
@@ -146,8 +148,8 @@ const ARRAY: Kind = Kind::Group(&[
         Some("Systolic"),
         "neighbour to neighbour, or broadcast and adder tree; `DotTree` is not modelled yet",
     ),
-    field("rows", integer(1, 1024), "", None, "rows of elements; beyond 1,024 the operands of no layer fill them"),
-    field("cols", integer(1, 1024), "", None, "columns of elements; beyond 1,024 the channels of no layer fill them"),
+    field("rows", integer(1, 1024), "", None, "rows of elements; the largest published arrays have 256"),
+    field("cols", integer(1, 1024), "", None, "columns of elements; the largest published arrays have 256"),
     field("count", integer(1, 64), "", Some("1"), "identical arrays in the core; more than one is not modelled yet"),
     field(
         "clock_mhz",
@@ -415,6 +417,13 @@ const HOST: Kind = Kind::Group(&[
 pub static ROOT: Kind = Kind::Group(&[
     field("name", Kind::Text { min: 1, max: 64 }, "", None, "short, for reports"),
     field("description", Kind::Text { min: 0, max: 2000 }, "", Some("\"\""), "what machine this is"),
+    field(
+        "residency",
+        Kind::Bool,
+        "",
+        Some("false"),
+        "whether an output stays on chip for its only, next consumer when it fits whole",
+    ),
     field("array", ARRAY, "", None, "the processing elements"),
     field("buffers", BUFFERS, "", None, "on-chip operand buffers"),
     field("accumulators", ACCUMULATORS, "", None, "partial sums behind the columns"),
@@ -437,13 +446,6 @@ pub static ROOT: Kind = Kind::Group(&[
     ),
     field("control", CONTROL, "", Some("its fields' defaults"), "command issue and layer boundaries"),
     field("host", HOST, "", Some("its fields' defaults"), "the processor that runs what the machine cannot"),
-    field(
-        "residency",
-        Kind::Bool,
-        "",
-        Some("false"),
-        "whether an output stays on chip for its only, next consumer when it fits whole",
-    ),
 ]);
 
 /// A row of the flattened table.
@@ -511,7 +513,7 @@ pub fn thousands(value: u64) -> String {
 }
 
 /// A bound of a real range: whole ones as integers.
-fn bound(value: f64) -> String {
+pub fn bound(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         thousands(format!("{value:.0}").parse().unwrap_or(0))
     } else {
@@ -548,8 +550,8 @@ impl Kind {
             }
             Self::List { item, min, max, .. } => {
                 let of = match item {
-                    Self::Group(_) => "groups of fields".to_owned(),
-                    Self::Pair(..) => "pairs in parentheses".to_owned(),
+                    Self::Group(_) => "a group of fields".to_owned(),
+                    Self::Pair(..) => "a pair in parentheses".to_owned(),
                     other => other.expected(),
                 };
                 format!("a list of {min} to {max} items in brackets, each {of}")

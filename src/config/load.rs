@@ -69,7 +69,7 @@ pub fn load_source(source: &Source, overrides: &[String]) -> Result<Accelerator,
     }
     let tree = match syntax::parse(text) {
         Ok(tree) => Ok(tree),
-        Err(error) if error.too_deep => return Err(syntax_fault(source, &error).into()),
+        Err(error) if error.beyond_limits => return Err(syntax_fault(source, &error).into()),
         Err(error) => Err(error),
     };
     let typed = read_ron(text);
@@ -180,7 +180,7 @@ fn syntax_fault(source: &Source, error: &syntax::SyntaxError) -> Diagnostic {
     let end = source.text.len();
     let range = error.span.start.min(end)..error.span.end.min(end);
     let fault = Diagnostic::error(error.message.clone()).with_span(source.clone(), range);
-    if error.too_deep { fault.with_help("no field of a config is nested so deep") } else { fault }
+    if error.beyond_limits { fault.with_help("no config needs that") } else { fault }
 }
 
 /// A number that identifies a machine: 64-bit FNV-1a over its config as compact JSON, all fields in the order of the

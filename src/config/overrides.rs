@@ -38,7 +38,7 @@ impl Setting<'_> {
     fn path_fault(&self, message: impl Into<String>, help: impl Into<String>) -> Box<Diagnostic> {
         Box::new(
             Diagnostic::error(message)
-                .with_path(self.path)
+                .with_path(shortened(self.path))
                 .with_span(self.source.clone(), 0..self.path.len())
                 .with_help(help),
         )

@@ -61,7 +61,7 @@ impl Places {
         let key_place = || Some((self.source.clone()?, self.tree.as_ref()?.locate_key(path, key)?));
         let place = if set { None } else { key_place() };
         let place = place.or_else(|| self.of(path));
-        self.attach(Diagnostic::error(message), &super::fields::join(path, key), place)
+        self.attach(Diagnostic::error(message), &super::fields::join(path, &shortened(key)), place)
     }
 
     fn attach(&self, fault: Diagnostic, path: &str, place: Option<(Source, Range<usize>)>) -> Diagnostic {

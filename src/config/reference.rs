@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    fields::{Kind, MAX_DEPTH, MAX_FILE_BYTES, rows, thousands},
+    fields::{Kind, MAX_DEPTH, MAX_FILE_BYTES, MAX_VALUES, rows, thousands},
     presets::presets,
 };
 
@@ -70,8 +70,9 @@ pub fn reference_page() -> String {
     }
     let _ = writeln!(
         page,
-        "- A file has at most {} bytes and is nested at most {MAX_DEPTH} deep.",
-        thousands(MAX_FILE_BYTES)
+        "- A file has at most {} bytes and {} values, nested at most {MAX_DEPTH} deep.",
+        thousands(MAX_FILE_BYTES),
+        thousands(MAX_VALUES as u64)
     );
     page.push_str("\n## Fields\n\nA field without a default must be given. `*` stands for a list item's position.\n");
     let mut section = String::new();

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde_json::Value;
 
-use super::fields::MAX_DEPTH;
+use super::fields::{MAX_DEPTH, MAX_VALUES};
 
 /// A value and where it stands.
 #[derive(Debug)]
@@ -52,16 +52,17 @@ pub struct SyntaxError {
     pub span: Range<usize>,
     /// What was expected there.
     pub message: String,
-    /// Whether the nesting is deeper than allowed.
-    pub too_deep: bool,
+    /// Whether the text is well formed so far, but deeper or longer than allowed.
+    pub beyond_limits: bool,
 }
 
 /// Reads one value that fills the whole text, comments and `#![enable(...)]` aside.
 ///
 /// # Errors
-/// The first place at which the text is not RON, or is nested deeper than `MAX_DEPTH`.
+/// The first place at which the text is not RON, or is nested deeper than `MAX_DEPTH`, or has more than
+/// `MAX_VALUES` values.
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = Reader { text, at: 0, values: 0 };
     reader.skip_attributes()?;
     let node = reader.value(0)?;
     reader.space()?;
@@ -74,6 +75,7 @@ pub fn parse(text: &str) -> Result<Node, SyntaxError> {
 struct Reader<'text> {
     text: &'text str,
     at: usize,
+    values: usize,
 }
 
 const fn in_name(c: char) -> bool {
@@ -109,7 +111,11 @@ impl<'text> Reader<'text> {
         let at = self.at.min(self.text.len());
         let found =
             self.peek().map_or_else(|| "the end of the text".to_owned(), |c| format!("`{}`", c.escape_default()));
-        SyntaxError { span: at..at + length, message: format!("{}, found {found}", message.into()), too_deep: false }
+        SyntaxError {
+            span: at..at + length,
+            message: format!("{}, found {found}", message.into()),
+            beyond_limits: false,
+        }
     }
 
     /// Skips white space and comments.
@@ -133,7 +139,7 @@ impl<'text> Reader<'text> {
                         self.at += c.len_utf8();
                     } else {
                         let message = "expected `*/` at the end of this comment".to_owned();
-                        return Err(SyntaxError { span: start..start + 2, message, too_deep: false });
+                        return Err(SyntaxError { span: start..start + 2, message, beyond_limits: false });
                     }
                 }
             } else {
@@ -155,9 +161,14 @@ impl<'text> Reader<'text> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Node, SyntaxError> {
-        if depth > MAX_DEPTH {
-            let message = format!("nested deeper than {MAX_DEPTH} levels");
-            return Err(SyntaxError { span: self.at..self.at + 1, message, too_deep: true });
+        self.values += 1;
+        let limit = match (depth > MAX_DEPTH, self.values > MAX_VALUES) {
+            (true, _) => Some(format!("nested deeper than {MAX_DEPTH} levels")),
+            (_, true) => Some(format!("more than {MAX_VALUES} values")),
+            _ => None,
+        };
+        if let Some(message) = limit {
+            return Err(SyntaxError { span: self.at..self.at, message, beyond_limits: true });
         }
         self.space()?;
         let start = self.at;
@@ -272,7 +283,7 @@ impl<'text> Reader<'text> {
             }
         }
         let message = "expected `\"` at the end of this text".to_owned();
-        Err(SyntaxError { span: start..start + 1, message, too_deep: false })
+        Err(SyntaxError { span: start..start + 1, message, beyond_limits: false })
     }
 
     fn raw_string_ahead(&self) -> bool {
@@ -321,7 +332,7 @@ impl<'text> Reader<'text> {
             return Ok(serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number));
         }
         let message = format!("expected a number, found `{}`", token.chars().take(40).collect::<String>());
-        Err(SyntaxError { span: start..self.at.max(start + 1), message, too_deep: false })
+        Err(SyntaxError { span: start..self.at.max(start + 1), message, beyond_limits: false })
     }
 }
 
@@ -406,8 +417,8 @@ mod tests {
 
     #[test]
     fn nesting_and_broken_text_are_errors_with_a_place() {
-        assert!(parse(&"(".repeat(100_000)).unwrap_err().too_deep);
-        assert!(parse(&"[".repeat(100_000)).unwrap_err().too_deep);
+        assert!(parse(&"(".repeat(100_000)).unwrap_err().beyond_limits);
+        assert!(parse(&"[".repeat(100_000)).unwrap_err().beyond_limits);
         for (text, place) in [("(a: 1", 5), ("(a: 1 b: 2)", 6), ("(a: 1e)", 4), ("", 0), ("(a: \"x", 4), ("(a: /* ", 4)]
         {
             assert_eq!(parse(text).unwrap_err().span.start, place, "{text}");
