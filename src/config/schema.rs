@@ -293,7 +293,7 @@ pub enum VectorFunction {
     MaxPool,
     /// Average pooling, global too.
     AvgPool,
-    /// A 256-entry table: sigmoid, hard swish, leaky ReLU, rescaling.
+    /// A 256-entry table: sigmoid, hard swish, leaky `ReLU`, rescaling.
     Table,
     /// Softmax along the channels.
     Softmax,

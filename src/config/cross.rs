@@ -1,0 +1,165 @@
+//! What the fields of a config mean for each other: names that must exist, buffers that must hold one array tile,
+//! functions that a policy needs.
+
+use super::{
+    modelled,
+    places::{Places, closest, is_within},
+    schema::{AcceleratorConfig, Buffer, BufferLayout, Dataflow, DepthwisePolicy, VectorFunction},
+};
+use crate::{
+    config::fields::{quoted, thousands},
+    diag::Diagnostic,
+};
+
+/// Bytes of requantization parameters of one output channel: bias, multiplier, shift.
+const PARAMETER_BYTES: u64 = 12;
+
+/// Adds the faults of a config whose single fields were checked; those that were faulty are not judged again.
+pub fn check(config: &AcceleratorConfig, places: &Places, found: &mut Vec<Diagnostic>) {
+    let faulty: Vec<String> = found.iter().filter_map(|fault| fault.path.clone()).collect();
+    let checker = Checker { config, places, faulty, found };
+    checker.run();
+}
+
+struct Checker<'all> {
+    config: &'all AcceleratorConfig,
+    places: &'all Places,
+    faulty: Vec<String>,
+    found: &'all mut Vec<Diagnostic>,
+}
+
+impl Checker<'_> {
+    fn run(mut self) {
+        self.found.extend(modelled::refusals(self.config, self.places));
+        self.names();
+        self.array();
+        if self.sound(&["array.rows", "array.cols", "array.dataflows", "array.input_type", "array.weight_type"]) {
+            self.capacity();
+        }
+        self.vector();
+    }
+
+    /// Whether none of these fields was faulty by itself.
+    fn sound(&self, paths: &[&str]) -> bool {
+        !self.faulty.iter().any(|faulty| paths.iter().any(|path| is_within(faulty, path) || is_within(path, faulty)))
+    }
+
+    fn fault(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.found.push(self.places.fault(path, message).with_help(help));
+    }
+
+    fn names(&mut self) {
+        let names: Vec<&str> = self.config.memories.iter().map(|space| space.name.as_str()).collect();
+        for (index, name) in names.iter().enumerate() {
+            if names[..index].contains(name) && self.sound(&["memories"]) {
+                let message = format!("two memories are called `{name}`");
+                self.fault(&format!("memories.{index}.name"), message, "give each a name of its own");
+            }
+        }
+        let placement = &self.config.placement;
+        for (path, name) in
+            [("placement.weights", &placement.weights), ("placement.activations", &placement.activations)]
+        {
+            if names.contains(&name.as_str()) || !self.sound(&[path, "memories"]) {
+                continue;
+            }
+            let help = match closest(name, names.iter().copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("the memories are {}", quoted(&names)),
+            };
+            self.fault(path, format!("no memory is called `{name}`"), help);
+        }
+    }
+
+    fn array(&mut self) {
+        let array = &self.config.array;
+        let (input, weight) = (array.input_type, array.weight_type);
+        if self.sound(&["array.input_type", "array.weight_type"]) && input.is_integer() != weight.is_integer() {
+            let message =
+                format!("`{weight:?}` weights with `{input:?}` inputs: one is an integer type, the other not");
+            self.fault("array.weight_type", message, "make both integer or both float");
+        }
+        if self.sound(&["array.min_stream", "array.max_stream"])
+            && array.max_stream != 0
+            && array.max_stream < array.min_stream
+        {
+            let message = format!("smaller than `array.min_stream`: {} < {}", array.max_stream, array.min_stream);
+            self.fault("array.max_stream", message, "raise it, or set it to 0 for no limit");
+        }
+        let repeated =
+            (1..array.dataflows.len()).find(|&index| array.dataflows[..index].contains(&array.dataflows[index]));
+        if let Some(index) = repeated.filter(|_| self.sound(&["array.dataflows"])) {
+            let message = format!("`{:?}` is listed twice", array.dataflows[index]);
+            self.fault(&format!("array.dataflows.{index}"), message, "remove one");
+        }
+    }
+
+    /// One array tile with one streamed row, in every dataflow that is listed: operands, parameters and outputs must
+    /// fit, or the dataflow could never be used.
+    fn capacity(&mut self) {
+        let array = &self.config.array;
+        let (rows, cols) = (u64::from(array.rows), u64::from(array.cols));
+        let (mut input, mut weight, mut accumulators) = (0, 0, 0);
+        for dataflow in &array.dataflows {
+            // Elements of [inputs, weights, accumulators]; ranges keep the products below 2^21.
+            let need = match dataflow {
+                Dataflow::WS => [rows, rows * cols, cols],
+                Dataflow::OS => [rows, cols, rows * cols],
+                Dataflow::IS => [rows * cols, rows, cols],
+            };
+            input = input.max(need[0] * array.input_type.bytes());
+            weight = weight.max(need[1] * array.weight_type.bytes() + cols * PARAMETER_BYTES);
+            accumulators = accumulators.max(need[2]);
+        }
+        let output = cols * array.input_type.bytes();
+        let help = "enlarge it, make the array smaller, or list fewer dataflows";
+        let layout = self.config.buffers.layout;
+        let mut fits = |path: &str, buffer: Buffer, need: u64, what: &str| {
+            let path = format!("{path}.bytes");
+            if self.sound(&[&path]) && buffer.bytes < need {
+                let have = thousands(buffer.bytes);
+                let message = format!("{have} bytes cannot hold {what}: {} bytes", thousands(need));
+                self.fault(&path, message, help);
+            }
+        };
+        match layout {
+            BufferLayout::Shared(pool) => {
+                fits("buffers.layout.Shared", pool, input + weight + output, "one array tile's operands and outputs");
+            }
+            BufferLayout::Split { input: inputs, weight: weights, output: outputs } => {
+                fits("buffers.layout.Split.input", inputs, input, "one array tile's inputs");
+                fits("buffers.layout.Split.weight", weights, weight, "one array tile's weights and parameters");
+                fits("buffers.layout.Split.output", outputs, output, "one row of outputs");
+            }
+        }
+        let each = u64::from(self.config.accumulators.bits).div_ceil(8);
+        let (have, need) = (self.config.accumulators.bytes, accumulators * each);
+        if self.sound(&["accumulators.bytes", "accumulators.bits"]) && have < need {
+            let (have, need) = (thousands(have), thousands(need));
+            let message = format!("{have} bytes cannot hold one array tile's partial sums: {need} bytes");
+            self.fault("accumulators.bytes", message, help);
+        }
+    }
+
+    fn vector(&mut self) {
+        if !self.sound(&["vector.cycles"]) {
+            return;
+        }
+        let listed = &self.config.vector.cycles;
+        let function = |index: usize| listed[index].0;
+        let repeated = (1..listed.len()).find(|&index| (0..index).any(|before| function(before) == function(index)));
+        if let Some(index) = repeated {
+            let message = format!("`{:?}` is listed twice", function(index));
+            self.fault(&format!("vector.cycles.{index}.0"), message, "remove one");
+        }
+        if self.config.vector.cycles_of(VectorFunction::Requantize).is_none() {
+            let message = "`Requantize` is not listed: nothing could turn accumulators into outputs";
+            self.fault("vector.cycles", message, "add `(Requantize, 1)`");
+        }
+        let by_vector = matches!(self.config.depthwise, DepthwisePolicy::Vector { .. });
+        if by_vector && self.config.vector.cycles_of(VectorFunction::Depthwise).is_none() {
+            let message = "`Vector` needs a vector unit that lists `Depthwise`";
+            self.fault("depthwise", message, "add `(Depthwise, 1)` to `vector.cycles`, or choose another policy");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! From a preset's name or a file to a validated machine. The `ron` crate decides what is well formed; the table of
+//! fields finds every fault; overrides are laid over the values in between.
+
+use std::{fs::File, io::Read, sync::Arc};
+
+use ron::extensions::Extensions;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    check::{self, MAX_FAULTS},
+    cross,
+    fields::{MAX_FILE_BYTES, ROOT, quoted, thousands},
+    overrides,
+    places::{Places, closest},
+    presets::presets,
+    resolved::Accelerator,
+    schema::AcceleratorConfig,
+    syntax,
+};
+use crate::diag::{Diagnostic, Faults, Source};
+
+/// Reads the config of a preset's name or a file's path, with overrides such as `array.rows=32` laid over it.
+///
+/// # Errors
+/// Every fault of the text, of the overrides, and of what they mean together; or that there is no such file.
+pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Accelerator, Faults> {
+    load_source(&source_of(name_or_path)?, overrides)
+}
+
+/// The text of a preset or a file. Names of presets come first; a file of that name is reached by `./name`.
+fn source_of(name_or_path: &str) -> Result<Source, Faults> {
+    if let Some(preset) = presets().iter().find(|preset| preset.name == name_or_path) {
+        return Ok(Source { name: format!("preset {}", preset.name), text: Arc::from(preset.text) });
+    }
+    let fault = |message: String| Diagnostic::error(message).with_file(name_or_path);
+    let file = File::open(name_or_path).map_err(|error| {
+        let names = || presets().iter().map(|preset| preset.name);
+        let help = match closest(name_or_path, names()) {
+            Some(name) => format!("did you mean the preset `{name}`?"),
+            None => format!("give a file, or one of the presets {}", quoted(names())),
+        };
+        fault(format!("cannot open the config: {error}")).with_help(help)
+    })?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| fault(format!("cannot read the config: {error}")).with_help("give a RON file"))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("the config is larger than {} bytes", thousands(MAX_FILE_BYTES));
+        return Err(fault(message).with_help("a config has a few kilobytes; is this another file?").into());
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        fault(format!("not a text: byte {at} is not UTF-8")).with_help("give a RON file")
+    })?;
+    Ok(Source { name: name_or_path.to_owned(), text: Arc::from(text) })
+}
+
+/// As [`load`], of a text that is at hand.
+///
+/// # Errors
+/// Every fault of the text, of the overrides, and of what they mean together.
+pub fn load_source(source: &Source, overrides: &[String]) -> Result<Accelerator, Faults> {
+    let text = &*source.text;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("the config is larger than {} bytes", thousands(MAX_FILE_BYTES));
+        return Err(Diagnostic::error(message).with_file(&source.name).into());
+    }
+    let tree = match syntax::parse(text) {
+        Ok(tree) => Ok(tree),
+        Err(error) if error.beyond_limits => return Err(syntax_fault(source, &error).into()),
+        Err(error) => Err(error),
+    };
+    let typed = read_ron(text);
+    let mut found = Vec::new();
+    let (value, ron_fault, places) = match (typed, tree) {
+        (Ok(config), tree) => (json(&config)?, None, Places::of_text(source.clone(), tree.ok())),
+        (Err(error), Ok(tree)) => {
+            let places = Places::of_text(source.clone(), Some(tree));
+            let value =
+                places.tree().map_or(Value::Null, |tree| check::json_of(tree, Some(&ROOT), "", &places, &mut found));
+            (value, Some(ron_fault(source, &error)), places)
+        }
+        (Err(_), Err(error)) => return Err(syntax_fault(source, &error).into()),
+    };
+    finish(value, overrides, places, found, ron_fault)
+}
+
+/// Lays overrides over a config that was read before, as sweeps do.
+///
+/// # Errors
+/// Every fault of the overrides and of what they mean for the rest.
+pub fn with_overrides(base: &AcceleratorConfig, overrides: &[String]) -> Result<Accelerator, Faults> {
+    finish(json(base)?, overrides, Places::default(), Vec::new(), None)
+}
+
+/// Overrides, checks, and the machine.
+fn finish(
+    mut value: Value,
+    overrides: &[String],
+    mut places: Places,
+    mut found: Vec<Diagnostic>,
+    ron_fault: Option<Diagnostic>,
+) -> Result<Accelerator, Faults> {
+    overrides::apply(&mut value, overrides, &mut places, &mut found);
+    check::check(&mut value, &ROOT, "", "", &places, &mut found);
+    let typed: Result<AcceleratorConfig, _> = serde_path_to_error::deserialize(&value);
+    match &typed {
+        Ok(config) => cross::check(config, &places, &mut found),
+        // The table should have found it; what `serde` says is the safety net.
+        Err(error) if found.is_empty() => {
+            let path = error.path().to_string().replace('[', ".").replace(']', "");
+            found.push(places.fault(&path, error.inner().to_string()));
+        }
+        Err(_) => {}
+    }
+    if found.is_empty() {
+        found.extend(ron_fault);
+    }
+    if found.len() > MAX_FAULTS {
+        found.truncate(MAX_FAULTS);
+        found.push(Diagnostic::error(format!("more than {MAX_FAULTS} faults; the others are not shown")));
+    }
+    Faults::check(found)?;
+    match typed {
+        Ok(config) => Ok(Accelerator::from_valid(config)),
+        Err(error) => Err(Diagnostic::error(error.to_string()).into()),
+    }
+}
+
+/// A config as JSON, every field written out.
+fn json(config: &AcceleratorConfig) -> Result<Value, Faults> {
+    serde_json::to_value(config).map_err(|error| Diagnostic::error(format!("cannot write the config: {error}")).into())
+}
+
+/// Why `ron` refused a text.
+struct RonError {
+    path: String,
+    error: Box<ron::error::SpannedError>,
+}
+
+/// Reads a text with `Shared((...))` or `Shared(...)`, as the author prefers.
+fn read_ron(text: &str) -> Result<AcceleratorConfig, RonError> {
+    let options = ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME);
+    let first = read_ron_with(text, &options);
+    if first.is_ok() {
+        return first;
+    }
+    let unwrapped = options.with_default_extension(Extensions::UNWRAP_VARIANT_NEWTYPES);
+    read_ron_with(text, &unwrapped).or(first)
+}
+
+fn read_ron_with(text: &str, options: &ron::Options) -> Result<AcceleratorConfig, RonError> {
+    let at_root = |error| RonError { path: String::new(), error: Box::new(error) };
+    let mut reader = ron::Deserializer::from_str_with_options(text, options).map_err(at_root)?;
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
+    let config = AcceleratorConfig::deserialize(tracked);
+    let path = track.path().to_string();
+    let config = config.map_err(|error| RonError { path, error: Box::new(reader.span_error(error)) })?;
+    reader.end().map_err(|error| at_root(reader.span_error(error)))?;
+    Ok(config)
+}
+
+fn ron_fault(source: &Source, refused: &RonError) -> Diagnostic {
+    let position = refused.error.span.end;
+    let line_start: usize = source.text.split_inclusive('\n').take(position.line.saturating_sub(1)).map(str::len).sum();
+    let line = source.text.get(line_start..).unwrap_or("");
+    let column: usize = line.chars().take(position.col.saturating_sub(1)).map(char::len_utf8).sum();
+    let at = (line_start + column).min(source.text.len());
+    let message = refused.error.code.to_string();
+    let mut characters = message.chars();
+    let message = characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or(message);
+    let fault = Diagnostic::error(message).with_span(source.clone(), at..at);
+    if refused.path.is_empty() || refused.path == "." { fault } else { fault.with_path(&refused.path) }
+}
+
+fn syntax_fault(source: &Source, error: &syntax::SyntaxError) -> Diagnostic {
+    let end = source.text.len();
+    let range = error.span.start.min(end)..error.span.end.min(end);
+    let fault = Diagnostic::error(error.message.clone()).with_span(source.clone(), range);
+    if error.beyond_limits { fault.with_help("no config needs that") } else { fault }
+}
+
+/// A number that identifies a machine: 64-bit FNV-1a over its config as compact JSON, all fields in the order of the
+/// schema, defaults written out.
+///
+/// # Panics
+/// Never: every config can be written as JSON.
+pub fn hash(accelerator: &Accelerator) -> u64 {
+    let text = serde_json::to_string(&accelerator.config).expect("a config has only texts, numbers and lists");
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
