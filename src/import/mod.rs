@@ -1,4 +1,4 @@
 //! Models become graphs: one importer a format, and the elements of synthetic constants.
 
-//ron
+pub mod ron;
 pub mod synthetic;
