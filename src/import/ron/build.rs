@@ -321,7 +321,8 @@ impl<'a> Builder<'a> {
             Op::Concat { .. } => equal.then_some(kept),
             Op::Softmax { .. } => {
                 let zero = dtype.int_range().and_then(|(low, _)| i32::try_from(low).ok())?;
-                Some(Quantization::per_tensor(1.0 / 256.0, zero))
+                let scale = if dtype.bits() == 8 { 1.0 / 256.0 } else { 1.0 / 65536.0 };
+                Some(Quantization::per_tensor(scale, zero))
             }
             _ => None,
         };
