@@ -2,11 +2,11 @@
 
     python3 models/make_layer_lists.py [name ...]
 
-Needs numpy. The topologies stand below. The scales come from executing each network once on a smooth random image
-with random int8 weights of the statistics that the importer gives them (`src/import/ron.rs`): the base scale of a
-layer's weights makes the sums before the activation have a deviation of 1 (1.25 in front of a ReLU6), the output's
-scale makes the stored values have a deviation of 30 steps of 256 (a ReLU6 has 6/255). So nothing saturates and nothing
-vanishes, at any depth. Every random number is seeded; numbers are rounded to four digits.
+Needs numpy. The topologies stand below. The scales come from executing each network once on a smooth random image with
+the weights that the importer gives it (`src/import/ron.rs`, `src/import/synthetic.rs`): the base scale of a layer's
+weights makes the sums before the activation have a deviation of 1 (1.25 in front of a ReLU6), the output's scale makes
+the stored values have a deviation of 30 steps of 256 (a ReLU6 has 6/255). So nothing saturates and nothing vanishes, at
+any depth. Every random number is seeded; numbers are rounded to four digits.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ import zlib
 
 import numpy as np
 
-SIGMA = 127 / 4.5  # deviation of weights, in steps
+SIGMA = np.float32(127 / 4.5)  # deviation of weights, in steps
 SPREAD = 0.5  # of the scales of output channels
 STEPS = 30.0  # deviation of outputs, in steps
 INPUT_SCALE, INPUT_ZERO = 0.01866, 114  # ImageNet's normalization: -2.12..2.64 in 256 steps
@@ -165,6 +165,57 @@ in place of each 5x5.)""")
     return net
 
 
+def seed(*parts):
+    """FNV-1a over the parts, each closed by a zero byte."""
+    value = 0xCBF29CE484222325
+    for byte in b"".join(part.encode() + b"\0" for part in parts):
+        value = (value ^ byte) * 0x100000001B3 % 2**64
+    return value
+
+
+def hashes(seed, count):
+    """splitmix64 at the counters 0 to `count - 1`."""
+    with np.errstate(over="ignore"):
+        bits = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        bits = (bits ^ bits >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ bits >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+        return bits ^ bits >> np.uint64(31)
+
+
+def lanes(bits):
+    """Four numbers of 16 bits of each hash, the lowest first."""
+    return (bits[:, None] >> np.array([0, 16, 32, 48], np.uint64)).astype(np.uint16)
+
+
+def quantiles(sigma):
+    """The importer's int8 weight at each of 2^16 ranks: rounded quantiles of the sum of twelve bytes."""
+    ways = [1]
+    for _ in range(12):
+        ways = [sum(ways[max(0, at - 255) : at + 1]) for at in range(len(ways) + 255)]
+    table, below = np.empty(2**16, np.float32), 0
+    start = 0
+    for total, count in enumerate(ways):
+        below += count
+        end = (below + 2**79) >> 80
+        table[start:end] = np.clip(np.rint((total - 1530) / 256 * float(sigma)), -127, 127)
+        start = end
+    return table
+
+
+QUANTILES = quantiles(SIGMA)
+
+
+def weights(network, layer, shape):
+    """Weights, relative scales of the output channels and biases in steps, as the importer makes them."""
+    count = int(np.prod(shape))
+    w = QUANTILES[lanes(hashes(seed(network, layer, "weight"), -(-count // 4))).reshape(-1)[:count]].reshape(shape)
+    k = (hashes(seed(network, layer, "scale"), shape[0]) & np.uint64(255)).astype(np.float32) - 128
+    channel = 1 + np.float32(SPREAD) * (k / 128)
+    sums = lanes(hashes(seed(network, layer, "bias"), 2 * shape[0])).reshape(shape[0], 8).sum(axis=1, dtype=np.int64)
+    bias = (sums - 262140) / 53509.9 * 8 * SIGMA * np.sqrt(np.float32(w[0].size))
+    return w, channel, bias
+
+
 def digits(number):
     """Four significant digits."""
     return float(f"{number:.3e}")
@@ -229,15 +280,14 @@ def calibrate(net):
             groups = x.shape[0] if kind == "Depthwise" else attributes.get("groups", 1)
             out = x.shape[0] if kind == "Depthwise" else attributes["out"]
             kernel = attributes.get("kernel", 1)
-            w = np.rint(generator.normal(size=(out, x.shape[0] // groups, kernel, kernel)) * SIGMA).clip(-127, 127)
-            channel = 1 + SPREAD * generator.integers(-128, 128, size=out) / 128
-            w = (w * channel[:, None, None, None]).astype(np.float32)
+            w, channel, bias = weights(net.name, name, (out, x.shape[0] // groups, kernel, kernel))
+            w = w * channel[:, None, None, None]
             image_x = x.reshape(x.shape[0], *(x.shape[1:] or (1, 1)))
             y = convolution(image_x, w, attributes.get("stride", 1), attributes.get("pad", 0), groups)
             products = w[0].size
             macs += y.size * products
             count += w.size
-            bias = generator.normal(size=out) * 8 * SIGMA * np.sqrt(products) * x_scale * channel
+            bias = bias * x_scale * channel
             y = y + bias[:, None, None]
             record["weight"] = digits((1.25 if activation == "Relu6" else 1.0) / y.std())
             y = (y * record["weight"]).reshape(y.shape if len(x.shape) > 1 else -1)

@@ -65,8 +65,10 @@ fn the_batch_is_bound_when_the_file_is_read() {
 
 /// Executes a network and demands that its numbers are alive.
 fn alive(name: &str) {
+    // Calibrated to 30 steps on another image. What keeps the scale of its operand, as a maximum does, may lie higher.
     for layer in execute::execute(&network(name), 3) {
-        let live = (15.0..45.0).contains(&layer.deviation) && layer.saturated < 0.02;
+        let high = if layer.own_scale { 42.0 } else { 60.0 };
+        let live = (20.0..high).contains(&layer.deviation) && layer.saturated < 0.02;
         assert!(
             live,
             "{name}, {}: {:.1} steps, {:.2} % saturated",

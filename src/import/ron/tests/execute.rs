@@ -26,6 +26,8 @@ fn constant(value: &Value) -> Centred {
 /// What a node's stored values are like.
 pub struct Statistics {
     pub node: String,
+    /// Whether it stores under a scale of its own.
+    pub own_scale: bool,
     /// Deviation in steps.
     pub deviation: f64,
     /// Share of the elements at the end of the type's range (what is cut at zero does not count).
@@ -50,7 +52,8 @@ pub fn execute(graph: &Graph<Float>, seed: u64) -> Vec<Statistics> {
         let mean = result.sum() / count;
         let deviation = (result.mapv(|element| (element - mean).powi(2)).sum() / count).sqrt();
         let at_end = result.iter().filter(|&&element| element >= high || (element <= low && low < 0.0)).count();
-        all.push(Statistics { node: node.name.clone(), deviation, saturated: at_end as f64 / count });
+        let own_scale = !matches!(node.op, Op::MaxPool { .. } | Op::Reshape);
+        all.push(Statistics { node: node.name.clone(), own_scale, deviation, saturated: at_end as f64 / count });
         tensors[node.outputs[0].index()] = Some(result);
     }
     all
