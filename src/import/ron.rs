@@ -23,7 +23,8 @@
 //! **A layer**: `name`; `from`, one name or a list (the layer before; the first reads `"input"`), always of earlier
 //! layers; `op`; `scale` and `zero` (0) of its result; `weight`, the base scale of its weights. `MaxPool` and
 //! `Flatten` keep the scale of what they read; `AvgPool`, `GlobalAvgPool` and `Concat` of equal scales do so unless
-//! they state one; `Softmax` has 1/256 unless it states one.
+//! they state one; `Softmax` has 1/256 (1/65536 of 16 bits) and the type's lowest value as zero point, unless it states
+//! one.
 //!
 //! **Operators**, with their defaults: `Conv(out, kernel, stride: 1, pad: 0, dilation: 1, groups: 1, bias: true,
 //! activation)`, `Depthwise(kernel, stride: 1, pad: 0, dilation: 1, bias: true, activation)`,
