@@ -111,7 +111,8 @@ impl<'a> Builder<'a> {
 
     fn outputs(&mut self, last: &'a str) {
         let stated = &self.list.outputs.0;
-        let names: Vec<&'a str> = if stated.is_empty() { vec![last] } else { stated.iter().map(String::as_str).collect() };
+        let names: Vec<&'a str> =
+            if stated.is_empty() { vec![last] } else { stated.iter().map(String::as_str).collect() };
         for name in &names {
             match self.known.get(name) {
                 None => self.found.add_top("outputs", format!("no layer has this name: {name:?}")),
@@ -370,7 +371,10 @@ impl<'a> Builder<'a> {
         let bias_scales = scales.iter().map(|scale| x_scale * scale).collect();
         let quantized = |scale: Vec<f32>| Some(Quantization { zero_point: vec![0; scale.len()], scale, axis: Some(0) });
         let synthetic = |what, sigma, limit| {
-            Some(Constant::Synthetic(Synthetic { seed: seed(what), distribution: Distribution::Normal { sigma, limit } }))
+            Some(Constant::Synthetic(Synthetic {
+                seed: seed(what),
+                distribution: Distribution::Normal { sigma, limit },
+            }))
         };
         let products: usize = weight.shape[1..].iter().product();
         let bias_sigma = 8.0 * sigma * (products as f32).sqrt();

@@ -61,7 +61,7 @@ pub(super) fn sum<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<V
 pub(super) fn clip<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let limit = |index: usize, name: &str, absent: f32| -> Fallible<f32> {
         let value = if node.version < 11 {
-            node.float(name, absent)?
+            node.any_float(name, absent)?
         } else if node.has(name) {
             refuse!("attribute not supported: `{name}` (an operand since version 11)")
         } else {
