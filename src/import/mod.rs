@@ -31,7 +31,7 @@ pub fn load(path: &Path, options: &ImportOptions) -> Result<Graph<Float>, Faults
             Faults(named.collect())
         }),
         "ron" => ron::load(path, options.batch),
-        _ => Err(Diagnostic::error(format!("model format not known: {:?}", extension))
+        _ => Err(Diagnostic::error(format!("model format not known: {extension:?}"))
             .with_file(path)
             .with_help("known are `.onnx` and `.ron`")
             .into()),

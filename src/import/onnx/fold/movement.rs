@@ -292,7 +292,7 @@ pub(in crate::import::onnx) fn concat(
     budget: &mut Budget,
 ) -> Fallible<Arc<Tensor>> {
     let first = operand(operands, 0)?;
-    let at = axis(node.int("axis", if node.version < 4 { 1 } else { 0 })?, first.shape().len())?;
+    let at = axis(node.int("axis", 0)?, first.shape().len())?;
     let mut shape = first.shape().to_vec();
     shape[at] = 0;
     for index in 0..operands.len() {
@@ -402,8 +402,8 @@ pub(in crate::import::onnx) fn range(
     if dtype == DType::Fp32 {
         let [start, limit, delta] = bounds.map(|bound| bound.to_f32()[0]);
         let count = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil().max(0.0);
-        // The limit is far below 2^53; NaN fails the comparison.
-        if delta == 0.0 || !(count <= MAX_CONSTANT_ELEMENTS as f64) {
+        // The limit is far below 2^53.
+        if delta == 0.0 || count.is_nan() || count > MAX_CONSTANT_ELEMENTS as f64 {
             refuse!("from {start} to {limit} in steps of {delta}");
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

@@ -75,11 +75,8 @@ pub(super) fn clip<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<
             refuse!("`{name}` is not a number");
         }
         // Older exporters write the largest float for no limit.
-        Ok(if value.abs() == f32::MAX && value.is_sign_negative() == absent.is_sign_negative() {
-            absent
-        } else {
-            value
-        })
+        let none = value.abs() >= f32::MAX && value.is_sign_negative() == absent.is_sign_negative();
+        Ok(if none { absent } else { value })
     };
     let low = limit(1, "min", f32::NEG_INFINITY)?;
     let high = limit(2, "max", f32::INFINITY)?;
