@@ -1,4 +1,5 @@
-//! Networks from files: ONNX models and layer lists. Dispatches by extension; the formats are rooms of their own.
+//! Models become graphs: one importer a format, chosen by the file's extension, and the elements of synthetic
+//! constants.
 
 pub mod onnx;
 pub mod ron;
@@ -30,7 +31,7 @@ pub fn load(path: &Path, options: &ImportOptions) -> Result<Graph<Float>, Faults
             Faults(named.collect())
         }),
         "ron" => ron::load(path, options.batch),
-        _ => Err(Diagnostic::error(format!("model format not known: {:?}", extension))
+        _ => Err(Diagnostic::error(format!("model format not known: {extension:?}"))
             .with_file(path)
             .with_help("known are `.onnx` and `.ron`")
             .into()),

@@ -1,25 +1,30 @@
-//! Which of ONNX's node tests and model topologies import, and why the others do not.
+//! Which of ONNX's node tests and model topologies import, with the shapes and types that the tests expect; and why
+//! the others do not. Both lists are snapshots: after a change that is meant, `INSTA_UPDATE=always
+//! tests/conformance/run` writes them anew.
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use systole::{
     import::{ImportOptions, load, onnx},
+    ir::macs::macs,
     tensor::Tensor,
 };
 
-/// Operators whose node tests are tried, as the prefix of the test's name.
-const PREFIXES: &[&str] = &[
+/// The operators whose node tests are tried, as the start of the test's name after `test_`.
+const TRIED: &[&str] = &[
     "add",
     "averagepool",
     "basic_conv",
     "batchnorm",
     "clip",
     "concat",
+    "constant_pad",
     "conv_",
     "dequantizelinear",
     "div",
@@ -34,7 +39,6 @@ const PREFIXES: &[&str] = &[
     "matmul_",
     "maxpool",
     "mul",
-    "constant_pad",
     "qlinearconv",
     "qlinearmatmul",
     "quantizelinear",
@@ -51,75 +55,96 @@ const PREFIXES: &[&str] = &[
     "unsqueeze",
 ];
 
-/// Folders below `folder` that hold a model, in order of their names.
-fn cases(folder: &Path) -> Vec<PathBuf> {
-    let mut cases: Vec<PathBuf> = fs::read_dir(folder)
-        .expect("the data folder is readable")
-        .map(|entry| entry.expect("the data folder is readable").path())
-        .filter(|path| path.join("model.onnx").is_file())
-        .collect();
-    cases.sort();
-    cases
+/// What a folder holds, in order of names.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the data folder is readable");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("the data folder is readable").path()).collect();
+    paths.sort();
+    paths
 }
 
-/// Names of a model's inputs and the tensors that the test feeds, all but the first bound as constants: node tests
-/// make weights and scales inputs. `None` where an input file is not a plain tensor.
-fn bound(case: &Path, names: &[String]) -> Option<BTreeMap<String, Tensor>> {
-    let mut bound = BTreeMap::new();
-    for (index, name) in names.iter().enumerate().skip(1) {
-        let bytes = fs::read(case.join(format!("test_data_set_0/input_{index}.pb"))).ok()?;
-        bound.insert(name.clone(), onnx::from_pb(&bytes).ok()?);
+fn name(path: &Path) -> String {
+    path.file_stem().expect("a case has a name").to_string_lossy().into_owned()
+}
+
+/// One of a node test's tensors; `None` if it is none (a sequence, a type that is not supported).
+fn tensor(case: &Path, file: &str) -> Option<Tensor> {
+    onnx::from_pb(&fs::read(case.join("test_data_set_0").join(file)).ok()?).ok()
+}
+
+/// Imports a node test, and holds the result to the shape and type that it expects. All inputs but the first become
+/// constants: node tests leave weights, scales and axes to the user.
+fn import_case(case: &Path) -> Result<(), String> {
+    let bytes = fs::read(case.join("model.onnx")).map_err(|error| error.to_string())?;
+    let names = onnx::input_names(&bytes).map_err(|faults| faults.to_string())?;
+    let inputs = names.iter().enumerate().skip(1);
+    let bound: BTreeMap<String, Tensor> =
+        inputs.filter_map(|(index, name)| Some((name.clone(), tensor(case, &format!("input_{index}.pb"))?))).collect();
+    let options = ImportOptions::default();
+    let graph = onnx::parse_bound(&bytes, &name(case), Some(case), &options, &bound)
+        .map_err(|faults| faults.0.iter().map(|fault| fault.message.clone()).collect::<Vec<_>>().join("; "))?;
+    for (index, &output) in graph.outputs.iter().enumerate() {
+        let expected = tensor(case, &format!("output_{index}.pb")).expect("a supported test has plain outputs");
+        let value = graph.value(output);
+        assert_eq!(value.shape, expected.shape(), "{}", case.display());
+        assert_eq!(value.dtype, expected.dtype(), "{}", case.display());
     }
-    Some(bound)
+    Ok(())
 }
 
 #[test]
-fn the_node_tests_of_supported_operators_import_or_say_why_not() {
+fn node_tests_of_supported_operators_import_or_say_why_not() {
     let Some(data) = crate::onnx_data("node tests") else { return };
     let (mut imported, mut refused) = (0, BTreeMap::<String, Vec<String>>::new());
-    for case in cases(&data.join("node")) {
-        let name = case.file_name().expect("a case has a name").to_string_lossy().into_owned();
-        let plain = name.trim_start_matches("test_");
-        if !PREFIXES.iter().any(|prefix| plain.starts_with(prefix)) || plain.contains("_expanded") {
+    for case in entries(&data.join("node")) {
+        let name = name(&case);
+        let operator = name.trim_start_matches("test_");
+        if !TRIED.iter().any(|start| operator.starts_with(start)) || operator.contains("_expanded") {
             continue;
         }
-        let bytes = fs::read(case.join("model.onnx")).expect("a case has a model");
-        let names = onnx::input_names(&bytes).expect("node tests are valid models");
-        let constants = bound(&case, &names).unwrap_or_default();
-        match onnx::parse_bound(&bytes, &name, Some(&case), &ImportOptions::default(), &constants) {
-            Ok(_) => imported += 1,
-            Err(faults) => {
-                let why = faults.0.iter().map(|fault| fault.message.clone()).collect::<Vec<_>>().join("; ");
-                refused.entry(why).or_default().push(name);
-            }
+        match import_case(&case) {
+            Ok(()) => imported += 1,
+            Err(why) => refused.entry(why).or_default().push(name),
         }
     }
     let count: usize = refused.values().map(Vec::len).sum();
-    println!("node tests: {imported} imported, {count} refused");
+    let mut list = format!("{imported} imported, {count} refused\n");
     for (why, names) in &refused {
-        println!("  {why}\n      {}", names.join(" "));
+        writeln!(list, "\n{why}").expect("writes to a string");
+        for name in names {
+            writeln!(list, "    {name}").expect("writes to a string");
+        }
     }
-    assert!(imported >= 1, "only {imported} node tests imported");
+    println!("{list}");
+    insta::assert_snapshot!(list);
 }
 
 #[test]
-fn the_model_topologies_import_or_say_why_not() {
+fn model_topologies_import_or_say_why_not() {
     let Some(data) = crate::onnx_data("model topologies") else { return };
-    let mut models: Vec<PathBuf> = fs::read_dir(data.join("light"))
-        .expect("the data folder is readable")
-        .map(|entry| entry.expect("the data folder is readable").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "onnx"))
-        .collect();
-    models.sort();
-    for path in models {
-        let start = Instant::now();
-        let name = path.file_stem().expect("a model has a name").to_string_lossy().into_owned();
-        match load(&path, &ImportOptions::default()) {
-            Ok(graph) => {
-                let macs: u64 = graph.nodes.iter().map(|node| systole::ir::macs::macs(&graph, node)).sum();
-                println!("{name}: {} nodes, {macs} MACs, {:.1?}", graph.nodes.len(), start.elapsed());
-            }
-            Err(faults) => println!("{name}: refused:\n{faults}"),
+    let mut list = String::new();
+    for path in entries(&data.join("light")) {
+        if path.extension().is_none_or(|extension| extension != "onnx") {
+            continue;
         }
+        let start = Instant::now();
+        let line = match load(&path, &ImportOptions::default()) {
+            Ok(graph) => {
+                let total: u64 = graph.nodes.iter().map(|node| macs(&graph, node)).sum();
+                let output = &graph.value(graph.outputs[0]).shape;
+                format!("{} nodes, {total} MACs, result {output:?}", graph.nodes.len())
+            }
+            Err(faults) => {
+                let whys = faults
+                    .0
+                    .iter()
+                    .map(|fault| format!("{}: {}", fault.path.as_deref().unwrap_or_default(), fault.message));
+                format!("refused: {}", whys.collect::<Vec<_>>().join("; "))
+            }
+        };
+        assert!(start.elapsed() < Duration::from_secs(20), "{} took {:?}", path.display(), start.elapsed());
+        writeln!(list, "{}: {line}", name(&path)).expect("writes to a string");
     }
+    println!("{list}");
+    insta::assert_snapshot!(list);
 }

@@ -6,7 +6,7 @@ mod import;
 
 use std::path::PathBuf;
 
-/// The folder of ONNX's backend tests (`onnx/backend/test/data` of the PyPI package), if the script provides it.
+/// The folder of ONNX's backend tests (`onnx/backend/test/data` of the `PyPI` package), if the script provides it.
 fn onnx_data(test: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("SYSTOLE_ONNX_DATA").map(PathBuf::from).filter(|folder| folder.is_dir());
     if folder.is_none() {

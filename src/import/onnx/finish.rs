@@ -12,24 +12,22 @@ fn moves(op: &Op) -> bool {
 
 /// Gives integer values that are only moved the scale of the value that they come from or go to.
 pub(super) fn spread_scales(graph: &mut Graph<Float>) {
-    fn give(value: &mut Value, quant: &Option<Quantization>) {
+    fn give(value: &mut Value, quant: &Quantization) {
         if value.quant.is_none() && value.constant.is_none() && value.dtype.is_integer() {
-            value.quant.clone_from(quant);
+            value.quant = Some(quant.clone());
         }
     }
-    let single = |quant: &Option<Quantization>| quant.as_ref().is_some_and(Quantization::is_per_tensor);
+    let single = |value: &Value| value.quant.clone().filter(Quantization::is_per_tensor);
     let Graph { nodes, values, .. } = graph;
     for node in nodes.iter().rev().filter(|node| moves(&node.op)) {
-        let quant = values[node.outputs[0].index()].quant.clone();
-        if single(&quant) {
+        if let Some(quant) = single(&values[node.outputs[0].index()]) {
             for input in &node.inputs {
                 give(&mut values[input.index()], &quant);
             }
         }
     }
     for node in nodes.iter().filter(|node| moves(&node.op)) {
-        let quant = values[node.inputs[0].index()].quant.clone();
-        if single(&quant) {
+        if let Some(quant) = single(&values[node.inputs[0].index()]) {
             give(&mut values[node.outputs[0].index()], &quant);
         }
     }

@@ -36,7 +36,10 @@ use self::{
     limits::{Fallible, MAX_ENTRIES, MAX_OPERANDS, MAX_RANK, Refusal, clip, refuse},
     node::NodeView,
     ops::Operator,
-    proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, tensor_shape_proto, type_proto},
+    proto::{
+        GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto, tensor_shape_proto,
+        type_proto,
+    },
     tensor::External,
 };
 use super::ImportOptions;
@@ -137,7 +140,7 @@ struct Versions {
 impl Versions {
     fn of(model: &ModelProto) -> Fallible<Self> {
         let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        let versions = model.opset_import.iter().filter(|set| own(set.domain())).map(|set| set.version());
+        let versions = model.opset_import.iter().filter(|set| own(set.domain())).map(OperatorSetIdProto::version);
         let (first, last) = OPERATOR_SETS;
         match versions.max() {
             Some(version) if (first..=last).contains(&version) => Ok(Self { onnx: version }),
@@ -408,12 +411,9 @@ fn outputs<'m>(graph: &'m GraphProto, file: &File<'m>, imp: &mut Importer<'m>, f
             faults.add(path(), "name given twice");
             continue;
         }
-        let binding = match imp.names.get(name) {
-            Some(binding) => binding.clone(),
-            None => {
-                faults.add(path(), "nothing makes it");
-                continue;
-            }
+        let Some(binding) = imp.names.get(name).cloned() else {
+            faults.add(path(), "nothing makes it");
+            continue;
         };
         let value = match imp.enter(&binding, None) {
             Ok(value) => value,

@@ -82,13 +82,18 @@ impl<'m> NodeView<'m> {
         Ok(self.int(name, i64::from(default))? != 0)
     }
 
-    /// A float attribute; refused if it is not a number.
+    /// A float attribute; refused if it is not a finite number.
     pub(super) fn float(&self, name: &str, default: f32) -> Fallible<f32> {
-        let value = self.attribute(name, AttributeType::Float)?.map_or(default, AttributeProto::f);
-        if value.is_nan() {
-            refuse!("attribute `{name}` is not a number");
+        let value = self.any_float(name, default)?;
+        if !value.is_finite() {
+            refuse!("attribute `{name}` is not a finite number: {value}");
         }
         Ok(value)
+    }
+
+    /// A float attribute, infinite or not a number as it may be.
+    pub(super) fn any_float(&self, name: &str, default: f32) -> Fallible<f32> {
+        Ok(self.attribute(name, AttributeType::Float)?.map_or(default, AttributeProto::f))
     }
 
     /// A list of integers.

@@ -50,8 +50,8 @@ pub(super) fn live<'m>(
     // Every node that is left waits for one that is left: walking back ends on a cycle.
     let mut seen = vec![false; nodes.len()];
     while !std::mem::replace(&mut seen[stuck], true) {
-        let makers = nodes[stuck].input.iter().filter_map(|name| made_by.get(name.as_str()).copied());
-        stuck = makers.filter(|&maker| missing[maker] > 0).last().unwrap_or(stuck);
+        let mut makers = nodes[stuck].input.iter().filter_map(|name| made_by.get(name.as_str()).copied());
+        stuck = makers.find(|&maker| missing[maker] > 0).unwrap_or(stuck);
     }
     let output = nodes[stuck].output.first().map_or("", String::as_str);
     Err(format!("the graph has a cycle through {:?}", clip(output)))

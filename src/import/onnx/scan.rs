@@ -57,12 +57,11 @@ fn field(kind: Kind, number: u64) -> Field {
         (Kind::Type, 1) => Message(Kind::TensorType, size_of::<proto::type_proto::Tensor>()),
         (Kind::TensorType, 2) => Message(Kind::Shape, size_of::<proto::TensorShapeProto>()),
         (Kind::Shape, 1) => Message(Kind::Dimension, size_of::<proto::tensor_shape_proto::Dimension>()),
-        (Kind::Graph, 2)
-        | (Kind::Node, 1 | 2 | 3 | 4 | 7)
+        (Kind::Node, 1..=4 | 7)
         | (Kind::Attribute, 1 | 21)
         | (Kind::Tensor, 8)
         | (Kind::ValueInfo | Kind::Opset, 1)
-        | (Kind::Dimension, 2)
+        | (Kind::Graph | Kind::Dimension, 2)
         | (Kind::Entry, 1 | 2) => Text,
         _ => Other,
     }

@@ -13,7 +13,7 @@ use prost::Message;
 use super::{
     limits::{MAX_CONSTANT_ELEMENTS, MAX_EXTERNAL_BYTES, MAX_RANK, clip},
     proto::{
-        TensorProto,
+        StringStringEntryProto, TensorProto,
         tensor_proto::{DataLocation, DataType},
     },
 };
@@ -63,7 +63,7 @@ impl External {
     }
 
     fn read(&mut self, proto: &TensorProto, expected: u64) -> Result<Vec<u8>, String> {
-        let entry = |key: &str| proto.external_data.iter().find(|e| e.key() == key).map(|e| e.value());
+        let entry = |key: &str| proto.external_data.iter().find(|e| e.key() == key).map(StringStringEntryProto::value);
         let number = |key: &str| match entry(key) {
             None | Some("") => Ok(None),
             Some(text) => text.parse::<u64>().map(Some).map_err(|_| format!("external `{key}`: {:?}", clip(text))),
@@ -267,7 +267,6 @@ fn brain(bits: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::onnx::proto::StringStringEntryProto;
 
     fn proto(data_type: DataType, dims: &[i64], raw: &[u8]) -> TensorProto {
         TensorProto {
@@ -292,13 +291,19 @@ mod tests {
 
     #[test]
     fn half_precision_is_exact_at_its_corners() {
-        assert_eq!(half(0x3c00), 1.0);
-        assert_eq!(half(0xc000), -2.0);
-        assert_eq!(half(0x7bff), 65504.0);
-        assert_eq!(half(0x0001), 2.0_f32.powi(-24));
-        assert_eq!(half(0xfc00), f32::NEG_INFINITY);
+        for (bits, value) in [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 2.0_f32.powi(-24)),
+            (0x03ff, 1023.0 * 2.0_f32.powi(-24)),
+            (0x8000, -0.0),
+            (0xfc00, f32::NEG_INFINITY),
+        ] {
+            assert_eq!(half(bits).to_bits(), value.to_bits(), "{bits:x}");
+        }
         assert!(half(0x7e00).is_nan());
-        assert_eq!(brain(0x3f80), 1.0);
+        assert_eq!(brain(0x3f80).to_bits(), 1.0_f32.to_bits());
     }
 
     #[test]

@@ -105,7 +105,12 @@ pub(in crate::import::onnx) fn elementwise(
     Ok(result)
 }
 
+/// A comparison of floats and of integers.
+type Comparison = (fn(f32, f32) -> bool, fn(i64, i64) -> bool);
+
 /// `Equal`, `Less`, `LessOrEqual`, `Greater`, `GreaterOrEqual`, `And`, `Or`.
+// `Equal` is defined as exact equality.
+#[allow(clippy::float_cmp)]
 pub(in crate::import::onnx) fn compare(
     node: &NodeView<'_>,
     operands: Operands<'_>,
@@ -119,7 +124,7 @@ pub(in crate::import::onnx) fn compare(
     for _ in 0..3 {
         charge(&shape, DType::Int64, budget)?;
     }
-    let (float, integer): (fn(f32, f32) -> bool, fn(i64, i64) -> bool) = match node.op() {
+    let (float, integer): Comparison = match node.op() {
         "Equal" => (|a, b| a == b, |a, b| a == b),
         "Less" => (|a, b| a < b, |a, b| a < b),
         "LessOrEqual" => (|a, b| a <= b, |a, b| a <= b),
@@ -194,7 +199,7 @@ pub(in crate::import::onnx) fn cast(
         Tensor::F32(array) if to == DType::Bool => Ok(Arc::new(Tensor::Bool(array.mapv(|value| value != 0.0)))),
         Tensor::F32(array) => {
             // Beyond 2^62, and for NaN, the conversion has no agreed value.
-            if array.iter().any(|value| !(value.abs() < 4.6e18)) {
+            if !array.iter().all(|value| value.abs() < 4.6e18) {
                 refuse!("a float outside the range of {to:?}");
             }
             #[allow(clippy::cast_possible_truncation)]

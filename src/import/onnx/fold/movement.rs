@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ndarray::{ArrayD, Axis, IxDyn, concatenate};
+use ndarray::{ArrayD, CowArray, IxDyn};
 
 use super::{broadcast, charge, list, operand, same, sizes, stretched};
 use crate::{
@@ -170,14 +170,52 @@ pub(in crate::import::onnx) fn transpose(
     transposed(data, &permutation(node.ints("perm")?, data.shape().len())?, budget)
 }
 
+/// Row-major elements, and the number of blocks before and of elements from dimension `at` on.
+fn blocks<T: Clone>(array: &ArrayD<T>, at: usize) -> (CowArray<'_, T, IxDyn>, usize, usize) {
+    let outer = array.shape()[..at].iter().product();
+    let inner = array.shape()[at..].iter().product();
+    (array.as_standard_layout(), outer, inner)
+}
+
+fn selected<T: Clone>(array: &ArrayD<T>, at: usize, indices: &[usize]) -> Option<ArrayD<T>> {
+    let (elements, outer, inner) = blocks(array, at);
+    let elements = elements.as_slice()?;
+    let step = inner.checked_div(array.shape()[at])?;
+    let mut picked = Vec::with_capacity(outer * indices.len() * step);
+    for block in 0..outer {
+        for index in indices {
+            let start = block * inner + index * step;
+            picked.extend_from_slice(elements.get(start..start + step)?);
+        }
+    }
+    let mut shape = array.shape().to_vec();
+    shape[at] = indices.len();
+    ArrayD::from_shape_vec(IxDyn(&shape), picked).ok()
+}
+
+fn joined<T: Clone>(arrays: &[&ArrayD<T>], at: usize, shape: &[usize]) -> Option<ArrayD<T>> {
+    // Parts without elements would only cost time, block after block.
+    let parts: Vec<_> = arrays.iter().filter(|array| !array.is_empty()).map(|array| blocks(array, at)).collect();
+    let outer = shape[..at].iter().product();
+    let mut all = Vec::with_capacity(shape.iter().product());
+    for block in 0..if parts.is_empty() { 0 } else { outer } {
+        for (elements, _, inner) in &parts {
+            all.extend_from_slice(elements.as_slice()?.get(block * inner..(block + 1) * inner)?);
+        }
+    }
+    ArrayD::from_shape_vec(IxDyn(shape), all).ok()
+}
+
 /// Picks indices of one dimension.
 fn select(data: &Tensor, at: usize, indices: &[usize], budget: &mut Budget) -> Fallible<Tensor> {
     let mut shape = data.shape().to_vec();
     shape[at] = indices.len();
     charge(&shape, data.dtype(), budget)?;
-    // The selection makes a view of each.
-    budget.charge(indices.len(), 128)?;
-    Ok(same!(data, array => array.select(Axis(at), indices)))
+    if data.is_empty() {
+        refuse!("picks from a tensor without elements");
+    }
+    let inconsistent = "picks outside the tensor";
+    Ok(same!(data, array => selected(array, at, indices).ok_or(inconsistent)?))
 }
 
 pub(in crate::import::onnx) fn gather(
@@ -254,13 +292,16 @@ pub(in crate::import::onnx) fn concat(
     budget: &mut Budget,
 ) -> Fallible<Arc<Tensor>> {
     let first = operand(operands, 0)?;
-    let at = axis(node.int("axis", if node.version < 4 { 1 } else { 0 })?, first.shape().len())?;
+    let at = axis(node.int("axis", 0)?, first.shape().len())?;
     let mut shape = first.shape().to_vec();
     shape[at] = 0;
     for index in 0..operands.len() {
         let one = operand(operands, index)?;
         if one.shape().len() != shape.len() || one.dtype() != first.dtype() {
             refuse!("joins tensors of different types or ranks");
+        }
+        if shape.iter().zip(one.shape()).enumerate().any(|(dim, (a, b))| dim != at && a != b) {
+            refuse!("joins tensors of different shapes");
         }
         shape[at] = shape[at].saturating_add(one.shape()[at]);
     }
@@ -270,13 +311,12 @@ pub(in crate::import::onnx) fn concat(
         ($($variant:ident),*) => {
             match &**first {
                 $(Tensor::$variant(_) => {
-                    let views = operands.iter().flatten().filter_map(|tensor| match &**tensor {
-                        Tensor::$variant(array) => Some(array.view()),
+                    let arrays = operands.iter().flatten().filter_map(|tensor| match &**tensor {
+                        Tensor::$variant(array) => Some(array),
                         _ => None,
                     });
-                    let views: Vec<_> = views.collect();
-                    let joined = concatenate(Axis(at), &views).map_err(|_| "joins tensors of different shapes".to_owned())?;
-                    Tensor::$variant(joined.as_standard_layout().into_owned())
+                    let arrays: Vec<_> = arrays.collect();
+                    Tensor::$variant(joined(&arrays, at, &shape).ok_or("joins tensors of different shapes")?)
                 })*
             }
         };
@@ -362,8 +402,8 @@ pub(in crate::import::onnx) fn range(
     if dtype == DType::Fp32 {
         let [start, limit, delta] = bounds.map(|bound| bound.to_f32()[0]);
         let count = ((f64::from(limit) - f64::from(start)) / f64::from(delta)).ceil().max(0.0);
-        // The limit is far below 2^53; NaN fails the comparison.
-        if delta == 0.0 || !(count <= MAX_CONSTANT_ELEMENTS as f64) {
+        // The limit is far below 2^53.
+        if delta == 0.0 || count.is_nan() || count > MAX_CONSTANT_ELEMENTS as f64 {
             refuse!("from {start} to {limit} in steps of {delta}");
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

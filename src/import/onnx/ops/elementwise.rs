@@ -61,7 +61,7 @@ pub(super) fn sum<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<V
 pub(super) fn clip<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let limit = |index: usize, name: &str, absent: f32| -> Fallible<f32> {
         let value = if node.version < 11 {
-            node.float(name, absent)?
+            node.any_float(name, absent)?
         } else if node.has(name) {
             refuse!("attribute not supported: `{name}` (an operand since version 11)")
         } else {
@@ -75,11 +75,8 @@ pub(super) fn clip<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<
             refuse!("`{name}` is not a number");
         }
         // Older exporters write the largest float for no limit.
-        Ok(if value.abs() == f32::MAX && value.is_sign_negative() == absent.is_sign_negative() {
-            absent
-        } else {
-            value
-        })
+        let none = value.abs() >= f32::MAX && value.is_sign_negative() == absent.is_sign_negative();
+        Ok(if none { absent } else { value })
     };
     let low = limit(1, "min", f32::NEG_INFINITY)?;
     let high = limit(2, "max", f32::INFINITY)?;

@@ -69,6 +69,11 @@ fn build<'m>(
     Ok(vec![Binding::Value(if direct { y } else { imp.reshape(node, Step::last("as_vector"), y, &shape)? })])
 }
 
+/// Whether a factor changes nothing; anything else is multiplied in.
+fn is_one(factor: f32) -> bool {
+    factor.to_bits() == 1.0_f32.to_bits()
+}
+
 /// `Gemm`: `alpha a b + beta c`, `b` constant.
 pub(super) fn gemm<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let (alpha, beta) = (node.float("alpha", 1.0)?, node.float("beta", 1.0)?);
@@ -89,13 +94,13 @@ pub(super) fn gemm<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<
     if imp.shape(x).len() != 2 || imp.shape(w).len() != 2 {
         refuse!("operands of shapes {:?} and {:?}; expected matrices", imp.shape(x), imp.shape(w));
     }
-    if alpha != 1.0 {
+    if !is_one(alpha) {
         w = scaled(imp, w, alpha, "alpha")?;
     }
     let columns = imp.shape(w)[usize::from(!transposed)];
     let op = Op::MatMul { transposed, activation: Activation::None };
     let mut c = if node.input(2).is_some() && beta != 0.0 { Some(imp.float(node, 2)?) } else { None };
-    if let (Some(value), true) = (c, beta != 1.0) {
+    if let (Some(value), true) = (c, !is_one(beta)) {
         c = Some(scaled(imp, value, beta, "beta")?);
     }
     let bias = match c {
@@ -152,7 +157,7 @@ fn bias_list<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, c: ValueId, column
 
 /// `QGemm`: `[a, as, az, b, bs, bz, c?, ys?, yz?]`, `b` constant.
 pub(super) fn qgemm<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
-    if node.float("alpha", 1.0)? != 1.0 {
+    if !is_one(node.float("alpha", 1.0)?) {
         refuse!("attribute not supported: `alpha` other than 1");
     }
     if node.flag("transA", false)? {

@@ -183,6 +183,9 @@ pub(super) fn pad<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<V
         (None, DType::Fp32) => fill,
         (None, dtype) => refuse!("padding of {dtype:?} whose scale is not known"),
     };
+    if !value.is_finite() {
+        refuse!("the value must be finite: {value}");
+    }
     if before.iter().chain(&after).all(|&count| count == 0) {
         return Ok(vec![Binding::Value(x)]);
     }
@@ -265,7 +268,7 @@ pub(super) fn constant<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Falli
     } else if node.has("value_int") {
         Tensor::I64(ArrayD::from_elem(IxDyn(&[]), node.int("value_int", 0)?))
     } else if node.has("value_float") {
-        Tensor::F32(ArrayD::from_elem(IxDyn(&[]), node.float("value_float", 0.0)?))
+        Tensor::F32(ArrayD::from_elem(IxDyn(&[]), node.any_float("value_float", 0.0)?))
     } else if let Some(list) = node.ints("value_ints")? {
         Tensor::I64(
             ArrayD::from_shape_vec(IxDyn(&[list.len()]), list.to_vec()).map_err(|_| "inconsistent list".to_owned())?,
