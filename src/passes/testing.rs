@@ -142,8 +142,8 @@ pub fn check<S: Stage>(graph: &Graph<S>) {
     }
 }
 
-/// Evaluates a graph in f64. Only what the tests use. Quantized constants stand for their real values, and nothing is
-/// rounded in between.
+/// Evaluates a graph in f64. Only what the tests use. Quantized constants stand for their real values; between
+/// operators nothing is rounded, but quantized results are cut off at the ends of their range.
 pub fn evaluate<S: Stage>(graph: &Graph<S>, inputs: &[Vec<f32>]) -> Vec<Vec<f64>> {
     let mut at: Vec<Vec<f64>> = graph
         .values
@@ -171,9 +171,15 @@ pub fn evaluate<S: Stage>(graph: &Graph<S>, inputs: &[Vec<f32>]) -> Vec<Vec<f64>
             &shape_of(y),
         );
         assert_eq!(out.len(), shape_of(y).iter().product::<usize>(), "{}", node.name);
-        at[y.index()] = out;
+        at[y.index()] = out.into_iter().map(|real| saturate(graph.value(y), real)).collect();
     }
     graph.outputs.iter().map(|id| at[id.index()].clone()).collect()
+}
+
+fn saturate(value: &Value, real: f64) -> f64 {
+    let (Some(quant), Some((low, high))) = (&value.quant, value.dtype.int_range()) else { return real };
+    let (scale, zero) = (f64::from(quant.scale[0]), i64::from(quant.zero_point[0]));
+    real.clamp((low - zero) as f64 * scale, (high - zero) as f64 * scale)
 }
 
 fn activate(activation: Activation, value: f64) -> f64 {

@@ -1,17 +1,19 @@
 //! Recomputes a quantized network for a machine without its zero points, per-channel scales or types.
 //!
 //! Activations become symmetric: `scale = max(|low|, |high|) / limit` of the real range that the old parameters can
-//! represent (uint8 with zero point 128 becomes int8 with the same scale, which changes no value). Weights get one
+//! represent (uint8 with zero point 128 becomes int8 with the same scale, which changes no value). Where the old range
+//! cut values off, an activation does so now: exporters drop a `Relu` that a zero point of 0 in uint8 implies. Weights get one
 //! scale, the largest of the channels', and `rne(w * scale[c] / scale)`. Biases follow the new scales. Synthetic
 //! weights keep their integers and get the median of the channels' scales, so that sums keep their usual size.
 //! Quantized inputs and results of the network keep their types: they are converted at the boundary.
 
 use crate::{
     diag::{Diagnostic, Faults},
-    ir::{Constant, Distribution, Node, Op, Synthetic, ValueId},
+    ir::{Activation, Constant, Distribution, Node, Op, Synthetic, ValueId},
     passes::{
+        activation::compose,
         constants::{along, saturated},
-        work::{Slot, Work},
+        work::{Slot, Work, activation_mut},
     },
     tensor::{DType, Quantization, Tensor},
 };
@@ -51,6 +53,7 @@ pub fn requantize(work: &mut Work, capabilities: &Capabilities) -> Result<String
             }
         }
     }
+    let cuts = cuts(work, &slots, &old, &types);
     for &slot in &slots {
         if let Some(changed) = bias(work, slot, &old) {
             biases += usize::from(changed);
@@ -61,8 +64,75 @@ pub fn requantize(work: &mut Work, capabilities: &Capabilities) -> Result<String
         }
     }
     Faults::check(found)?;
+    let count = cuts.len();
+    for (slot, cut) in cuts {
+        cut_off(work, slot, cut);
+    }
     boundary(work, &old, &types);
-    Ok(format!("requantize: {activations} activations, {weights} weights, {biases} biases"))
+    let counts = format!("{activations} activations, {weights} weights, {biases} biases");
+    Ok(format!("requantize: {counts}; {count} activations that the old ranges implied are explicit"))
+}
+
+/// Operators whose results the old range cut off and the new one does not, with the activation that does it.
+fn cuts(work: &Work, slots: &[Slot], old: &[Option<Quantization>], types: &[DType]) -> Vec<(Slot, Activation)> {
+    let limits = |id: ValueId| {
+        let quant = old.get(id.index())?.as_ref().filter(|quant| quant.is_per_tensor())?;
+        let (low, high) = types.get(id.index())?.int_range()?;
+        let (scale, zero) = (quant.scale_of(0), i64::from(quant.zero_of(0)));
+        Some(((low - zero) as f32 * scale, (high - zero) as f32 * scale))
+    };
+    let mut found = Vec::new();
+    for &slot in slots {
+        let Some(node) = work.node(slot) else { continue };
+        let &[y] = node.outputs.as_slice() else { continue };
+        let (Some((low, high)), Some(quant)) = (limits(y), &work.value(y).quant) else { continue };
+        let Some((smallest, largest)) = work.value(y).dtype.int_range() else { continue };
+        // A range that is one step short of the type's, as a symmetric one is, is the type's.
+        let steps = |real: f32| f64::from(real / quant.scale_of(0)).round_ties_even();
+        let low_cuts = steps(low) > (smallest + 1) as f64;
+        let high_cuts = steps(high) < (largest - 1) as f64;
+        let non_negative = |x: &ValueId| limits(*x).is_some_and(|(low, _)| low >= 0.0);
+        let cut = match &node.op {
+            Op::Conv { .. } | Op::MatMul { .. } | Op::Add { .. } => compose(
+                if low_cuts { Activation::Clip { low, high: f32::INFINITY } } else { Activation::None },
+                if high_cuts { Activation::Clip { low: f32::NEG_INFINITY, high } } else { Activation::None },
+            ),
+            // Ranges of other operators are their data's, but for a `Relu` that was dropped.
+            Op::Mul
+            | Op::Sub
+            | Op::Div
+            | Op::AvgPool { .. }
+            | Op::GlobalAvgPool
+            | Op::Concat { .. }
+            | Op::LeakyRelu { .. }
+            | Op::HardSwish
+            | Op::Tanh
+                if low == 0.0 && !node.inputs.iter().all(non_negative) =>
+            {
+                Activation::Relu
+            }
+            _ => Activation::None,
+        };
+        if cut != Activation::None {
+            found.push((slot, cut));
+        }
+    }
+    found
+}
+
+/// Applies an activation to a node's result: fused where the operator can, else by an operator of its own.
+fn cut_off(work: &mut Work, slot: Slot, cut: Activation) {
+    if let Some(place) = work.op_mut(slot).and_then(activation_mut) {
+        *place = compose(*place, cut);
+        return;
+    }
+    let Some((name, y)) = work.node(slot).and_then(|node| Some((node.name.clone(), *node.outputs.first()?))) else {
+        return;
+    };
+    let (dtype, quant) = (work.value(y).dtype, work.value(y).quant.clone());
+    let inner = work.add_like(y, ".uncut", dtype, quant);
+    work.set_output(slot, inner);
+    work.add_node(Node { name: format!("{name}.relu"), op: Op::Relu, inputs: vec![inner], outputs: vec![y] });
 }
 
 /// New parameters of an activation; `None` where the old ones serve.

@@ -261,6 +261,25 @@ fn requantization_gives_the_machine_what_it_can_and_keeps_the_interface() {
 }
 
 #[test]
+fn a_relu_that_a_zero_point_implied_is_explicit_after_requantization() {
+    let mut build = Builder::new();
+    let quant = |scale, zero| Some(Quantization::per_tensor(scale, zero));
+    let x = build.value("x", &[1, 2, 3, 3], DType::Int8, quant(0.1, 0));
+    build.graph.inputs.push(x);
+    let w = build.integers(DType::Int8, &[2, 2, 1, 1], &[100, -50, -30, 4], quant(0.01, 0));
+    let y = build.node_as("conv", conv(Window::UNIT, 1), &[x, w], &[1, 2, 3, 3], DType::UInt8, quant(0.01, 0));
+    let z = build.node_as("mul", Op::Mul, &[x, y], &[1, 2, 3, 3], DType::Int8, quant(0.5, -128));
+    let v = build.node_as("add", ADD, &[z, y], &[1, 2, 3, 3], DType::UInt8, quant(0.5, 55));
+    build.output(v);
+    let made = quantize(&build.graph, &Ranges::default(), &PLAIN, true).unwrap();
+    check_quantized(&made.graph);
+    assert_eq!(ops(&made.graph), ["Conv", "Mul", "Relu", "Add", "DequantizeLinear", "QuantizeLinear"]);
+    let activation = |index: usize| crate::passes::work::activation_of(&made.graph.nodes[index].op);
+    assert_eq!(activation(0), Some(Activation::Relu));
+    assert_eq!(activation(3), Some(Activation::Clip { low: -27.5, high: f32::INFINITY }));
+}
+
+#[test]
 fn only_per_channel_scales_are_merged_where_zero_points_are_there() {
     let graph = quantized_model(3, 4).graph;
     let machine = Capabilities { per_channel: false, ..FULL };
