@@ -17,6 +17,7 @@ use super::{
 };
 
 /// Operands of an integer product, zero points subtracted.
+#[derive(Debug)]
 pub(super) struct Operands {
     pub(super) x: Vec<i32>,
     /// Row-major as the operator has it.
@@ -29,12 +30,7 @@ pub(super) enum Product {
     /// A convolution.
     Conv(Geometry),
     /// `x [m, k]` by a weight `[n, k]` if `transposed`, else `[k, n]`.
-    Matrix {
-        m: usize,
-        k: usize,
-        n: usize,
-        transposed: bool,
-    },
+    Matrix { m: usize, k: usize, n: usize, transposed: bool },
 }
 
 /// How a product is computed.
@@ -123,9 +119,8 @@ pub(super) fn with_method(
             }
         }
         Method::Loops => Ok(per_output(product, operands, |channel, taps| {
-            let sum = (0..k)
-                .map(|k| i64::from(taps[k]) * i64::from(operands.weight[product.weight_index(channel, k)]))
-                .sum();
+            let sum =
+                (0..k).map(|k| i64::from(taps[k]) * i64::from(operands.weight[product.weight_index(channel, k)])).sum();
             finish(channel, sum)
         })),
     }
@@ -150,7 +145,7 @@ fn choose(product: &Product, operands: &Operands) -> Outcome<Method> {
         let sum = sums.iter().flat_map(|sums| sums.chunks(merged)).map(|sums| sums.iter().sum::<u64>()).max();
         let bound = sum.unwrap_or(0).saturating_mul(x_max);
         if bound <= FLOAT32_EXACT && x_max <= FLOAT32_EXACT && w_max <= FLOAT32_EXACT {
-            return Ok(Method::Float32(length * merged));
+            return Ok(Method::Float32((length * merged).min(k)));
         }
     }
     let bound = sums.iter().map(|sums| sums.iter().sum::<u64>()).max().unwrap_or(0).saturating_mul(x_max);
@@ -166,11 +161,7 @@ fn largest(values: &[i32]) -> u64 {
 }
 
 /// One input channel a group: tap by tap over whole output rows.
-fn depthwise(
-    geometry: &Geometry,
-    operands: &Operands,
-    finish: impl Fn(usize, i64) -> i32 + Sync,
-) -> Outcome<Vec<i32>> {
+fn depthwise(geometry: &Geometry, operands: &Operands, finish: impl Fn(usize, i64) -> i32 + Sync) -> Outcome<Vec<i32>> {
     let (pixels, image, k) = (geometry.p * geometry.q, geometry.h * geometry.w, geometry.k());
     let x_max = largest(&operands.x);
     let l1 = operands.weight.chunks(k).map(|w| w.iter().map(|w| u64::from(w.unsigned_abs())).sum::<u64>()).max();
@@ -263,5 +254,232 @@ pub(super) fn per_output(
                 (0..n).map(|channel| output(channel, taps)).collect::<Vec<_>>()
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        ir::Window,
+        reference::{chunked::Order, integers::saturating_i64},
+        tensor::Overflow,
+    };
+
+    /// The definition: seven loops, signed coordinates.
+    fn direct(geometry: &Geometry, operands: &Operands) -> Vec<i64> {
+        let window = geometry.window;
+        let signed = |value: usize| i64::try_from(value).unwrap();
+        let mut sums = Vec::new();
+        for n in 0..geometry.n {
+            for channel in 0..geometry.o * geometry.groups {
+                for (p, q) in (0..geometry.p).flat_map(|p| (0..geometry.q).map(move |q| (p, q))) {
+                    let mut sum = 0;
+                    for c in 0..geometry.c {
+                        for (r, s) in (0..window.kernel[0]).flat_map(|r| (0..window.kernel[1]).map(move |s| (r, s))) {
+                            let y = signed(p * window.stride[0] + r * window.dilation[0]) - signed(window.pad[0]);
+                            let x = signed(q * window.stride[1] + s * window.dilation[1]) - signed(window.pad[1]);
+                            if y < 0 || x < 0 || y >= signed(geometry.h) || x >= signed(geometry.w) {
+                                continue;
+                            }
+                            let (y, x) = (usize::try_from(y).unwrap(), usize::try_from(x).unwrap());
+                            let input = channel / geometry.o * geometry.c + c;
+                            let plane = n * geometry.groups * geometry.c + input;
+                            let w = ((channel * geometry.c + c) * window.kernel[0] + r) * window.kernel[1] + s;
+                            let x = operands.x[(plane * geometry.h + y) * geometry.w + x];
+                            sum += i64::from(x) * i64::from(operands.weight[w]);
+                        }
+                    }
+                    sums.push(sum);
+                }
+            }
+        }
+        sums
+    }
+
+    /// A `finish` that keeps what matters of a sum in 32 bits.
+    fn fold(channel: usize, sum: i64) -> i32 {
+        let mixed = sum.wrapping_mul(0x9e37_79b9).wrapping_add(i64::try_from(channel).unwrap());
+        i32::try_from((mixed ^ (mixed >> 29)) & 0x7fff_ffff).unwrap()
+    }
+
+    fn folded(sums: &[i64], channels: usize, pixels: usize) -> Vec<i32> {
+        sums.iter().enumerate().map(|(index, &sum)| fold(index / pixels % channels, sum)).collect()
+    }
+
+    prop_compose! {
+        fn geometries()(
+            n in 1_usize..3, groups in 1_usize..4, c in 1_usize..5, o in 1_usize..5,
+            size in prop::array::uniform2(1_usize..8),
+            kernel in prop::array::uniform2(1_usize..4), stride in prop::array::uniform2(1_usize..4),
+            dilation in prop::array::uniform2(1_usize..3), pad in prop::array::uniform4(0_usize..4),
+        ) -> Option<Geometry> {
+            let window = Window { kernel, stride, dilation, pad };
+            let [h, w] = size;
+            Geometry::new(&[n, c * groups, h, w], &[o * groups, c, kernel[0], kernel[1]], &window, groups).ok()
+        }
+    }
+
+    fn convolutions(bound: i32) -> impl Strategy<Value = (Geometry, Operands)> {
+        geometries().prop_filter_map("fits", |geometry| geometry).prop_flat_map(move |geometry| {
+            let x = prop::collection::vec(
+                -bound..=bound,
+                geometry.n * geometry.groups * geometry.c * geometry.h * geometry.w,
+            );
+            let weight = prop::collection::vec(-bound..=bound, geometry.groups * geometry.o * geometry.k());
+            (Just(geometry), x, weight).prop_map(|(geometry, x, weight)| (geometry, Operands { x, weight }))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn every_method_computes_the_convolution_as_defined(
+            (geometry, operands) in prop_oneof![convolutions(255), convolutions(65535)], piece in 1_usize..40,
+        ) {
+            let product = Product::Conv(geometry);
+            let expected = folded(&direct(&geometry, &operands), product.channels(), geometry.p * geometry.q);
+            let small = largest(&operands.x) < 256;
+            prop_assert_eq!(&exact(&product, &operands, fold).unwrap(), &expected);
+            prop_assert_eq!(&with_method(choose(&product, &operands).unwrap(), &product, &operands, fold).unwrap(), &expected);
+            prop_assert_eq!(&with_method(Method::Float64, &product, &operands, fold).unwrap(), &expected);
+            prop_assert_eq!(&with_method(Method::Loops, &product, &operands, fold).unwrap(), &expected);
+            if small {
+                prop_assert_eq!(&with_method(Method::Float32(piece), &product, &operands, fold).unwrap(), &expected);
+            }
+            if geometry.c == 1 {
+                prop_assert_eq!(&depthwise(&geometry, &operands, fold).unwrap(), &expected);
+            }
+        }
+
+        #[test]
+        fn every_method_computes_the_matrix_product_as_defined(
+            [m, k, n] in prop::array::uniform3(1_usize..20),
+            transposed in any::<bool>(),
+            seed in prop::collection::vec(-255..=255, 800),
+        ) {
+            let operands = Operands { x: seed[..m * k].to_vec(), weight: seed[400..400 + k * n].to_vec() };
+            let product = Product::Matrix { m, k, n, transposed };
+            let mut expected = Vec::new();
+            for row in 0..m {
+                for column in 0..n {
+                    let weight = |k_at: usize| if transposed { column * k + k_at } else { k_at * n + column };
+                    let sum = (0..k).map(|at| i64::from(operands.x[row * k + at] * operands.weight[weight(at)])).sum();
+                    expected.push(fold(column, sum));
+                }
+            }
+            for method in [Method::Float32(3), Method::Float32(k), Method::Float64, Method::Loops] {
+                prop_assert_eq!(&with_method(method, &product, &operands, fold).unwrap(), &expected, "{:?}", method);
+            }
+            prop_assert_eq!(&exact(&product, &operands, fold).unwrap(), &expected);
+        }
+
+        #[test]
+        fn chunks_of_ample_width_give_the_exact_sums_in_any_order(
+            (geometry, operands) in convolutions(255), cut in 1_u32..9, turn in 0_usize..50,
+            overflow in prop_oneof![Just(Overflow::Wrap), Just(Overflow::Saturate)],
+            bits in prop::array::uniform2(32_u8..=64),
+        ) {
+            let product = Product::Conv(geometry);
+            let k = u32::try_from(product.k()).unwrap();
+            let mut permutation: Vec<u32> = (0..k).rev().collect();
+            permutation.rotate_left(turn % product.k());
+            let mut chunks = vec![cut; (k / cut) as usize];
+            chunks.push(k % cut);
+            for permutation in [&[][..], &permutation] {
+                let order = Order::new(&product, permutation, &chunks, bits, overflow).unwrap();
+                prop_assert_eq!(
+                    order.run(&product, &operands, &[], fold),
+                    exact(&product, &operands, fold).unwrap()
+                );
+            }
+        }
+
+        #[test]
+        fn wrapping_adders_of_one_width_give_the_low_bits_of_the_exact_sum(
+            (geometry, operands) in convolutions(255), cut in 1_u32..9, bits in 1_u8..40,
+        ) {
+            let product = Product::Conv(geometry);
+            let k = u32::try_from(product.k()).unwrap();
+            let mut chunks = vec![cut; (k / cut) as usize];
+            chunks.push(k % cut);
+            let order = Order::new(&product, &[], &chunks, [bits; 2], Overflow::Wrap).unwrap();
+            let modulus = 1_i64 << bits;
+            let low_bits = |channel, sum: i64| {
+                let low = sum.rem_euclid(modulus);
+                fold(channel, if low >= modulus / 2 { low - modulus } else { low })
+            };
+            prop_assert_eq!(order.run(&product, &operands, &[], fold), exact(&product, &operands, low_bits).unwrap());
+        }
+    }
+
+    #[test]
+    fn float32_is_chosen_up_to_its_exact_range_and_not_past_it() {
+        let operands = |x: i32, k: usize| Operands { x: vec![x; k], weight: vec![127; k] };
+        let matrix = |k| Product::Matrix { m: 1, k, n: 1, transposed: true };
+        let choice = |x, k| choose(&matrix(k), &operands(x, k)).unwrap();
+        assert_eq!(choice(255, 518), Method::Float32(518));
+        assert_eq!(choice(255, 519), Method::Float32(260));
+        assert_eq!(choice(255, 4608), Method::Float64);
+        assert_eq!(choice(65535, 2), Method::Float32(2));
+        assert_eq!(choice(65535, 100), Method::Float64);
+    }
+
+    #[test]
+    fn saturating_adders_depend_on_the_order_and_follow_it() {
+        // K = 4 products: 100, 100, -100, -100; 8-bit adders.
+        let operands = Operands { x: vec![100, 100, -100, -100], weight: vec![1; 4] };
+        let product = Product::Matrix { m: 1, k: 4, n: 1, transposed: true };
+        let run = |permutation: &[u32], chunks: &[u32], bits, bias: &[i64]| {
+            let order = Order::new(&product, permutation, chunks, bits, Overflow::Saturate).unwrap();
+            order.run(&product, &operands, bias, |_, sum| i32::try_from(sum).unwrap())[0]
+        };
+        // 100, 127, 27, -73.
+        assert_eq!(run(&[], &[4], [8, 32], &[]), -73);
+        // 100, 0, 100, 0.
+        assert_eq!(run(&[0, 2, 1, 3], &[4], [8, 32], &[]), 0);
+        // Chunks start at zero: 127, then -128; the wide accumulator adds them.
+        assert_eq!(run(&[], &[2, 2], [8, 32], &[]), -1);
+        // Wide columns, narrow accumulator: 200 becomes 127, then -73; the bias saturates as well.
+        assert_eq!(run(&[], &[2, 2], [32, 8], &[]), -73);
+        assert_eq!(run(&[], &[2, 2], [32, 8], &[-1000]), -128);
+    }
+
+    #[test]
+    fn the_order_counts_kernel_positions_before_channels() {
+        // Two channels of a 1x2 kernel. In the weight's own order (c, s) the products are 5, -5, 5, -5; the array meets
+        // (s, c): 5, 5, -5, -5. In chunks of 2, a 4-bit column saturates at 7 and at -8.
+        let window = Window { kernel: [1, 2], ..Window::UNIT };
+        let geometry = Geometry::new(&[1, 2, 1, 2], &[1, 2, 1, 2], &window, 1).unwrap();
+        let operands = Operands { x: vec![5, -5, 5, -5], weight: vec![1; 4] };
+        let product = Product::Conv(geometry);
+        let run = |permutation: &[u32]| {
+            let order = Order::new(&product, permutation, &[2, 2], [4, 32], Overflow::Saturate).unwrap();
+            order.run(&product, &operands, &[], |_, sum| i32::try_from(sum).unwrap())[0]
+        };
+        assert_eq!(run(&[]), 7 - 8);
+        assert_eq!(run(&[0, 2, 1, 3]), 0);
+    }
+
+    #[test]
+    fn an_order_that_is_not_one_of_the_product_is_refused() {
+        let product = Product::Matrix { m: 1, k: 3, n: 1, transposed: true };
+        let order = |permutation: &[u32], chunks: &[u32], bits| {
+            Order::new(&product, permutation, chunks, bits, Overflow::Wrap).is_ok()
+        };
+        assert!(order(&[2, 0, 1], &[1, 2], [8, 64]));
+        for (permutation, chunks, bits) in [
+            (&[0, 1][..], &[3][..], [8, 8]),
+            (&[0, 1, 1], &[3], [8, 8]),
+            (&[0, 1, 3], &[3], [8, 8]),
+            (&[0, 1, 2, 2], &[3], [8, 8]),
+            (&[], &[2], [8, 8]),
+            (&[], &[3], [0, 8]),
+            (&[], &[3], [8, 65]),
+        ] {
+            assert!(!order(permutation, chunks, bits), "{permutation:?} {chunks:?} {bits:?}");
+        }
+        assert_eq!(saturating_i64(f32::NAN), 0);
     }
 }

@@ -64,9 +64,7 @@ fn operator(name: &str, attributes: &Json) -> Op {
         "QLinearAdd" => Op::Add { activation: Activation::None },
         "QLinearMul" => Op::Mul,
         "QLinearGlobalAveragePool" => Op::GlobalAvgPool,
-        "QLinearAveragePool" => {
-            Op::AvgPool { window: window(), count_include_pad: number("count_include_pad") == 1 }
-        }
+        "QLinearAveragePool" => Op::AvgPool { window: window(), count_include_pad: number("count_include_pad") == 1 },
         "MaxPool" => Op::MaxPool { window: window() },
         "QLinearConcat" => Op::Concat { axis: number("axis") },
         "QLinearSoftmax" => Op::Softmax { axis: number("axis") },
@@ -94,8 +92,7 @@ fn every_operator_case_of_onnx_runtime_is_reproduced_bit_for_bit() {
             let (shape, dtype) = (tensor.shape().to_vec(), tensor.dtype());
             graph.add_value(Value { name, shape, dtype, quant: quant.clone(), constant: None })
         };
-        let inputs: Vec<_> =
-            case["inputs"].as_array().unwrap().iter().map(|input| tensor(input, &mut data)).collect();
+        let inputs: Vec<_> = case["inputs"].as_array().unwrap().iter().map(|input| tensor(input, &mut data)).collect();
         let expected = tensor(&case["output"], &mut data);
         let inputs_ids: Vec<ValueId> =
             inputs.iter().enumerate().map(|(index, input)| add(&mut graph, format!("i{index}"), input)).collect();

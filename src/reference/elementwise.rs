@@ -1,6 +1,6 @@
 //! Broadcasting, lanes along an axis, and the quantized operators that work element by element.
 //!
-//! Sources: ONNX Runtime's QLinearAdd, QLinearMul, QLinearConcat and QLinearSoftmax, as measured; see
+//! Sources: ONNX Runtime's `QLinearAdd`, `QLinearMul`, `QLinearConcat` and `QLinearSoftmax`, as measured; see
 //! `docs/arithmetic.md` for the formulas.
 
 use rayon::prelude::*;
@@ -89,7 +89,7 @@ pub(super) fn lanes(
     }))
 }
 
-/// QLinearAdd: `y = clip(rne(fma(a, ra, fma(b, rb, K))))` with `ra = f32(sa/sc)`, `rb = f32(sb/sc)` and
+/// `QLinearAdd`: `y = clip(rne(fma(a, ra, fma(b, rb, K))))` with `ra = f32(sa/sc)`, `rb = f32(sb/sc)` and
 /// `K = f32(zc - fma(ra, za, f32(rb*zb)))`: the zero points go in before the rounding.
 pub(super) fn add((sa, za): (f32, i32), (sb, zb): (f32, i32), target: Target) -> impl Fn(i32, i32) -> i32 + Sync {
     let (ra, rb) = (sa / target.scale, sb / target.scale);
@@ -100,7 +100,7 @@ pub(super) fn add((sa, za): (f32, i32), (sb, zb): (f32, i32), target: Target) ->
     }
 }
 
-/// QLinearMul: `clip(rne(f32(f32((a-za)(b-zb)) * f32(f32(sa*sb)/sc)) + zc))`.
+/// `QLinearMul`: `clip(rne(f32(f32((a-za)(b-zb)) * f32(f32(sa*sb)/sc)) + zc))`.
 pub(super) fn mul((sa, za): (f32, i32), (sb, zb): (f32, i32), target: Target) -> impl Fn(i32, i32) -> i32 + Sync {
     let scale = (sa * sb) / target.scale;
     move |a, b| {
@@ -114,7 +114,7 @@ pub(super) fn function(op: &Op, (scale, zero): (f32, i32), target: Target, x: &[
     map_distinct(x, |x| target.quantize(float::unary(op, real(x, scale, zero))))
 }
 
-/// One operand of QLinearConcat: `clip(rne(((x - zx) * sx) / sy) + zy)`.
+/// One operand of `QLinearConcat`: `clip(rne(((x - zx) * sx) / sy) + zy)`.
 pub(super) fn rescale((scale, zero): (f32, i32), target: Target, x: &[i32]) -> Vec<i32> {
     map_distinct(x, |x| target.quantize(real(x, scale, zero)))
 }

@@ -97,8 +97,8 @@ pub(super) fn unary(op: &Op, x: f32) -> f32 {
         Op::Clip { low, high } => x.max(low).min(high),
         Op::Sigmoid => narrow(1.0 / (1.0 + (-f64::from(x)).exp())),
         Op::Tanh => narrow(f64::from(x).tanh()),
-        Op::HardSigmoid { alpha, beta } => (alpha * x + beta).min(1.0).max(0.0),
-        Op::HardSwish => x * (x / 6.0 + 0.5).min(1.0).max(0.0),
+        Op::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
+        Op::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
         ref other => unreachable!("{} is not an elementwise function", other.name()),
     }
 }

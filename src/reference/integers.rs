@@ -124,7 +124,7 @@ impl Target {
         self.clip(saturating_i64(rounded).saturating_add(i64::from(self.zero)))
     }
 
-    /// QuantizeLinear: `clip(rne(f32(x / s)) + zp)`.
+    /// `QuantizeLinear`: `clip(rne(f32(x / s)) + zp)`.
     pub(super) fn quantize(&self, real: f32) -> i32 {
         self.place((real / self.scale).round_ties_even())
     }

@@ -284,17 +284,14 @@ pub fn run_node<S: Stage>(
     settings: &Settings<'_>,
 ) -> Result<Vec<Tensor>, ReferenceError> {
     let name = graph.node(node);
-    evaluate(graph, node, operands, settings)
-        .map(|tensor| vec![tensor])
-        .map_err(|reason| ReferenceError::Node { node: name.name.clone(), op: name.op.name(), reason })
+    evaluate(graph, node, operands, settings).map(|tensor| vec![tensor]).map_err(|reason| ReferenceError::Node {
+        node: name.name.clone(),
+        op: name.op.name(),
+        reason,
+    })
 }
 
-fn evaluate<S: Stage>(
-    graph: &Graph<S>,
-    id: NodeId,
-    operands: &[&Tensor],
-    settings: &Settings<'_>,
-) -> Outcome<Tensor> {
+fn evaluate<S: Stage>(graph: &Graph<S>, id: NodeId, operands: &[&Tensor], settings: &Settings<'_>) -> Outcome<Tensor> {
     let node = graph.node(id);
     let expected = match node.op {
         Op::Conv { .. } | Op::MatMul { .. } => (2..=3, "2 or 3"),

@@ -1,5 +1,5 @@
 //! Operators that only move or select elements, on any element type: Reshape, Transpose, Pad, Concat of equal
-//! parameters, MaxPool, and the float and integer forms alike.
+//! parameters, `MaxPool`, and the float and integer forms alike.
 
 use ndarray::ArrayD;
 use rayon::prelude::*;
@@ -67,7 +67,7 @@ pub(super) fn concat(operands: &[&Tensor], axis: usize) -> Outcome<Tensor> {
     fn joined<T: Clone>(parts: &[Option<&ArrayD<T>>], axis: usize) -> Outcome<ArrayD<T>> {
         let views: Option<Vec<_>> = parts.iter().map(|part| part.map(|part| part.view())).collect();
         let views = views.ok_or_else(|| Reason::Type("operands of different types".into()))?;
-        let rank = views.first().map_or(0, |view| view.ndim());
+        let rank = views.first().map_or(0, ndarray::ArrayBase::ndim);
         if axis >= rank || views.iter().any(|view| view.ndim() != rank) {
             return Err(Reason::Shape(format!("axis {axis} of operands of rank {rank}")));
         }

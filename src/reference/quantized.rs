@@ -172,8 +172,7 @@ fn mean(
     (scale, zero): (f32, i32),
     target: Target,
 ) -> Outcome<(Vec<usize>, Vec<i32>)> {
-    let (shape, sums, count) =
-        pool::sums(shape, axes, keep_dims, |index| i64::from(x[index]) - i64::from(zero))?;
+    let (shape, sums, count) = pool::sums(shape, axes, keep_dims, |index| i64::from(x[index]) - i64::from(zero))?;
     let multiplier = scale / (target.scale * count as f32);
     let y = sums.into_iter().map(|sum| target.place((sum as f32 * multiplier).round_ties_even())).collect();
     Ok((shape, y))
