@@ -100,6 +100,12 @@ fn depthwise_plain(x: &[i16], w: &[i32], sums: &mut [i32]) {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small numbers, or low bits that are meant"
+)]
 mod tests {
     use proptest::prelude::*;
 

@@ -134,6 +134,12 @@ fn scalar_rows(a: &[i16], b: &Packed, c: &mut [i32], offsets: &[usize], accumula
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small numbers, or low bits that are meant"
+)]
 mod tests {
     use proptest::prelude::*;
 

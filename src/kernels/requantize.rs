@@ -62,6 +62,12 @@ fn row(acc: &[i32], bias: &[i32], multiplier: &[f32], limits: Limits, out: &mut 
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small numbers, or low bits that are meant"
+)]
 mod tests {
     use proptest::prelude::*;
 

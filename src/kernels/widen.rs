@@ -33,7 +33,7 @@ pub fn widen(kind: Narrow, bytes: &[u8], zero: i16, out: &mut [i16]) {
         }
         Narrow::I8 => {
             for (slot, &byte) in out.iter_mut().zip(bytes) {
-                *slot = i16::from(byte.cast_signed()).wrapping_sub(zero);
+                *slot = i16::from(i8::from_le_bytes([byte])).wrapping_sub(zero);
             }
         }
         Narrow::I16 => {

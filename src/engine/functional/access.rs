@@ -21,7 +21,7 @@ pub(super) fn decode(dtype: DType, bytes: &[u8], out: &mut [i32]) -> Result<(), 
         }
         DType::Int8 | DType::Int4 => {
             for (slot, &byte) in out.iter_mut().zip(bytes) {
-                *slot = i32::from(byte.cast_signed());
+                *slot = i32::from(i8::from_le_bytes([byte]));
             }
         }
         DType::Int16 => {

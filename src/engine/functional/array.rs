@@ -94,7 +94,7 @@ impl ArrayUnit {
             for (j, row) in self.stream.chunks_exact_mut(k.max(1)).take(n).enumerate() {
                 if stationary.varied {
                     let zero = varied_zero(bytes, &self.walk, j)?;
-                    row.iter_mut().for_each(|value| *value -= zero);
+                    subtract(row, zero);
                 }
                 self.packed.set_row(j, row);
             }
@@ -151,7 +151,7 @@ impl ArrayUnit {
         if streaming.varied {
             for (i, row) in self.stream.chunks_exact_mut(depth.max(1)).take(t).enumerate() {
                 let zero = varied_zero(bytes, &self.walk, i)?;
-                row.iter_mut().for_each(|value| *value -= zero);
+                subtract(row, zero);
             }
         }
         self.offsets.clear();
@@ -184,13 +184,13 @@ impl ArrayUnit {
     fn gather_wide(&mut self, bytes: &super::store::Bytes, operand: Operand) -> Result<(), Fault> {
         if !operand.varied {
             gather(bytes, &self.walk, operand.dtype, operand.zero, &mut self.values)?;
-            self.values.iter_mut().for_each(|value| *value -= operand.zero);
+            subtract(&mut self.values, operand.zero);
             return Ok(());
         }
         gather(bytes, &self.walk, operand.dtype, 0, &mut self.values)?;
         for (i, row) in self.values.chunks_exact_mut(self.walk.cols.max(1)).enumerate() {
             let zero = i32::from(varied_zero(bytes, &self.walk, i)?);
-            row.iter_mut().for_each(|value| *value -= zero);
+            subtract(row, zero);
         }
         Ok(())
     }
@@ -246,6 +246,12 @@ fn deposit(
         }
         Ok(())
     })
+}
+
+fn subtract<T: Copy + std::ops::SubAssign>(values: &mut [T], zero: T) {
+    for value in values {
+        *value -= zero;
+    }
 }
 
 fn narrow_zero(operand: Operand) -> Result<i16, Fault> {

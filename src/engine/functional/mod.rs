@@ -19,6 +19,14 @@ mod vector;
 mod walk;
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::too_many_arguments,
+    clippy::incompatible_msrv,
+    reason = "small numbers; the tests need not build on the oldest compiler"
+)]
 mod tests;
 
 use array::ArrayUnit;

@@ -24,7 +24,8 @@ pub(super) struct Operand {
 }
 
 impl Operand {
-    fn new(what: &'static str, dtype: DType, quantization: &Quantization) -> Result<Self, Fault> {
+    /// Of a type and quantization; `what` for messages.
+    pub fn new(what: &'static str, dtype: DType, quantization: &Quantization) -> Result<Self, Fault> {
         let (low, high) = match dtype {
             DType::Int4 => (-128, 127),
             DType::UInt8 | DType::Int8 | DType::Int16 | DType::UInt16 => {

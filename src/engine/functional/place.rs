@@ -84,9 +84,9 @@ pub(super) fn address(place: &TensorPlace, index: &[usize]) -> Option<i64> {
     if index.len() != place.shape.len() || index.iter().zip(&place.shape).any(|(i, dim)| i >= dim) {
         return None;
     }
-    let steps = index.iter().zip(&place.strides);
-    let address = steps.fold(Some(place.base), |sum, (&i, &stride)| sum?.checked_add(stride.checked_mul(i as u64)?));
-    i64::try_from(address?).ok()
+    let mut steps = index.iter().zip(&place.strides);
+    let address = steps.try_fold(place.base, |sum, (&i, &stride)| sum.checked_add(stride.checked_mul(i as u64)?))?;
+    i64::try_from(address).ok()
 }
 
 /// A tensor's elements as little-endian bytes, row-major.

@@ -1,5 +1,5 @@
 //! From accumulators to outputs: the parameter record of a channel, and what the vector unit does with it. Formulas:
-//! ONNX Runtime's (float32 multiplier), gemmlowp's and TFLite's fixed-point ones, and an integer multiplier with a
+//! ONNX Runtime's (float32 multiplier), gemmlowp's and `TFLite`'s fixed-point ones, and an integer multiplier with a
 //! shift as in NVDLA.
 
 use super::error::Fault;
@@ -57,7 +57,8 @@ impl Record {
         let word = |index: usize| {
             bytes.get(4 * index..4 * index + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes)
         };
-        Self { bias: word(0).cast_signed(), multiplier: word(1), shift: word(2).cast_signed() }
+        let signed = |value: u32| i32::from_le_bytes(value.to_le_bytes());
+        Self { bias: signed(word(0)), multiplier: word(1), shift: signed(word(2)) }
     }
 
     /// The multiplier as a float, under `F32Rne`.
@@ -69,7 +70,7 @@ impl Record {
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates, and the clamp follows")]
     pub fn scale(self, requantizer: Requantizer, acc: i64) -> i64 {
-        let q = i128::from(self.multiplier.cast_signed());
+        let q = i128::from(i32::from_le_bytes(self.multiplier.to_le_bytes()));
         let value = match requantizer {
             Requantizer::F32Rne => return ((acc as f32) * self.single()).round_ties_even() as i64,
             Requantizer::FixedDouble31 => {
@@ -109,7 +110,7 @@ fn shift_right(value: i128, shift: u32, rounding: Rounding) -> i128 {
     floor + i128::from(up)
 }
 
-/// `value = q * 2^(exponent - 31)` with `q` of 31 bits, as TFLite's `QuantizeMultiplier`.
+/// `value = q * 2^(exponent - 31)` with `q` of 31 bits, as `TFLite`'s `QuantizeMultiplier`.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the mantissa is in 2^30..=2^31")]
 fn mantissa31(value: f64) -> (u32, i32) {
     if value == 0.0 {
@@ -164,6 +165,13 @@ pub(super) fn add(a: i64, b: i64, bits: u8, overflow: Overflow) -> i64 {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "small numbers, and exact ones"
+)]
 mod tests {
     use proptest::prelude::*;
 

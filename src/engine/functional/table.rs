@@ -19,8 +19,8 @@ pub(super) fn function(op: &Op, x: f32) -> f32 {
         Op::Clip { low, high } => x.max(low).min(high),
         Op::Sigmoid => (1.0 / (1.0 + (-f64::from(x)).exp())) as f32,
         Op::Tanh => f64::from(x).tanh() as f32,
-        Op::HardSigmoid { alpha, beta } => (alpha * x + beta).min(1.0).max(0.0),
-        Op::HardSwish => x * (x / 6.0 + 0.5).min(1.0).max(0.0),
+        Op::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
+        Op::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
         _ => x,
     }
 }
@@ -70,6 +70,13 @@ pub(super) fn softmax(row: &[i32], input: &Quantization, output: &Quantization, 
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "small numbers, and exact ones"
+)]
 mod tests {
     use super::*;
 

@@ -238,7 +238,9 @@ impl VectorUnit {
                     return Ok(());
                 };
                 decode(matrix.input.dtype, bytes.read(address, length * self.source.element)?, target)?;
-                target.iter_mut().for_each(|value| *value -= matrix.input.zero);
+                for value in target {
+                    *value -= matrix.input.zero;
+                }
                 Ok(())
             })?;
             for channel in 0..channels {
@@ -371,12 +373,11 @@ impl VectorUnit {
         let source = context.store.bytes(region.space)?;
         self.source.stretches(|first, length, address| {
             let target = &mut self.bytes[first * element..][..length * element];
-            match address {
-                Some(address) => target.copy_from_slice(source.read(address, length * element)?),
-                None => {
-                    let value = i64::from(padding).to_le_bytes();
-                    target.chunks_exact_mut(element).for_each(|slot| slot.copy_from_slice(&value[..element]));
-                }
+            if let Some(address) = address {
+                target.copy_from_slice(source.read(address, length * element)?);
+            } else {
+                let value = i64::from(padding).to_le_bytes();
+                target.chunks_exact_mut(element).for_each(|slot| slot.copy_from_slice(&value[..element]));
             }
             Ok(())
         })?;

@@ -114,7 +114,7 @@ impl Walk {
         for (index, part) in self.parts.iter().enumerate() {
             let Point { offset, y, x } = part.point;
             match self.runs.last_mut() {
-                Some(run) if run.offset + run.length as i64 * unit == offset => {
+                Some(run) if run.offset + signed(run.length) * unit == offset => {
                     run.parts.1 = index + 1;
                     run.length += part.length;
                     run.y = (run.y.0.min(y), run.y.1.max(y));
@@ -174,7 +174,7 @@ impl Walk {
                 let first = start + first;
                 match (&mut open, address) {
                     (Some((_, open_length, open_address)), Some(address))
-                        if *open_address + *open_length as i64 * unit == address =>
+                        if *open_address + signed(*open_length) * unit == address =>
                     {
                         *open_length += length;
                         return Ok(());
@@ -198,6 +198,11 @@ impl Walk {
     }
 }
 
+/// A number of columns, which is bounded by the region's 32-bit counts.
+fn signed(columns: usize) -> i64 {
+    i64::try_from(columns).unwrap_or(i64::MAX)
+}
+
 /// What one step of each dimension adds to the image row and column.
 fn steps(pad: Option<&Pad>) -> [(i64, i64); 6] {
     let Some(pad) = pad else { return [(0, 0); 6] };
@@ -216,7 +221,7 @@ fn expand(
     parts: &mut Vec<Part>,
 ) -> Result<(), Fault> {
     let total = dims.iter().try_fold(1_u64, |product, dim| product.checked_mul(u64::from(dim.count)));
-    let total = total.filter(|&total| total <= u64::from(u32::MAX)).ok_or(Fault::Region("too many elements"))?;
+    let total = total.filter(|&total| u32::try_from(total).is_ok()).ok_or(Fault::Region("too many elements"))?;
     let (start, length) = match window {
         None => (0, total),
         Some((start, length)) => (u64::from(start), u64::from(length)),
@@ -295,6 +300,13 @@ fn expand(
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "small numbers, and exact ones"
+)]
 mod tests {
     use proptest::prelude::*;
 

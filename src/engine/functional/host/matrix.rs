@@ -4,11 +4,13 @@
 use super::{Fault, Host, Output, Value, access::equal, real::nchw};
 use crate::{
     engine::functional::{
+        numbers::{Adders, Matrix, Operand},
         requantizer::Record,
         vector::{accumulate, finish},
     },
-    ir::Window,
+    ir::{Op, Window},
     program::{Arithmetic, TensorPlace},
+    tensor::{AccumulationOrder, Quantization, Tensor},
 };
 
 /// Real-valued constants.
@@ -116,58 +118,139 @@ impl Geometry {
     }
 }
 
+/// Everything that a quantized product needs.
+struct Quantized<'a> {
+    geometry: Geometry,
+    /// Quantizations of input, weights and output.
+    quantizations: [&'a Quantization; 3],
+    weights: Vec<i64>,
+    /// Whether the weights are a matrix `[K, O]`.
+    input_major: bool,
+    biases: Option<Vec<i64>>,
+    numbers: Matrix,
+}
+
+impl Quantized<'_> {
+    fn run(&self, values: &[i32], adders: Adders) -> Result<Vec<i32>, Fault> {
+        let [input, weight, output] = self.quantizations;
+        let [_, o, ..] = self.geometry.output;
+        let depth = self.geometry.channels;
+        if weight.scale.is_empty() || weight.zero_point.is_empty() || input.scale.is_empty() || output.scale.is_empty()
+        {
+            return Err(Fault::Arithmetic("a scale"));
+        }
+        let mut out = Vec::new();
+        self.geometry.for_each_output(|channel, taps| {
+            let zero = weight.zero_point.get(channel).or(weight.zero_point.first()).copied().unwrap_or(0);
+            let product = |index: usize| {
+                let (x, w) = taps[index];
+                let w = if self.input_major { w % depth * o + w / depth } else { w };
+                let x = x.map_or(0, |x| i64::from(values[x]) - i64::from(self.numbers.input.zero));
+                x * (self.weights[w] - i64::from(zero))
+            };
+            let sum = accumulate(&self.numbers.order, taps.len(), product)?;
+            let bias = self.biases.as_ref().and_then(|all| all.get(channel)).copied().unwrap_or(0);
+            let bias = i32::try_from(bias).map_err(|_| Fault::Arithmetic("a bias of 32 bits"))?;
+            let scale = weight.scale.get(channel).or(weight.scale.first()).copied().unwrap_or(1.0);
+            let scales = [input.scale[0], scale, output.scale[0]];
+            let record = Record::derive(adders.requantizer, bias, scales, channel)?;
+            out.push(finish(sum, record, &self.numbers, adders));
+            Ok(())
+        })?;
+        Ok(out)
+    }
+}
+
+/// The window of a quantized layer whose operator is not in its numbers: unit strides, no padding.
+fn plain_window(x: &[usize], w: &[usize], y: &[usize]) -> Result<Window, Fault> {
+    let &[_, _, rows, cols] = w else { return Ok(Window::UNIT) };
+    let window = Window { kernel: [rows, cols], ..Window::UNIT };
+    let ([.., h, w], [.., p, q]) = (nchw(x)?, nchw(y)?);
+    if window.output(0, h) != Some(p) || window.output(1, w) != Some(q) {
+        return Err(Fault::Unsupported("a quantized convolution whose numbers do not say its window"));
+    }
+    Ok(window)
+}
+
 impl Host<'_> {
-    /// A quantized convolution or matrix product by the layer's own numbers. The window is not in them, so that only
-    /// products of plain matrices and convolutions that cover their output by stride 1 without padding are whole
-    /// operators here; windows come through `VectorKind::Depthwise` or the array.
-    pub(super) fn quantized_matrix(&self, inputs: &[Value], place: &TensorPlace) -> Result<Output, Fault> {
-        let Arithmetic::Matrix { input, weight, output, .. } = &self.layer.arithmetic else {
-            return Err(Fault::Arithmetic("a matrix product"));
-        };
-        let matrix = self.layer.matrix()?;
-        let constants = self.constants.ok_or(Fault::Arithmetic("weights"))?;
+    /// A quantized convolution or matrix product. Its numbers are `Arithmetic::Matrix` (weights from the layer's
+    /// image, unit strides) or `Arithmetic::Elementwise` with the operator (weights and bias are the second and third
+    /// operand; sums are exact).
+    pub(super) fn quantized_matrix(
+        &self,
+        op: Option<&Op>,
+        inputs: &[Value],
+        place: &TensorPlace,
+    ) -> Result<Output, Fault> {
         let x = inputs.first().ok_or(Fault::Arithmetic("an operand"))?;
-        let values = x.integers()?;
-        let weights = constants.weights.to_integers().ok_or(Fault::Arithmetic("integer weights"))?;
-        let biases = constants.bias.as_ref().and_then(crate::tensor::Tensor::to_integers);
-        let geometry = if let &[_, per_group, rows, cols] = constants.weights.shape() {
-            let [_, c, ..] = nchw(x.shape)?;
-            let groups = if per_group == 0 { 0 } else { c / per_group };
-            let window = Window { kernel: [rows, cols], ..Window::UNIT };
-            let fits = |axis: usize| window.output(axis, nchw(x.shape).ok()?[axis + 2]);
-            let [.., p, q] = nchw(&place.shape)?;
-            if fits(0) != Some(p) || fits(1) != Some(q) {
-                return Err(Fault::Unsupported("a quantized convolution with stride or padding as a whole operator"));
+        let (quantizations, numbers) = match &self.layer.arithmetic {
+            Arithmetic::Matrix { input, weight, output, .. } => ([input, weight, output], self.layer.matrix()?.clone()),
+            Arithmetic::Elementwise { inputs: all, output, output_type, clamp, .. } => {
+                let [input, weight, ..] = all.as_slice() else { return Err(Fault::Arithmetic("weights")) };
+                let weight_type = inputs.get(1).ok_or(Fault::Arithmetic("weights"))?.dtype;
+                let numbers = Matrix {
+                    input: Operand::new("the input", x.dtype, input)?,
+                    weight: Operand::new("the weights", weight_type, weight)?,
+                    output_type: *output_type,
+                    output_zero: output.zero_point.first().copied().unwrap_or(0),
+                    clamp: *clamp,
+                    order: AccumulationOrder::Exact,
+                };
+                ([input, weight, output], numbers)
             }
-            Geometry::conv(x.shape, constants.weights.shape(), &window, groups, &place.shape)?
+            _ => return Err(Fault::Arithmetic("a matrix product")),
+        };
+        let integers = |value: &Value| Ok::<_, Fault>(value.integers()?.into_iter().map(i64::from).collect::<Vec<_>>());
+        let (shape, weights, biases) = match (self.constants, inputs.get(1)) {
+            (Some(constants), _) => {
+                let weights = constants.weights.to_integers().ok_or(Fault::Arithmetic("integer weights"))?;
+                let biases = constants.bias.as_ref().and_then(Tensor::to_integers);
+                (constants.weights.shape().to_vec(), weights, biases)
+            }
+            (None, Some(weights)) => {
+                (weights.shape.to_vec(), integers(weights)?, inputs.get(2).map(integers).transpose()?)
+            }
+            (None, None) => return Err(Fault::Arithmetic("weights")),
+        };
+        let (geometry, input_major) = if let &[_, per_group, ..] = shape.as_slice()
+            && shape.len() == 4
+        {
+            let window = match op {
+                Some(Op::Conv { window, .. }) => *window,
+                _ => plain_window(x.shape, &shape, &place.shape)?,
+            };
+            let groups = nchw(x.shape)?[1].checked_div(per_group).unwrap_or(0);
+            (Geometry::conv(x.shape, &shape, &window, groups, &place.shape)?, false)
         } else {
             let k = *x.shape.last().unwrap_or(&1);
             let n = *place.shape.last().unwrap_or(&1);
             let rows = x.shape.iter().product::<usize>() / k.max(1);
             equal("elements of the weights", (k * n) as u64, weights.len() as u64)?;
-            Geometry::conv(&[rows, k, 1, 1], &[n, k, 1, 1], &Window::UNIT, 1, &[rows, n, 1, 1])?
-        };
-        let [_, o, ..] = geometry.output;
-        // A matrix is `[K, O]` or `[O, K]`; where it is square, `[K, O]` is ONNX's default.
-        let depth = geometry.channels;
-        let input_major = constants.weights.shape().len() == 2 && constants.weights.shape()[0] == depth;
-        let mut out = Vec::new();
-        geometry.for_each_output(|channel, taps| {
-            let zero = i64::from(weight.zero_of(channel.min(weight.zero_point.len().saturating_sub(1))));
-            let product = |index: usize| {
-                let (x, w) = taps[index];
-                let w = if input_major { w % depth * o + w / depth } else { w };
-                x.map_or(0, |x| (i64::from(values[x]) - i64::from(matrix.input.zero)) * (weights[w] - zero))
+            // Where the operator does not say it and the matrix is square, `[K, O]` is ONNX's default.
+            let input_major = match op {
+                Some(Op::MatMul { transposed, .. }) => !transposed,
+                _ => shape.first() == Some(&k),
             };
-            let sum = accumulate(&matrix.order, taps.len(), product)?;
-            let bias = biases.as_ref().and_then(|all| all.get(channel)).copied().unwrap_or(0);
-            let bias = i32::try_from(bias).map_err(|_| Fault::Arithmetic("a bias of 32 bits"))?;
-            let scale = weight.scale.get(channel).or(weight.scale.first()).copied().unwrap_or(1.0);
-            let scales = [input.scale[0], scale, output.scale[0]];
-            let record = Record::derive(self.adders.requantizer, bias, scales, channel)?;
-            out.push(finish(sum, record, matrix, self.adders));
-            Ok(())
-        })?;
-        Ok(Output::Integers(out))
+            (Geometry::conv(&[rows, k, 1, 1], &[n, k, 1, 1], &Window::UNIT, 1, &[rows, n, 1, 1])?, input_major)
+        };
+        let quantized = Quantized { geometry, quantizations, weights, input_major, biases, numbers };
+        Ok(Output::Integers(quantized.run(&x.integers()?, self.adders)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::DType;
+
+    #[test]
+    fn a_float_matrix_product_takes_either_orientation() {
+        let bytes = [1.0_f32, 2.0, 3.0, 4.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let x = Value { shape: &[2, 2], dtype: DType::Fp32, quantization: None, bytes };
+        let operands =
+            Operands { shape: vec![2, 3], weights: vec![1.0, 0.0, 2.0, 0.0, 1.0, 3.0], bias: Some(vec![0.5; 3]) };
+        assert_eq!(matmul(&x, &operands, false, &[2, 3]).unwrap(), [1.5, 2.5, 8.5, 3.5, 4.5, 18.5]);
+        let turned = Operands { shape: vec![3, 2], weights: vec![1.0, 0.0, 0.0, 1.0, 2.0, 3.0], ..operands };
+        assert_eq!(matmul(&x, &turned, true, &[2, 3]).unwrap(), [1.5, 2.5, 8.5, 3.5, 4.5, 18.5]);
     }
 }

@@ -124,7 +124,7 @@ impl<'a> Host<'a> {
         let inputs = (0..self.layer.inputs.len()).map(|i| self.input(store, i)).collect::<Result<Vec<_>, _>>()?;
         let (place, quantization) = self.output()?;
         let output = match op {
-            None => self.quantized_matrix(&inputs, place)?,
+            None => self.quantized_matrix(None, &inputs, place)?,
             Some(op) => self.compute(op, &inputs, place, quantization)?,
         };
         let clamp = match &self.layer.arithmetic {
@@ -210,6 +210,9 @@ impl<'a> Host<'a> {
             }
             Op::Concat { axis } if inputs.iter().all(|input| input.dtype == place.dtype) => {
                 Output::Bytes(moves::concat(inputs, *axis)?)
+            }
+            Op::Conv { .. } | Op::MatMul { .. } if first.quantization.is_some() && quantization.is_some() => {
+                self.quantized_matrix(Some(op), inputs, place)?
             }
             Op::Conv { window, groups, activation } => {
                 let operands = self.float_constants(inputs)?;

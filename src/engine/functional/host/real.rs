@@ -111,7 +111,7 @@ fn batch_norm(x: &[f32], shape: &[usize], inputs: &[Value], epsilon: f32) -> Res
     Ok(normalized.collect())
 }
 
-/// Repeats elements to a larger shape, as NumPy does.
+/// Repeats elements to a larger shape, as `NumPy` does.
 pub(super) fn broadcast<T: Copy>(x: &[T], from: &[usize], to: &[usize]) -> Result<Vec<T>, Fault> {
     let extra = to.len().checked_sub(from.len()).ok_or(Fault::Region("broadcast to fewer dimensions"))?;
     let strides = row_major(from);
@@ -205,6 +205,13 @@ pub(super) fn pool<T: Copy>(
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "small numbers, and exact ones"
+)]
 mod tests {
     use super::*;
 
@@ -229,7 +236,9 @@ mod tests {
     #[test]
     fn padding_is_no_element_of_a_pool() {
         let window = Window { kernel: [2, 2], stride: [1, 1], dilation: [1, 1], pad: [1, 1, 0, 0] };
-        let sizes = pool(&[5, 6, 7, 8], (&[1, 1, 2, 2], &[1, 1, 2, 2]), &window, |taps| taps.len() as i32).unwrap();
+        let sizes =
+            pool(&[5, 6, 7, 8], (&[1, 1, 2, 2], &[1, 1, 2, 2]), &window, |taps| i32::try_from(taps.len()).unwrap())
+                .unwrap();
         assert_eq!(sizes, [1, 2, 2, 4]);
     }
 }
