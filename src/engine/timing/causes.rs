@@ -334,6 +334,11 @@ impl CauseGraph {
         renamed
     }
 
+    /// The index of the record that ends at the event, where phases are recorded.
+    pub fn record_of(&self, event: Event) -> Option<usize> {
+        self.recorded.as_ref().and_then(|_| (event.node as usize).checked_sub(1))
+    }
+
     /// The stored phases; empty unless they were recorded.
     pub fn records(&self) -> Vec<PhaseRecord> {
         let Some(instructions) = &self.recorded else { return Vec::new() };

@@ -129,6 +129,7 @@ impl LayerBook {
             timing.span = Time(last.time - timing.first_issue.0.min(last.time)).cycles_ceil(self.period);
             timing.array_busy = Time(array_busy).cycles_ceil(self.period);
             timing.last_retirement = Time(last.time);
+            timing.last_phase = graph.record_of(last);
             timing.end = Time(end);
             self.closed[index] = timing;
             self.base = end;

@@ -41,6 +41,8 @@ pub struct LayerTiming {
     pub first_issue: Time,
     /// When its last instruction retired.
     pub last_retirement: Time,
+    /// The record of the phase that ends there (`Options::record_phases`).
+    pub last_phase: Option<usize>,
     /// Why its `cycles` passed; sums to them.
     pub causes: CauseVector,
     /// Cycles in which the array accepts its operands.

@@ -363,9 +363,8 @@ impl<'a> Simulator<'a> {
                 let at = edge(bound.time, self.period)?;
                 let start = self.graph.phase(bound, Cause::Host, at)?;
                 let end = edge(sum(at, work.duration)?, self.period)?;
-                for access in &work.accesses {
-                    let memory = &mut self.memories[usize::from(access.memory)];
-                    memory.host_access(at, end, access.read, access.written)?;
+                for &(memory, bytes) in &work.accesses {
+                    self.memories[usize::from(memory)].host_access(at, end, bytes)?;
                 }
                 let end = self.graph.phase(start, Cause::Host, end)?;
                 self.engines[id].free = end;
@@ -400,8 +399,11 @@ impl<'a> Simulator<'a> {
         engine.last_start = engine.last_start.max(start.time);
         if queued.is_command {
             engine.commands_waiting -= 1;
-            // A start that is past binds nothing.
-            while engine.command_starts.len() >= self.queue_depth {
+            // A start that is past, or beyond the queue's depth, binds nothing.
+            let issued = self.issued.time;
+            while engine.command_starts.len() >= self.queue_depth
+                || engine.command_starts.front().is_some_and(|oldest| oldest.time < issued)
+            {
                 engine.command_starts.pop_front();
             }
             // The queue is in order: a slot frees no earlier than the one before.
@@ -417,13 +419,11 @@ impl<'a> Simulator<'a> {
     fn finish(&mut self, id: usize, queued: &Queued, phases: Phases) -> Result<(), TimingError> {
         let engine = &mut self.engines[id];
         let from = phases.start.time.max(engine.busy_until);
-        if phases.end.time > from {
-            let busy = phases.end.time - from;
-            engine.busy += busy;
-            engine.busy_until = phases.end.time;
-            if engine.kind == EngineKind::Array {
-                self.layers.array_busy(queued.layer, busy);
-            }
+        let busy = phases.end.time.saturating_sub(from);
+        engine.busy += busy;
+        engine.busy_until = from + busy;
+        if engine.kind == EngineKind::Array {
+            self.layers.array_busy(queued.layer, busy);
         }
         let engine = &mut self.engines[id];
         engine.retired = latest([phases.end, engine.retired]);
@@ -520,8 +520,8 @@ impl<'a> Simulator<'a> {
             records: self.graph.records(),
             ..TimingReport::default()
         };
-        for memory in &mut self.memories {
-            report.memories.push(memory.report(end)?);
+        for (index, memory) in self.memories.iter_mut().enumerate() {
+            report.memories.push(memory.report(end, self.decoder.useful(index))?);
         }
         if let Some(mut order) = self.order {
             order.sort_unstable();
