@@ -105,6 +105,7 @@ impl CauseVector {
     /// Femtoseconds to cycles by largest remainder: each entry is rounded down, and the cycles that are missing to
     /// the total (a multiple of `period`) go to the largest remainders, ties to the earlier cause. Entries still sum
     /// to the total, and none is off by a whole cycle.
+    #[must_use]
     pub fn to_cycles(self, period: Time) -> Self {
         let mut missing = self.total() / period.0;
         let mut cycles = self.0.map(|amount| amount / period.0);

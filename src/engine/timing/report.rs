@@ -47,7 +47,8 @@ pub struct LayerTiming {
     pub causes: CauseVector,
     /// Cycles in which the array accepts its operands.
     pub beats: Cycles,
-    /// Cycles in which the array loads (exposed), streams or drains for it.
+    /// Cycles in which the array loads, streams or drains for it, overlaps once. Neighbouring layers may overlap, so
+    /// the sum over layers may exceed the array's own `busy`.
     pub array_busy: Cycles,
     /// Algebraic multiply-accumulates on the array.
     pub array_macs: Macs,

@@ -100,7 +100,7 @@ impl<'a> Simulator<'a> {
     pub fn new(
         accelerator: &'a Accelerator,
         header: &'a Header,
-        options: &Options,
+        options: Options,
         limit: usize,
     ) -> Result<Self, TimingError> {
         let period = accelerator.array_period;
@@ -170,7 +170,7 @@ impl<'a> Simulator<'a> {
                     break;
                 }
                 if self.graph.is_full() {
-                    self.compact();
+                    self.compact(0);
                 }
                 next = instructions.next();
             }
@@ -298,7 +298,7 @@ impl<'a> Simulator<'a> {
                 while self.start_head(id)? {
                     progress = true;
                     if self.graph.is_full() {
-                        self.compact();
+                        self.compact(0);
                     }
                 }
             }
@@ -423,7 +423,9 @@ impl<'a> Simulator<'a> {
         engine.busy += busy;
         engine.busy_until = from + busy;
         if engine.kind == EngineKind::Array {
-            self.layers.array_busy(queued.layer, busy);
+            // A load behind another tile's stream is hidden; only what shows makes the array busy.
+            let start = if matches!(queued.work, Work::Preload) { from } else { phases.start.time };
+            self.layers.array_busy(queued.layer, start, phases.end.time);
         }
         let engine = &mut self.engines[id];
         engine.retired = latest([phases.end, engine.retired]);
@@ -468,14 +470,16 @@ impl<'a> Simulator<'a> {
                 return Ok(true);
             }
             if self.graph.is_full() {
-                self.compact();
+                // Nothing else can be resolved now, so what is unknown comes after the next request.
+                let next = self.engines.iter().filter_map(|engine| engine.dma.next_request()).min();
+                self.compact(next.unwrap_or(0));
             }
         }
     }
 
-    /// Drops the part of the cause graph that nothing depends on.
-    fn compact(&mut self) {
-        let pending = self.engines.iter().filter_map(|engine| engine.dma.next_request()).min().unwrap_or(0);
+    /// Drops the part of the cause graph that nothing depends on. What is not resolved yet retires no earlier than
+    /// `pending`.
+    fn compact(&mut self, pending: u64) {
         let safe = self.layers.earliest_boundary(self.issued.time, pending);
         let mut roots = Vec::new();
         self.visit_events(&mut |event| roots.push(event.node));

@@ -87,7 +87,7 @@ proptest! {
     fn causes_are_those_of_a_walk_over_the_recorded_phases(draws in draws(), machine in machines()) {
         let program = program(&draws, &[0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 1, 2, 0, 4, 3, 2]);
         let options = Options { record_phases: true, record_order: true };
-        let recorded = program.run_with(&machine, &options, PHASES_HELD).unwrap();
+        let recorded = program.run_with(&machine, options, PHASES_HELD).unwrap();
         for (index, record) in recorded.records.iter().enumerate() {
             let start = record.predecessor.map_or(Time(0), |before| recorded.records[before].end);
             prop_assert!(record.predecessor.is_none_or(|before| before < index));
@@ -95,7 +95,7 @@ proptest! {
             prop_assert!(record.end > record.start);
         }
         // Merged and compacted at every opportunity, the same.
-        let compacted = program.run_with(&machine, &Options::default(), 0).unwrap();
+        let compacted = program.run_with(&machine, Options::default(), 0).unwrap();
         let period = Accelerator::from_valid(machine).array_period;
         for layer in 0..program.layers() {
             prop_assert_eq!(compacted.layers[layer].causes, walk(&recorded, layer, period), "layer {}", layer);
@@ -121,7 +121,8 @@ proptest! {
             prop_assert!(engine.busy.0 + engine.waiting_token.0 + engine.waiting_issue.0 <= report.cycles.0 + 2);
         }
         let array = &report.engines[usize::from(ARRAY.0)];
-        prop_assert_eq!(report.layers.iter().map(|layer| layer.array_busy.0).sum::<u64>(), array.busy.0);
+        prop_assert!(report.layers.iter().map(|layer| layer.array_busy.0).sum::<u64>() >= array.busy.0);
+        prop_assert!(report.layers.iter().all(|layer| layer.array_busy <= array.busy));
         let memory = &report.memories[0];
         prop_assert!(memory.busy <= report.end);
         let moved: u64 = report.layers.iter().map(|layer| layer.moved_bytes.0).sum();

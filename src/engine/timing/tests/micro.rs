@@ -322,7 +322,7 @@ fn a_change_of_dataflow_empties_the_array() {
     let mut header = header(2);
     header.layers[1].dataflow = Some(Dataflow::OS);
     let run = |header: &Header| {
-        simulate(&accelerator, header, program.instructions.iter().cloned(), &Options::default()).unwrap()
+        simulate(&accelerator, header, program.instructions.iter().cloned(), Options::default()).unwrap()
     };
     // 20, then 9 to switch, 10 beats, 6 + 4 out.
     assert_eq!(run(&header).layers[1].causes, vector(&[(FillDrain, 19), (ArrayStreaming, 10)]));
@@ -382,7 +382,7 @@ fn bytes_are_told_apart_by_operand_and_whole_bursts_are_counted() {
         parameters_offset: 0,
     });
     let accelerator = Accelerator::from_valid(config());
-    let report = simulate(&accelerator, &header, program.instructions.into_iter(), &Options::default()).unwrap();
+    let report = simulate(&accelerator, &header, program.instructions.into_iter(), Options::default()).unwrap();
     let layer = &report.layers[0];
     assert_eq!([layer.weight_bytes.0, layer.input_bytes.0, layer.output_bytes.0], [16, 100, 10]);
     // Both weight runs cross a boundary: 4 bursts; then 2 and 1.
@@ -431,7 +431,7 @@ fn instructions_are_ordered_by_their_start() {
     let mut machine = config();
     machine.array.weight_load.shadow_depth = 4;
     let options = Options { record_order: true, ..Options::default() };
-    let report = program.run_with(&machine, &options, PHASES_HELD).unwrap();
+    let report = program.run_with(&machine, options, PHASES_HELD).unwrap();
     // The second preload runs ahead in time, but not in its engine's order.
     assert_eq!(report.issue_order, [0, 1, 3, 2, 4, 5]);
 }
@@ -443,7 +443,7 @@ fn faults_of_a_program_are_errors() {
         let data = program.load(64, &[]);
         program.matmul(4, 0, false, &[data]);
         change(&mut program);
-        program.run_with(&config(), &Options::default(), PHASES_HELD).unwrap_err()
+        program.run_with(&config(), Options::default(), PHASES_HELD).unwrap_err()
     };
     assert_eq!(fault(&|program| program.instructions[0].waits.push(Token(1))), TimingError::UnknownToken(1));
     assert_eq!(fault(&|program| program.instructions[0].waits.push(Token(0))), TimingError::UnknownToken(0));
@@ -478,6 +478,6 @@ fn time_that_does_not_fit_is_an_error() {
     program.load(1 << 20, &[]);
     let mut machine = config();
     memory(&mut machine, 1e-9, 20.0);
-    let result = program.run_with(&machine, &Options::default(), PHASES_HELD);
+    let result = program.run_with(&machine, Options::default(), PHASES_HELD);
     assert_eq!(result.unwrap_err(), TimingError::Overflow);
 }

@@ -221,13 +221,13 @@ impl Builder {
     }
 
     pub fn run(&self, config: &AcceleratorConfig) -> TimingReport {
-        self.run_with(config, &Options::default(), PHASES_HELD).expect("the program is well formed")
+        self.run_with(config, Options::default(), PHASES_HELD).expect("the program is well formed")
     }
 
     pub fn run_with(
         &self,
         config: &AcceleratorConfig,
-        options: &Options,
+        options: Options,
         phases_held: usize,
     ) -> Result<TimingReport, TimingError> {
         let accelerator = Accelerator::from_valid(config.clone());

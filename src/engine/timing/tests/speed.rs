@@ -26,7 +26,7 @@ fn array_tiles_a_second() {
     let header = header(1);
     let count = 9_000_000;
     let begin = Instant::now();
-    let report = simulate(&accelerator, &header, tiles(count), &Options::default()).unwrap();
+    let report = simulate(&accelerator, &header, tiles(count), Options::default()).unwrap();
     let seconds = begin.elapsed().as_secs_f64();
     println!("{count} tiles in {seconds:.2} s: {:.1} M instructions/s", report.instructions as f64 / seconds / 1e6);
     assert_eq!(report.instructions, 2 * count);
