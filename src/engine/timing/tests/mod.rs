@@ -1,5 +1,6 @@
 //! Whole programs through the timing engine. This file builds small machines and programs; the tests are beside it.
 
+mod bursts;
 mod causes;
 mod micro;
 mod rtl;
