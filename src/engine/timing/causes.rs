@@ -105,6 +105,7 @@ impl CauseVector {
     /// Femtoseconds to cycles by largest remainder: each entry is rounded down, and the cycles that are missing to
     /// the total (a multiple of `period`) go to the largest remainders, ties to the earlier cause. Entries still sum
     /// to the total, and none is off by a whole cycle.
+    #[must_use]
     pub fn to_cycles(self, period: Time) -> Self {
         let mut missing = self.total() / period.0;
         let mut cycles = self.0.map(|amount| amount / period.0);
@@ -332,6 +333,11 @@ impl CauseGraph {
         self.dense = dense;
         self.limit = self.smallest_limit.max(2 * self.nodes.len());
         renamed
+    }
+
+    /// The index of the record that ends at the event, where phases are recorded.
+    pub fn record_of(&self, event: Event) -> Option<usize> {
+        self.recorded.as_ref().and_then(|_| (event.node as usize).checked_sub(1))
     }
 
     /// The stored phases; empty unless they were recorded.

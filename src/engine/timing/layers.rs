@@ -18,8 +18,9 @@ struct OpenLayer {
     outstanding: u64,
     all_issued: bool,
     last: Event,
-    /// fs.
+    /// Time in which the array was busy for this layer, and until when, fs.
     array_busy: u64,
+    array_until: u64,
     timing: LayerTiming,
 }
 
@@ -60,6 +61,7 @@ impl LayerBook {
                 all_issued: false,
                 last: Event::ORIGIN,
                 array_busy: 0,
+                array_until: 0,
                 timing,
             });
             self.next_free = layer + 1;
@@ -88,10 +90,11 @@ impl LayerBook {
         Ok(())
     }
 
-    /// Accounts for time in which the array was busy.
-    pub fn array_busy(&mut self, layer: usize, time: u64) {
+    /// Accounts for time in which the array was busy. What layers do at the same time counts for each.
+    pub fn array_busy(&mut self, layer: usize, start: u64, end: u64) {
         if let Some(open) = self.open_layer(layer) {
-            open.array_busy += time;
+            open.array_busy += end.saturating_sub(start.max(open.array_until));
+            open.array_until = open.array_until.max(end);
         }
     }
 
@@ -129,6 +132,7 @@ impl LayerBook {
             timing.span = Time(last.time - timing.first_issue.0.min(last.time)).cycles_ceil(self.period);
             timing.array_busy = Time(array_busy).cycles_ceil(self.period);
             timing.last_retirement = Time(last.time);
+            timing.last_phase = graph.record_of(last);
             timing.end = Time(end);
             self.closed[index] = timing;
             self.base = end;

@@ -30,10 +30,6 @@ pub(super) struct Memory {
     pub free: Event,
     bursts: u64,
     host_bytes: u64,
-    /// Useful bytes.
-    pub read: u64,
-    /// Useful bytes.
-    pub written: u64,
     windows: Windows,
 }
 
@@ -47,8 +43,6 @@ impl Memory {
             free: Event::ORIGIN,
             bursts: 0,
             host_bytes: 0,
-            read: 0,
-            written: 0,
             windows: Windows::default(),
         }
     }
@@ -56,11 +50,7 @@ impl Memory {
     /// Serves the request that came at `request`, which is made an event only if the memory is free then. Requests
     /// must come in the order of time.
     #[inline]
-    pub fn serve(
-        &mut self,
-        graph: &mut CauseGraph,
-        request: super::causes::Lazy,
-    ) -> Result<Event, TimingError> {
+    pub fn serve(&mut self, graph: &mut CauseGraph, request: super::causes::Lazy) -> Result<Event, TimingError> {
         let pred = if self.free.time > request.time { self.free } else { graph.realize(request)? };
         let end = sum(pred.time, self.service)?;
         let served = graph.phase(pred, Cause::MemoryBandwidth, end)?;
@@ -71,22 +61,19 @@ impl Memory {
     }
 
     /// Accounts for bytes that the host reads or writes at its own pace.
-    pub fn host_access(&mut self, start: u64, end: u64, read: u64, written: u64) -> Result<(), TimingError> {
-        self.read = sum(self.read, read)?;
-        self.written = sum(self.written, written)?;
-        let bytes = sum(read, written)?;
+    pub fn host_access(&mut self, start: u64, end: u64, bytes: u64) -> Result<(), TimingError> {
         self.host_bytes = sum(self.host_bytes, bytes)?;
         self.windows.spread(start, end, bytes);
         Ok(())
     }
 
-    /// The memory's figures after a run of `end`.
-    pub fn report(&mut self, end: u64) -> Result<MemoryTiming, TimingError> {
+    /// The memory's figures after a run of `end` in which so many useful bytes were read and written.
+    pub fn report(&mut self, end: u64, [read, written]: [u64; 2]) -> Result<MemoryTiming, TimingError> {
         let [peak, p95] = self.windows.finish(end);
         let moved = self.bursts.checked_mul(self.burst).ok_or(TimingError::Overflow)?;
         Ok(MemoryTiming {
-            read: Bytes(self.read),
-            written: Bytes(self.written),
+            read: Bytes(read),
+            written: Bytes(written),
             moved: Bytes(sum(moved, self.host_bytes)?),
             host: Bytes(self.host_bytes),
             busy: Time(self.bursts.checked_mul(self.service).ok_or(TimingError::Overflow)?),
@@ -127,15 +114,20 @@ impl Windows {
     #[cold]
     fn add_across(&mut self, start: u64, end: u64, bytes: u64) {
         self.close_until(start / WINDOW.0);
-        let mut given = 0;
-        while self.boundary() < end {
-            // A slow memory's burst may cover many windows; each gets its part.
-            let part = share(bytes, self.boundary() - start, end - start);
-            self.filled += part - given;
-            given = part;
-            self.close_until(self.current + 1);
+        let boundary = self.boundary();
+        if end <= boundary {
+            self.filled += bytes;
+            return;
         }
-        self.filled += bytes - given;
+        if end - boundary > WINDOW.0 {
+            // A slow memory's burst may cover any number of windows.
+            self.spread(start, end, bytes);
+            return;
+        }
+        let part = share(bytes, boundary - start, end - start);
+        self.filled += part;
+        self.close_until(self.current + 1);
+        self.filled += bytes - part;
     }
 
     /// Adds bytes of a stretch that begins no earlier than what was added so far; it may be long.
@@ -143,7 +135,8 @@ impl Windows {
         if bytes > 0 {
             // What would fall into windows that are closed already counts in the open one.
             let start = start.max(self.current.saturating_mul(WINDOW.0));
-            self.spread.push_back((start, end.max(start + 1), bytes));
+            let at = self.spread.partition_point(|&(other, ..)| other <= start);
+            self.spread.insert(at, (start, end.max(start + 1), bytes));
         }
     }
 

@@ -112,7 +112,7 @@ pub fn simulate(
     accelerator: &Accelerator,
     header: &Header,
     instructions: impl Iterator<Item = Instruction>,
-    options: &Options,
+    options: Options,
 ) -> Result<TimingReport, TimingError> {
     simulator::Simulator::new(accelerator, header, options, PHASES_HELD)?.run(instructions)
 }

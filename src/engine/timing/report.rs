@@ -41,11 +41,14 @@ pub struct LayerTiming {
     pub first_issue: Time,
     /// When its last instruction retired.
     pub last_retirement: Time,
+    /// The record of the phase that ends there (`Options::record_phases`).
+    pub last_phase: Option<usize>,
     /// Why its `cycles` passed; sums to them.
     pub causes: CauseVector,
     /// Cycles in which the array accepts its operands.
     pub beats: Cycles,
-    /// Cycles in which the array loads (exposed), streams or drains for it.
+    /// Cycles in which the array loads, streams or drains for it, overlaps once. Neighbouring layers may overlap, so
+    /// the sum over layers may exceed the array's own `busy`.
     pub array_busy: Cycles,
     /// Algebraic multiply-accumulates on the array.
     pub array_macs: Macs,

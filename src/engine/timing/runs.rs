@@ -3,18 +3,25 @@
 use super::TimingError;
 use crate::program::{Dim, Region};
 
-/// Elements of a region, padding included; 64-bit and checked, as a region's own count is not.
-pub(super) fn elements(region: &Region) -> Result<u64, TimingError> {
+/// Rows of a region's matrix; 64-bit and checked, as the region's own count is not.
+pub(super) fn rows(region: &Region) -> Result<u64, TimingError> {
     let split = usize::from(region.split).min(region.dims.len());
-    let columns = match region.window {
-        Some((_, length)) => u64::from(length),
-        None => count(&region.dims[split..])?,
-    };
-    count(&region.dims[..split])?.checked_mul(columns).ok_or(TimingError::Overflow)
+    region.row_window.map_or_else(|| count(&region.dims[..split]), |(_, length)| Ok(length.into()))
+}
+
+/// Columns of a region's matrix, likewise.
+pub(super) fn columns(region: &Region) -> Result<u64, TimingError> {
+    let split = usize::from(region.split).min(region.dims.len());
+    region.window.map_or_else(|| count(&region.dims[split..]), |(_, length)| Ok(length.into()))
+}
+
+/// Elements of a region, padding included.
+pub(super) fn elements(region: &Region) -> Result<u64, TimingError> {
+    rows(region)?.checked_mul(columns(region)?).ok_or(TimingError::Overflow)
 }
 
 /// Iterations of nested loops.
-pub(super) fn count(dims: &[Dim]) -> Result<u64, TimingError> {
+fn count(dims: &[Dim]) -> Result<u64, TimingError> {
     let mut product = 1_u64;
     for dim in dims {
         product = product.checked_mul(u64::from(dim.count)).ok_or(TimingError::Overflow)?;
@@ -25,7 +32,7 @@ pub(super) fn count(dims: &[Dim]) -> Result<u64, TimingError> {
 /// Calls `visit(address, bytes)` for each contiguous stretch of the walk, like [`Region::for_each_run`], but run by
 /// run instead of element by element where the region has no padding and no window.
 pub(super) fn for_each_run(region: &Region, mut visit: impl FnMut(u64, u64)) -> Result<(), TimingError> {
-    if region.pad.is_some() || region.window.is_some() {
+    if region.pad.is_some() || region.window.is_some() || region.row_window.is_some() {
         region.for_each_run(visit);
         return Ok(());
     }

@@ -100,7 +100,7 @@ impl<'a> Simulator<'a> {
     pub fn new(
         accelerator: &'a Accelerator,
         header: &'a Header,
-        options: &Options,
+        options: Options,
         limit: usize,
     ) -> Result<Self, TimingError> {
         let period = accelerator.array_period;
@@ -170,7 +170,7 @@ impl<'a> Simulator<'a> {
                     break;
                 }
                 if self.graph.is_full() {
-                    self.compact();
+                    self.compact(0);
                 }
                 next = instructions.next();
             }
@@ -298,7 +298,7 @@ impl<'a> Simulator<'a> {
                 while self.start_head(id)? {
                     progress = true;
                     if self.graph.is_full() {
-                        self.compact();
+                        self.compact(0);
                     }
                 }
             }
@@ -363,9 +363,8 @@ impl<'a> Simulator<'a> {
                 let at = edge(bound.time, self.period)?;
                 let start = self.graph.phase(bound, Cause::Host, at)?;
                 let end = edge(sum(at, work.duration)?, self.period)?;
-                for access in &work.accesses {
-                    let memory = &mut self.memories[usize::from(access.memory)];
-                    memory.host_access(at, end, access.read, access.written)?;
+                for &(memory, bytes) in &work.accesses {
+                    self.memories[usize::from(memory)].host_access(at, end, bytes)?;
                 }
                 let end = self.graph.phase(start, Cause::Host, end)?;
                 self.engines[id].free = end;
@@ -400,8 +399,11 @@ impl<'a> Simulator<'a> {
         engine.last_start = engine.last_start.max(start.time);
         if queued.is_command {
             engine.commands_waiting -= 1;
-            // A start that is past binds nothing.
-            while engine.command_starts.len() >= self.queue_depth {
+            // A start that is past, or beyond the queue's depth, binds nothing.
+            let issued = self.issued.time;
+            while engine.command_starts.len() >= self.queue_depth
+                || engine.command_starts.front().is_some_and(|oldest| oldest.time < issued)
+            {
                 engine.command_starts.pop_front();
             }
             // The queue is in order: a slot frees no earlier than the one before.
@@ -417,13 +419,13 @@ impl<'a> Simulator<'a> {
     fn finish(&mut self, id: usize, queued: &Queued, phases: Phases) -> Result<(), TimingError> {
         let engine = &mut self.engines[id];
         let from = phases.start.time.max(engine.busy_until);
-        if phases.end.time > from {
-            let busy = phases.end.time - from;
-            engine.busy += busy;
-            engine.busy_until = phases.end.time;
-            if engine.kind == EngineKind::Array {
-                self.layers.array_busy(queued.layer, busy);
-            }
+        let busy = phases.end.time.saturating_sub(from);
+        engine.busy += busy;
+        engine.busy_until = from + busy;
+        if engine.kind == EngineKind::Array {
+            // A load behind another tile's stream is hidden; only what shows makes the array busy.
+            let start = if matches!(queued.work, Work::Preload) { from } else { phases.start.time };
+            self.layers.array_busy(queued.layer, start, phases.end.time);
         }
         let engine = &mut self.engines[id];
         engine.retired = latest([phases.end, engine.retired]);
@@ -468,14 +470,16 @@ impl<'a> Simulator<'a> {
                 return Ok(true);
             }
             if self.graph.is_full() {
-                self.compact();
+                // Nothing else can be resolved now, so what is unknown comes after the next request.
+                let next = self.engines.iter().filter_map(|engine| engine.dma.next_request()).min();
+                self.compact(next.unwrap_or(0));
             }
         }
     }
 
-    /// Drops the part of the cause graph that nothing depends on.
-    fn compact(&mut self) {
-        let pending = self.engines.iter().filter_map(|engine| engine.dma.next_request()).min().unwrap_or(0);
+    /// Drops the part of the cause graph that nothing depends on. What is not resolved yet retires no earlier than
+    /// `pending`.
+    fn compact(&mut self, pending: u64) {
         let safe = self.layers.earliest_boundary(self.issued.time, pending);
         let mut roots = Vec::new();
         self.visit_events(&mut |event| roots.push(event.node));
@@ -520,8 +524,8 @@ impl<'a> Simulator<'a> {
             records: self.graph.records(),
             ..TimingReport::default()
         };
-        for memory in &mut self.memories {
-            report.memories.push(memory.report(end)?);
+        for (index, memory) in self.memories.iter_mut().enumerate() {
+            report.memories.push(memory.report(end, self.decoder.useful(index))?);
         }
         if let Some(mut order) = self.order {
             order.sort_unstable();

@@ -31,15 +31,8 @@ pub(super) enum Work {
 pub(super) struct HostWork {
     /// Femtoseconds.
     pub duration: u64,
-    pub accesses: SmallVec<[Access; 4]>,
-}
-
-/// Useful bytes of one memory space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Access {
-    pub memory: u8,
-    pub read: u64,
-    pub written: u64,
+    /// Memory spaces and the bytes that it reads or writes there.
+    pub accesses: SmallVec<[(u8, u64); 4]>,
 }
 
 /// Bytes and multiply-accumulates that an instruction adds to its layer.
@@ -67,6 +60,8 @@ pub(super) struct Decoder<'a> {
     shared: bool,
     /// `(memory, first, end)` of the weight images, sorted.
     weights: Vec<(u8, u64, u64)>,
+    /// Useful bytes read from and written to each memory space so far.
+    useful: Vec<[u64; 2]>,
 }
 
 impl<'a> Decoder<'a> {
@@ -93,11 +88,17 @@ impl<'a> Decoder<'a> {
             buffer_rate,
             shared: accelerator.input_buffer == accelerator.weight_buffer,
             weights,
+            useful: vec![[0; 2]; accelerator.config.memories.len()],
         })
     }
 
+    /// Useful bytes read from and written to a memory space so far.
+    pub fn useful(&self, memory: usize) -> [u64; 2] {
+        self.useful[memory]
+    }
+
     /// The work of an instruction and what it adds to its layer.
-    pub fn decode(&self, instruction: &Instruction, kind: EngineKind) -> Result<(Work, Amounts), TimingError> {
+    pub fn decode(&mut self, instruction: &Instruction, kind: EngineKind) -> Result<(Work, Amounts), TimingError> {
         let mut amounts = Amounts::default();
         let work = match (&instruction.operation, kind) {
             (Operation::Fence, _) => Work::Fence,
@@ -128,16 +129,10 @@ impl<'a> Decoder<'a> {
     }
 
     fn tile(&self, matmul: &Matmul) -> Result<Tile, TimingError> {
-        let split = usize::from(matmul.stream.split).min(matmul.stream.dims.len());
-        let rows = runs::count(&matmul.stream.dims[..split])?;
-        let k = match matmul.stream.window {
-            Some((_, length)) => u64::from(length),
-            None => runs::count(&matmul.stream.dims[split..])?,
-        };
+        let [rows, k] = [runs::rows(&matmul.stream)?, runs::columns(&matmul.stream)?];
         let element = u64::from(matmul.stream.element);
         let (beats, beat_cycles) = if let Some(stationary) = matmul.stationary {
-            let split = usize::from(stationary.split).min(stationary.dims.len());
-            let columns = runs::count(&stationary.dims[..split])?;
+            let columns = runs::rows(&stationary)?;
             let [input, weight] = [product(rows, element)?, product(columns, stationary.element.into())?];
             let cycles = if self.shared {
                 sum(input, weight)?.div_ceil(self.buffer_rate[0])
@@ -154,33 +149,42 @@ impl<'a> Decoder<'a> {
             (rows, product(k.min(self.rows), element)?.div_ceil(rate))
         };
         let target = &matmul.accumulators;
-        let mut reach = 0_i64;
-        for dim in &target.dims {
-            let step = i64::from(dim.count.saturating_sub(1)).checked_mul(i64::from(dim.stride));
-            reach = step.and_then(|step| reach.checked_add(step)).ok_or(TimingError::Overflow)?;
-        }
-        let last = target.base.checked_add(reach).ok_or(TimingError::Overflow)?;
+        let accumulators = if target.row_window.is_none() && target.window.is_none() {
+            let mut reach = 0_i64;
+            for dim in &target.dims {
+                let step = i64::from(dim.count.saturating_sub(1)).checked_mul(i64::from(dim.stride));
+                reach = step.and_then(|step| reach.checked_add(step)).ok_or(TimingError::Overflow)?;
+            }
+            [target.base, target.base.checked_add(reach).ok_or(TimingError::Overflow)?]
+        } else {
+            let address = |row: u32, column: u32| {
+                let address = target.address(row, column).and_then(|address| i64::try_from(address).ok());
+                address.unwrap_or(target.base)
+            };
+            [address(0, 0), address(target.rows().saturating_sub(1), target.cols().saturating_sub(1))]
+        };
         let row_axis = usize::from(target.split).clamp(1, target.dims.len()) - 1;
         Ok(Tile {
             beats,
             beat_cycles: beat_cycles.max(1),
             output_stationary: matmul.stationary.is_some(),
             accumulate: matmul.accumulate,
-            accumulators: [target.base, last],
+            accumulators,
             row_stride: target.dims[row_axis].stride,
         })
     }
 
-    fn transfer(&self, transfer: &Transfer, amounts: &mut Amounts) -> Result<Move, TimingError> {
+    fn transfer(&mut self, transfer: &Transfer, amounts: &mut Amounts) -> Result<Move, TimingError> {
         let mut work = Move::default();
         for (region, written) in [(&transfer.source, false), (&transfer.target, true)] {
             if let Space::Memory(memory) = region.space {
+                let memory = self.memory(memory.0)?;
                 let bursts = runs::bursts(region, self.burst_shift)?;
                 if bursts > 0 {
-                    work.legs.push(Leg { memory: self.memory(memory.0)?, bursts });
+                    work.legs.push(Leg { memory, bursts });
                     amounts.moved = sum(amounts.moved, product(bursts, 1 << self.burst_shift)?)?;
                 }
-                self.account(region, written, amounts)?;
+                self.account(memory, region, written, amounts)?;
             }
         }
         if work.legs.is_empty() {
@@ -204,7 +208,13 @@ impl<'a> Decoder<'a> {
     }
 
     /// Adds a region in memory to its layer's useful bytes; returns them.
-    fn account(&self, region: &Region, written: bool, amounts: &mut Amounts) -> Result<u64, TimingError> {
+    fn account(
+        &mut self,
+        memory: u8,
+        region: &Region,
+        written: bool,
+        amounts: &mut Amounts,
+    ) -> Result<u64, TimingError> {
         let bytes = product(runs::elements(region)?, region.element.into())?;
         let operand = if written {
             &mut amounts.output
@@ -214,6 +224,8 @@ impl<'a> Decoder<'a> {
             &mut amounts.input
         };
         *operand = sum(*operand, bytes)?;
+        let useful = &mut self.useful[usize::from(memory)][usize::from(written)];
+        *useful = sum(*useful, bytes)?;
         Ok(bytes)
     }
 
@@ -257,9 +269,9 @@ impl<'a> Decoder<'a> {
     }
 
     /// `overhead + bytes / bandwidth + elements (or multiply-accumulates) / rate`.
-    fn host(&self, op: &VectorOp, amounts: &mut Amounts) -> Result<HostWork, TimingError> {
-        let host = &self.accelerator.config.host;
-        let mut accesses: SmallVec<[Access; 4]> = SmallVec::new();
+    fn host(&mut self, op: &VectorOp, amounts: &mut Amounts) -> Result<HostWork, TimingError> {
+        let host = self.accelerator.config.host;
+        let mut accesses: SmallVec<[(u8, u64); 4]> = SmallVec::new();
         let mut total = 0;
         let regions = op.inputs.iter().map(|region| (region, false)).chain([(&op.output, true)]);
         for (region, written) in regions {
@@ -268,11 +280,11 @@ impl<'a> Decoder<'a> {
                 total = sum(total, bytes)?;
                 continue;
             };
-            let bytes = self.account(region, written, amounts)?;
+            let memory = self.memory(memory.0)?;
+            let bytes = self.account(memory, region, written, amounts)?;
             total = sum(total, bytes)?;
             amounts.moved = sum(amounts.moved, bytes)?;
-            let [read, written] = if written { [0, bytes] } else { [bytes, 0] };
-            accesses.push(Access { memory: self.memory(memory.0)?, read, written });
+            accesses.push((memory, bytes));
         }
         let elements = if op.macs > 0 { op.macs } else { runs::elements(&op.output)? };
         let femtoseconds = host.overhead_us * 1e9

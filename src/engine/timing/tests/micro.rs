@@ -1,0 +1,483 @@
+//! Micro-programs worked out by hand: every cycle and its cause.
+
+use super::{super::Cause::*, *};
+
+#[test]
+fn one_tile_loads_streams_and_drains() {
+    let mut program = Builder::default();
+    program.preload(&[]);
+    program.matmul(10, 0, false, &[]);
+    let report = program.run(&config());
+    assert_eq!(report.causes, vector(&[(WeightLoad, 4), (ArrayStreaming, 10), (FillDrain, 6)]));
+    assert_eq!(report.cycles.0, 20);
+    assert_eq!(report.layers[0].beats.0, 10);
+    assert_eq!(report.layers[0].array_busy.0, 20);
+    assert_eq!(report.engines[usize::from(ARRAY.0)].busy.0, 20);
+    assert_eq!(report.layers[0].array_macs.0, 160);
+}
+
+#[test]
+fn a_shadow_register_hides_the_second_load() {
+    let mut program = Builder::default();
+    for _ in 0..2 {
+        program.preload(&[]);
+        program.matmul(10, 0, false, &[]);
+    }
+    let mut machine = config();
+    let causes = |machine: &AcceleratorConfig| program.run(machine).causes;
+    assert_eq!(causes(&machine), vector(&[(WeightLoad, 4), (ArrayStreaming, 20), (FillDrain, 6)]));
+    machine.array.overlap_tiles = false;
+    assert_eq!(causes(&machine), vector(&[(WeightLoad, 4), (ArrayStreaming, 20), (FillDrain, 12)]));
+    machine.array.weight_load.shadow_depth = 0;
+    assert_eq!(causes(&machine), vector(&[(WeightLoad, 8), (ArrayStreaming, 20), (FillDrain, 12)]));
+    machine.array.overlap_tiles = true;
+    assert_eq!(causes(&machine), vector(&[(WeightLoad, 8), (ArrayStreaming, 20), (FillDrain, 6)]));
+}
+
+#[test]
+fn a_load_longer_than_the_stream_shows_unless_the_shadow_is_deep_and_the_stream_late() {
+    let mut program = Builder::default();
+    let data = program.load(64, &[]);
+    for _ in 0..3 {
+        program.preload(&[]);
+        program.matmul(2, 0, false, &[data]);
+    }
+    let mut machine = config();
+    machine.array.weight_load.cycles = 5;
+    // Data at 21, S0 = 21, P1 = 21..26, S1 = 26, P2 = 26..31, S2 = 31..33, out at 39.
+    let expected = [(MemoryBandwidth, 1), (MemoryLatency, 20), (WeightLoad, 10), (ArrayStreaming, 2), (FillDrain, 6)];
+    assert_eq!(program.run(&machine).causes, vector(&expected));
+    // With two shadow registers, P1 = 5..10 and P2 waits for S0: S1 = 23, P2 = 21..26, S2 = 26..28.
+    machine.array.weight_load.shadow_depth = 2;
+    let expected = [(MemoryBandwidth, 1), (MemoryLatency, 20), (WeightLoad, 5), (ArrayStreaming, 2), (FillDrain, 6)];
+    assert_eq!(program.run(&machine).causes, vector(&expected));
+    machine.array.weight_load.shadow_depth = 3;
+    let expected = [(MemoryBandwidth, 1), (MemoryLatency, 20), (ArrayStreaming, 6), (FillDrain, 6)];
+    assert_eq!(program.run(&machine).causes, vector(&expected));
+}
+
+#[test]
+fn a_tile_waits_for_the_token_of_its_load() {
+    let mut program = Builder::default();
+    let data = program.load(64, &[]);
+    program.preload(&[]);
+    program.matmul(10, 0, false, &[data]);
+    let report = program.run(&config());
+    let expected = [(MemoryBandwidth, 1), (MemoryLatency, 20), (ArrayStreaming, 10), (FillDrain, 6)];
+    assert_eq!(report.causes, vector(&expected));
+    assert_eq!(report.engines[usize::from(ARRAY.0)].busy.0, 20);
+    assert_eq!(report.engines[usize::from(ARRAY.0)].waiting_token.0, 17);
+}
+
+#[test]
+fn a_slow_memory_binds_by_its_bandwidth() {
+    let mut program = Builder::default();
+    program.load(1024, &[]);
+    let mut machine = config();
+    memory(&mut machine, 8.0, 20.0);
+    // 16 bursts of 8 cycles each, never a pause, and the last one's latency.
+    assert_eq!(program.run(&machine).causes, vector(&[(MemoryBandwidth, 128), (MemoryLatency, 20)]));
+}
+
+#[test]
+fn one_burst_in_flight_binds_by_latency() {
+    let mut program = Builder::default();
+    program.load(256, &[]);
+    let mut machine = config();
+    machine.dma.bursts_in_flight = 1;
+    assert_eq!(program.run(&machine).causes, vector(&[(MemoryBandwidth, 4), (MemoryLatency, 80)]));
+}
+
+#[test]
+fn a_fast_memory_leaves_the_engine_s_own_rate() {
+    let mut program = Builder::default();
+    program.load(1024, &[]);
+    let mut machine = config();
+    machine.dma.descriptor_cycles = 7;
+    // Descriptor, 15 steps of 4 cycles to the last request, then that burst.
+    let expected = [(Move, 67), (MemoryBandwidth, 1), (MemoryLatency, 20)];
+    assert_eq!(program.run(&machine).causes, vector(&expected));
+    // Without latency the engine still has to move the last burst.
+    memory(&mut machine, 64.0, 0.0);
+    assert_eq!(program.run(&machine).causes, vector(&[(Move, 71)]));
+}
+
+#[test]
+fn requests_in_flight_are_shared_by_transfers_that_follow_each_other() {
+    let mut program = Builder::default();
+    program.load(64, &[]);
+    program.load(64, &[]);
+    let mut machine = config();
+    // The second is requested at 4, when the engine has moved the first's worth.
+    assert_eq!(program.run(&machine).cycles.0, 25);
+    machine.dma.bursts_in_flight = 1;
+    assert_eq!(program.run(&machine).causes, vector(&[(MemoryBandwidth, 2), (MemoryLatency, 40)]));
+}
+
+#[test]
+fn two_engines_share_a_memory_first_come_first_served() {
+    let mut program = Builder::default();
+    program.load(512, &[]);
+    program.store(512, &[]);
+    let mut machine = config();
+    memory(&mut machine, 16.0, 20.0);
+    machine.dma.bytes_per_cycle = 64;
+    // 16 bursts of 4 cycles; in turn, because each engine asks once a cycle until eight are in flight.
+    let report = program.run(&machine);
+    assert_eq!(report.causes, vector(&[(MemoryBandwidth, 64), (MemoryLatency, 20)]));
+    assert_eq!(report.engines[usize::from(LOAD.0)].busy.0, 80);
+    assert_eq!(report.memories[0].busy.0, 64_000_000);
+    assert_eq!([report.memories[0].read.0, report.memories[0].written.0, report.memories[0].moved.0], [512, 512, 1024]);
+}
+
+#[test]
+fn a_full_queue_holds_the_issue_unit() {
+    let mut program = Builder::default();
+    for _ in 0..3 {
+        program.vector(VectorKind::Add, 40, &[]);
+    }
+    program.load(64, &[]);
+    let mut machine = config();
+    machine.control.issue_cycles = 2;
+    machine.control.queue_depth = 1;
+    // Issued at 2, 4 and, when the second has started at 12, at 14; the load at 16 and done at 37.
+    let report = program.run(&machine);
+    let expected = [(Issue, 6), (Vector, 10), (MemoryBandwidth, 1), (MemoryLatency, 20)];
+    assert_eq!(report.causes, vector(&expected));
+    assert_eq!(report.issue_stalled.0, 8);
+    machine.control.queue_depth = 2;
+    assert_eq!(program.run(&machine).causes, vector(&[(Issue, 2), (Vector, 30)]));
+}
+
+#[test]
+fn a_hardware_loop_s_body_takes_no_issue_and_no_queue() {
+    let mut program = Builder::default();
+    program.preload(&[]);
+    for _ in 0..5 {
+        program.matmul(10, 0, false, &[]);
+    }
+    program.load(64, &[]);
+    for instruction in &mut program.instructions[1..6] {
+        instruction.is_command = false;
+    }
+    let mut machine = config();
+    machine.control.issue_cycles = 3;
+    machine.control.queue_depth = 1;
+    let report = program.run(&machine);
+    assert_eq!(report.causes, vector(&[(Issue, 3), (WeightLoad, 4), (ArrayStreaming, 50), (FillDrain, 6)]));
+    assert_eq!(report.issue_stalled.0, 0);
+}
+
+#[test]
+fn a_tile_that_accumulates_waits_for_the_rows_before() {
+    let run = |rows: u32, first: i64, accumulate: bool| {
+        let mut program = Builder::default();
+        program.preload(&[]);
+        program.matmul(rows, 0, false, &[]);
+        program.matmul(rows, first, accumulate, &[]);
+        program.run(&config()).causes
+    };
+    // S0 = 4; the first row is written 6 later.
+    assert_eq!(run(3, 0, true), vector(&[(WeightLoad, 4), (FillDrain, 12), (ArrayStreaming, 3)]));
+    // Shifted by one row, the second tile needs row 1 first.
+    assert_eq!(run(3, 4, true), vector(&[(WeightLoad, 4), (FillDrain, 13), (ArrayStreaming, 3)]));
+    // As long as the pipeline, elsewhere, or overwriting: nothing waits.
+    assert_eq!(run(6, 0, true), vector(&[(WeightLoad, 4), (FillDrain, 6), (ArrayStreaming, 12)]));
+    assert_eq!(run(3, 12, true), vector(&[(WeightLoad, 4), (FillDrain, 6), (ArrayStreaming, 6)]));
+    assert_eq!(run(3, 0, false), vector(&[(WeightLoad, 4), (FillDrain, 6), (ArrayStreaming, 6)]));
+}
+
+#[test]
+fn layers_partition_the_timeline_and_clip_what_began_before() {
+    let mut program = Builder::default();
+    program.vector(VectorKind::Add, 40, &[]);
+    program.layer = 1;
+    program.load(64, &[]);
+    program.layer = 3;
+    program.vector(VectorKind::Add, 16, &[]);
+    program.layer = 4;
+    program.vector(VectorKind::Add, 60, &[]);
+    let report = program.run(&config());
+    // 0..10, 0..21, nothing, 10..14, 14..29.
+    let cycles: Vec<u64> = report.layers.iter().map(|layer| layer.cycles.0).collect();
+    let spans: Vec<u64> = report.layers.iter().map(|layer| layer.span.0).collect();
+    assert_eq!(cycles, [10, 11, 0, 0, 8]);
+    assert_eq!(spans, [10, 21, 0, 14, 29]);
+    assert_eq!(report.layers[0].causes, vector(&[(Vector, 10)]));
+    assert_eq!(report.layers[1].causes, vector(&[(MemoryLatency, 11)]));
+    assert_eq!(report.layers[3].causes, vector(&[]));
+    assert_eq!(report.layers[4].causes, vector(&[(Vector, 8)]));
+}
+
+#[test]
+fn a_tile_s_results_go_through_the_vector_unit_to_memory() {
+    let mut program = Builder::default();
+    program.preload(&[]);
+    let sums = program.matmul(10, 0, false, &[]);
+    let outputs = program.vector(VectorKind::Requantize, 40, &[sums]);
+    program.store(40, &[outputs]);
+    let mut machine = config();
+    let mut expected = vec![
+        (WeightLoad, 4),
+        (ArrayStreaming, 10),
+        (FillDrain, 6),
+        (Vector, 10),
+        (MemoryBandwidth, 1),
+        (MemoryLatency, 20),
+    ];
+    assert_eq!(program.run(&machine).causes, vector(&expected));
+    // Startup, and a read port of one accumulator a cycle.
+    machine.vector.startup_cycles = 5;
+    machine.accumulators.read_width = 1;
+    expected[3] = (Vector, 45);
+    assert_eq!(program.run(&machine).causes, vector(&expected));
+}
+
+#[test]
+fn a_slower_vector_clock_rounds_to_its_own_edges() {
+    let mut program = Builder::default();
+    program.preload(&[]);
+    let sums = program.matmul(9, 0, false, &[]);
+    program.vector(VectorKind::Requantize, 4, &[sums]);
+    let mut machine = config();
+    machine.vector.clock_mhz = 500.0;
+    // Sums at 19, the unit's next edge at 20, one cycle of it to 22.
+    assert_eq!(
+        program.run(&machine).causes,
+        vector(&[(WeightLoad, 4), (ArrayStreaming, 9), (FillDrain, 6), (Vector, 3)])
+    );
+    // Edges at multiples of 3.3 ns: 19.98 to 23.31, in array cycles 24.
+    machine.vector.clock_mhz = 300.0;
+    assert_eq!(program.run(&machine).cycles.0, 24);
+}
+
+#[test]
+fn a_fence_waits_for_all_and_a_launch_comes_first() {
+    let mut program = Builder::default();
+    program.load(64, &[]);
+    program.fence();
+    program.vector(VectorKind::Add, 40, &[]);
+    let mut machine = config();
+    machine.control.fence_cycles = 5;
+    let expected = [(MemoryBandwidth, 1), (MemoryLatency, 20), (Fence, 5), (Vector, 10)];
+    assert_eq!(program.run(&machine).causes, vector(&expected));
+    machine.control.launch_cycles = 3;
+    machine.control.issue_cycles = 1;
+    // Launch to 3, load issued at 4, data at 25; the fence's own issue hides; fence to 30; issue, vector.
+    let expected = [(Fence, 8), (Issue, 2), (MemoryBandwidth, 1), (MemoryLatency, 20), (Vector, 10)];
+    assert_eq!(program.run(&machine).causes, vector(&expected));
+}
+
+#[test]
+fn a_narrow_buffer_stretches_beats() {
+    let mut program = Builder::default();
+    program.preload(&[]);
+    program.matmul(10, 0, false, &[]);
+    let mut machine = config();
+    let BufferLayout::Shared(pool) = &mut machine.buffers.layout else { unreachable!() };
+    [pool.banks, pool.word_bytes] = [1, 3];
+    let report = program.run(&machine);
+    let expected = [(WeightLoad, 4), (ArrayStreaming, 10), (BufferBank, 10), (FillDrain, 6)];
+    assert_eq!(report.causes, vector(&expected));
+    assert_eq!(report.layers[0].beats.0, 10);
+}
+
+#[test]
+fn a_minimum_stream_is_time_and_not_beats() {
+    let mut program = Builder::default();
+    program.preload(&[]);
+    program.matmul(2, 0, false, &[]);
+    program.matmul(2, 100, false, &[]);
+    let mut machine = config();
+    machine.array.min_stream = 8;
+    let report = program.run(&machine);
+    // S0 = 4, S1 = 12, results at 12 + 2 + 6.
+    assert_eq!(report.causes, vector(&[(WeightLoad, 4), (ArrayStreaming, 10), (FillDrain, 6)]));
+    assert_eq!(report.layers[0].beats.0, 4);
+}
+
+#[test]
+fn output_stationary_tiles_overlap_until_the_shift_chain_binds() {
+    let run = |k: u32| {
+        let mut program = Builder::default();
+        program.output_stationary(4, k, &[]);
+        program.output_stationary(4, k, &[]);
+        program.run(&config()).causes
+    };
+    assert_eq!(run(10), vector(&[(ArrayStreaming, 20), (FillDrain, 10)]));
+    // Two beats, but four cycles to shift out.
+    assert_eq!(run(2), vector(&[(ArrayStreaming, 4), (FillDrain, 12)]));
+}
+
+#[test]
+fn a_change_of_dataflow_empties_the_array() {
+    let mut program = Builder::default();
+    program.preload(&[]);
+    program.matmul(10, 0, false, &[]);
+    program.layer = 1;
+    program.output_stationary(4, 10, &[]);
+    let mut machine = config();
+    machine.array.dataflow_switch_cycles = 9;
+    let accelerator = Accelerator::from_valid(machine);
+    let mut header = header(2);
+    header.layers[1].dataflow = Some(Dataflow::OS);
+    let run = |header: &Header| {
+        simulate(&accelerator, header, program.instructions.iter().cloned(), Options::default()).unwrap()
+    };
+    // 20, then 9 to switch, 10 beats, 6 + 4 out.
+    assert_eq!(run(&header).layers[1].causes, vector(&[(FillDrain, 19), (ArrayStreaming, 10)]));
+    header.layers[1].dataflow = Some(Dataflow::WS);
+    assert_eq!(run(&header).cycles.0, 34);
+}
+
+#[test]
+fn the_host_costs_overhead_bytes_and_elements() {
+    let mut program = Builder::default();
+    program.host(1000, &[]);
+    let report = program.run(&config());
+    // 5 us, 2,000 bytes at 4 GB/s, 1,000 elements at 1 a ns.
+    assert_eq!(report.causes, vector(&[(Host, 6500)]));
+    let memory = &report.memories[0];
+    assert_eq!([memory.read.0, memory.written.0, memory.moved.0, memory.host.0], [1000, 1000, 2000, 2000]);
+    assert_eq!(memory.peak_window.0, 308);
+    assert_eq!(report.layers[0].moved_bytes.0, 2000);
+}
+
+#[test]
+fn pools_cost_their_taps_and_softmax_its_factor() {
+    let mut program = Builder::default();
+    program.vector(VectorKind::Softmax, 16, &[]);
+    assert_eq!(program.run(&config()).cycles.0, 12);
+    let mut program = Builder::default();
+    let inputs = SmallVec::from_slice(&[buffer(9, 16)]);
+    let pool = VectorOp { kind: VectorKind::MaxPool, operand: 0, inputs, output: buffer(1, 16), macs: 0 };
+    program.push(VECTOR, Operation::Vector(pool), &[]);
+    assert_eq!(program.run(&config()).cycles.0, 36);
+}
+
+#[test]
+fn bytes_are_told_apart_by_operand_and_whole_bursts_are_counted() {
+    let mut program = Builder::default();
+    let source = Region::matrix(Space::Memory(MemoryId(0)), 4096 + 60, 1, Dim::new(2, 64), Dim::new(8, 1));
+    program.push(LOAD, Operation::Load(Transfer { source, target: buffer(2, 8) }), &[]);
+    program.load(100, &[]);
+    program.store(10, &[]);
+    let mut header = header(1);
+    header.weights.push(crate::program::WeightImage {
+        layer: LayerId(0),
+        memory: MemoryId(0),
+        base: 4096,
+        bytes: 4096,
+        weights: crate::ir::ValueId(0),
+        input_major: false,
+        bias: None,
+        element_bytes: 1,
+        passes: 1,
+        groups_per_pass: 1,
+        outputs: 1,
+        channels: 1,
+        kernel: [1, 1],
+        output_tile: 1,
+        channel_tile: 1,
+        parameters_offset: 0,
+    });
+    let accelerator = Accelerator::from_valid(config());
+    let report = simulate(&accelerator, &header, program.instructions.into_iter(), Options::default()).unwrap();
+    let layer = &report.layers[0];
+    assert_eq!([layer.weight_bytes.0, layer.input_bytes.0, layer.output_bytes.0], [16, 100, 10]);
+    // Both weight runs cross a boundary: 4 bursts; then 2 and 1.
+    assert_eq!([layer.moved_bytes.0, report.memories[0].moved.0], [7 * 64; 2]);
+}
+
+#[test]
+fn work_in_the_store_path_occupies_the_store_engine() {
+    let mut program = Builder::default();
+    let inputs = SmallVec::from_slice(&[buffer(1, 40)]);
+    let op = VectorOp { kind: VectorKind::Requantize, operand: 0, inputs, output: buffer(1, 40), macs: 0 };
+    // Without a vector engine, the store engine is number 2.
+    program.push(EngineId(2), Operation::Vector(op), &[]);
+    let target = Region::flat(Space::Memory(MemoryId(0)), 0, 1, 40);
+    program.push(EngineId(2), Operation::Store(Transfer { source: buffer(1, 40), target }), &[]);
+    let mut machine = config();
+    machine.vector.placement = VectorPlacement::InStorePath;
+    let expected = [(Vector, 10), (MemoryBandwidth, 1), (MemoryLatency, 20)];
+    assert_eq!(program.run(&machine).causes, vector(&expected));
+}
+
+#[test]
+fn moves_on_chip_and_between_memories_take_their_time() {
+    let mut program = Builder::default();
+    program.push(LOAD, Operation::Move(Transfer { source: buffer(1, 100), target: buffer(1, 100) }), &[]);
+    let report = program.run(&config());
+    assert_eq!(report.causes, vector(&[(Move, 7)]));
+    assert_eq!(report.layers[0].on_chip_bytes.0, 100);
+    let mut program = Builder::default();
+    let region = Region::flat(Space::Memory(MemoryId(0)), 0, 1, 64);
+    program.push(LOAD, Operation::Move(Transfer { source: region, target: region }), &[]);
+    let report = program.run(&config());
+    assert_eq!(report.causes, vector(&[(MemoryBandwidth, 2), (MemoryLatency, 40)]));
+    assert_eq!(report.memories[0].moved.0, 128);
+}
+
+#[test]
+fn instructions_are_ordered_by_their_start() {
+    let mut program = Builder::default();
+    let data = program.load(64, &[]);
+    program.preload(&[]);
+    program.matmul(4, 0, false, &[data]);
+    program.vector(VectorKind::Add, 4, &[]);
+    program.preload(&[]);
+    program.matmul(4, 0, false, &[]);
+    let mut machine = config();
+    machine.array.weight_load.shadow_depth = 4;
+    let options = Options { record_order: true, ..Options::default() };
+    let report = program.run_with(&machine, options, PHASES_HELD).unwrap();
+    // The second preload runs ahead in time, but not in its engine's order.
+    assert_eq!(report.issue_order, [0, 1, 3, 2, 4, 5]);
+}
+
+#[test]
+fn faults_of_a_program_are_errors() {
+    let fault = |change: &dyn Fn(&mut Builder)| {
+        let mut program = Builder::default();
+        let data = program.load(64, &[]);
+        program.matmul(4, 0, false, &[data]);
+        change(&mut program);
+        program.run_with(&config(), Options::default(), PHASES_HELD).unwrap_err()
+    };
+    assert_eq!(fault(&|program| program.instructions[0].waits.push(Token(1))), TimingError::UnknownToken(1));
+    assert_eq!(fault(&|program| program.instructions[0].waits.push(Token(0))), TimingError::UnknownToken(0));
+    assert_eq!(
+        fault(&|program| program.instructions[1].signals = Some(Token(7))),
+        TimingError::TokenOrder { token: 7, expected: 1 }
+    );
+    assert_eq!(
+        fault(&|program| program.instructions[1].engine = LOAD),
+        TimingError::WrongEngine { index: 1, engine: 0 }
+    );
+    assert_eq!(
+        fault(&|program| program.instructions[1].engine = EngineId(9)),
+        TimingError::WrongEngine { index: 1, engine: 9 }
+    );
+    assert_eq!(fault(&|program| program.instructions[1].layer = LayerId(1)), TimingError::UnknownLayer(1));
+    let back = fault(&|program| {
+        program.layer = 1;
+        program.instructions[0].layer = LayerId(1);
+    });
+    assert_eq!(back, TimingError::LayerOrder(0));
+    let far = fault(&|program| {
+        let source = Region::flat(Space::Memory(MemoryId(3)), 0, 1, 64);
+        program.instructions[0].operation = Operation::Load(Transfer { source, target: buffer(1, 64) });
+    });
+    assert_eq!(far, TimingError::UnknownMemory(3));
+}
+
+#[test]
+fn time_that_does_not_fit_is_an_error() {
+    let mut program = Builder::default();
+    program.load(1 << 20, &[]);
+    let mut machine = config();
+    memory(&mut machine, 1e-9, 20.0);
+    let result = program.run_with(&machine, Options::default(), PHASES_HELD);
+    assert_eq!(result.unwrap_err(), TimingError::Overflow);
+}
