@@ -36,10 +36,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Fails only where no one reads it.
             let _ = error.print();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done.into(),
-                _ => Exit::Input.into(),
-            };
+            return usage(error.kind()).into();
         }
     };
     let colour = output::colour(args.color);
@@ -55,6 +52,14 @@ pub fn main() -> ExitCode {
             output::complain("internal error: the program panicked; please report this with the command that you ran");
             Exit::Internal.into()
         }
+    }
+}
+
+/// The status where the arguments ask for no command.
+const fn usage(kind: ErrorKind) -> Exit {
+    match kind {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
+        _ => Exit::Input,
     }
 }
 
@@ -108,4 +113,43 @@ fn verdict(result: &RunResult) -> Exit {
 fn print(text: &str) -> Result<(), Failure> {
     output::print(text)
         .map_err(|error| crate::diag::Diagnostic::error(format!("cannot write to standard output: {error}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::{Expectation, Machine, Provenance, SCHEMA, Totals, Verification};
+
+    #[test]
+    fn help_and_version_succeed_and_a_wrong_option_is_the_user_s() {
+        let exit = |line: &str| usage(LowArgs::try_parse_from(line.split(' ')).unwrap_err().kind());
+        assert_eq!(exit("systole --help"), Exit::Done);
+        assert_eq!(exit("systole run --help"), Exit::Done);
+        assert_eq!(exit("systole --version"), Exit::Done);
+        assert_eq!(exit("systole"), Exit::Input);
+        assert_eq!(exit("systole run"), Exit::Input);
+        assert_eq!(exit("systole report --nonsense"), Exit::Input);
+    }
+
+    #[test]
+    fn either_mismatch_is_the_exit_status() {
+        let mut result = RunResult {
+            schema: SCHEMA,
+            provenance: Provenance::default(),
+            machine: Machine::default(),
+            totals: Totals::default(),
+            layers: Vec::new(),
+            engines: Vec::new(),
+            verification: Verification { status: "bit_exact".to_owned(), ..Verification::default() },
+            expectation: None,
+            accuracy: None,
+            cpu: None,
+        };
+        assert_eq!(verdict(&result), Exit::Done);
+        result.expectation = Some(Expectation { mismatches: 1, ..Expectation::default() });
+        assert_eq!(verdict(&result), Exit::Mismatch);
+        result.expectation = None;
+        result.verification.status = "mismatch".to_owned();
+        assert_eq!(verdict(&result), Exit::Mismatch);
+    }
 }

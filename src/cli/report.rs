@@ -123,15 +123,7 @@ mod tests {
         let results = [record("net"), record("net"), record("../../etc/x"), record("..")];
         let folders = folders(Path::new("out"), &results);
         let names: Vec<_> = folders.iter().map(|path| path.to_str().unwrap()).collect();
-        assert_eq!(
-            names,
-            [
-                "out/net_on_edge",
-                "out/net_on_edge_2",
-                "out/_./.._etc_x_on_edge".replace("./..", "._..").as_str(),
-                "out/_._on_edge"
-            ]
-        );
+        assert_eq!(names, ["out/net_on_edge", "out/net_on_edge_2", "out/_._.._etc_x_on_edge", "out/_._on_edge"]);
     }
 
     #[test]

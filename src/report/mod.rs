@@ -9,6 +9,8 @@ mod format;
 mod json;
 mod layers_csv;
 #[cfg(test)]
+mod metrics_page;
+#[cfg(test)]
 mod sample;
 mod table;
 mod write;

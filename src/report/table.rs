@@ -1,7 +1,9 @@
 //! The report that a terminal shows: at most 80 columns, whatever the record holds.
 
 use super::{
-    format::{bytes, clean, left, percent, right, seconds, share, si, si_count, thousands, with_unit, words, wrap},
+    format::{
+        bytes, clean, left, percent, right, seconds, share, shorten, si, si_count, thousands, with_unit, words, wrap,
+    },
     title,
 };
 use crate::result::{Accuracy, Causes, Divergence, EngineResult, LayerResult, RunResult, Score};
@@ -90,7 +92,7 @@ fn summary(out: &mut Text, result: &RunResult) {
     out.entry(
         "utilization",
         &format!(
-            "{} of the array = mapping {} x pipeline {} x activity {}",
+            "{} = mapping {} x pipeline {} x activity {}",
             percent(t.array_utilization),
             percent(t.mapping_efficiency),
             percent(t.pipeline_efficiency),
@@ -148,12 +150,11 @@ fn some_of(names: &[String]) -> String {
 fn verification(out: &mut Text, result: &RunResult) {
     let v = &result.verification;
     let arithmetic = match result.provenance.arithmetic.as_str() {
-        "as_model" => "the model's own arithmetic".to_owned(),
-        "machine" => "the machine's arithmetic, not the model's".to_owned(),
-        other => clean(other),
+        "machine" => ", in the machine's arithmetic and not the model's",
+        _ => "",
     };
     let text = match v.status.as_str() {
-        "bit_exact" => format!("bit exact: {} elements equal the reference ({arithmetic})", thousands(v.compared)),
+        "bit_exact" => format!("bit exact: {} elements equal the reference{arithmetic}", thousands(v.compared)),
         "mismatch" => format!("MISMATCH against the reference, {} elements compared", thousands(v.compared)),
         "not_executed" => "not executed: timed only".to_owned(),
         other => clean(other),
@@ -211,10 +212,9 @@ fn accuracy(out: &mut Text, accuracy: &Accuracy) {
     for (name, score) in rows {
         let Some(score) = score else { continue };
         let loss = if score.loss.abs() < 1e6 { format!("{:.4}", score.loss) } else { format!("{:.3e}", score.loss) };
-        out.entry(
-            label,
-            &format!("{name:<12} top-1 {}, top-5 {}, loss {loss} nats", percent(score.top1), percent(score.top5)),
-        );
+        let text = format!("{name:<12} top-1 {}, top-5 {}, loss {loss} nats", percent(score.top1), percent(score.top5));
+        // Not wrapped, so that the three lines stay below each other.
+        out.line(&format!("{}{}", left(label, LABEL), shorten(&text, WIDTH - LABEL)));
         label = "";
     }
     out.entry(label, &format!("over {} samples", thousands(accuracy.samples)));

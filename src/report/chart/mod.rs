@@ -130,6 +130,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         for count in [0, 1, 5, 24, 60, 150, 1500] {
             let result = sample::run(count);
+            std::fs::write(dir.join(format!("run-{count}.json")), crate::report::json(&result)).unwrap();
             let start = Instant::now();
             for chart in Chart::ALL {
                 let picture = chart.draw(&result).unwrap();
