@@ -1,1 +1,319 @@
 //! The facade: one function a stage, typed so that no stage can be skipped.
+//!
+//! `load_model -> prepare -> map -> time / execute -> assemble`; `run` is all of them for the command line.
+
+mod accuracy;
+mod assemble;
+mod cpu;
+mod execute;
+mod samples;
+
+use std::path::{Path, PathBuf};
+
+pub use execute::{Executed, execute, reference_of};
+pub use samples::Samples;
+
+use crate::{
+    config::Accelerator,
+    diag::{Diagnostic, Faults, Progress},
+    engine::timing::{self, TimingError, TimingReport},
+    import::{self, ImportOptions},
+    ir::{Float, Graph, NodeId, Quantized, ValueId},
+    mapping::{self, Plan, PlanOptions, order::may_overflow},
+    passes::{self, Arithmetic, Capabilities, Prepared, Ranges},
+    program::Program,
+    reference::{self, Keep},
+    result::RunResult,
+    tensor::{Requantizer, Tensor},
+};
+
+/// Why a run did not end with a result.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What the user gave is at fault.
+    #[error("{0}")]
+    User(#[from] Faults),
+    /// This program is.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(one: Diagnostic) -> Self {
+        Self::User(one.into())
+    }
+}
+
+impl From<TimingError> for Failure {
+    fn from(error: TimingError) -> Self {
+        match error {
+            // A machine so slow, or a network so large, that the timebase ends.
+            TimingError::Overflow => Diagnostic::error("the run takes more than five hours of simulated time")
+                .with_help("raise the clocks and bandwidths, or take a smaller batch")
+                .into(),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+/// How closely time is modelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fidelity {
+    /// The closed form of each layer: a lower bound.
+    Bound,
+    /// Every instruction, queue and burst.
+    #[default]
+    Tile,
+}
+
+/// What a run is asked for; the flags of `systole run`.
+#[derive(Clone, Debug, Default)]
+pub struct RunSettings {
+    /// A config file or a preset's name.
+    pub config: String,
+    /// The model file.
+    pub model: PathBuf,
+    /// Samples to run, with labels or without.
+    pub data: Option<PathBuf>,
+    /// Samples that set the ranges of a float model.
+    pub calibrate: Option<PathBuf>,
+    /// Outputs that another runtime produced.
+    pub expect: Option<PathBuf>,
+    /// Largest difference allowed from them.
+    pub tolerance: f64,
+    /// Batch of the program.
+    pub batch: Option<usize>,
+    /// Whether a quantized model may be requantized for the machine.
+    pub requantize: bool,
+    /// How closely time is modelled.
+    pub fidelity: Fidelity,
+    /// Whether values are left out.
+    pub no_execute: bool,
+    /// Config overrides, `path=value`.
+    pub overrides: Vec<String>,
+    /// Whether the CPU baseline is measured.
+    pub cpu_time: bool,
+}
+
+/// A model as imported.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The graph.
+    pub graph: Graph<Float>,
+    /// Hash of the file.
+    pub hash: u64,
+}
+
+/// Reads a model file.
+///
+/// # Errors
+/// What the importers find.
+pub fn load_model(path: &Path, batch: Option<usize>) -> Result<Model, Faults> {
+    let graph = import::load(path, &ImportOptions { batch })?;
+    // The importers have bounded the file's size. FNV-1a.
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    Ok(Model { graph, hash })
+}
+
+/// A network ready for a machine.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The simplified graph before quantization: what the float reference runs.
+    pub float: Graph<Float>,
+    /// Whether any of it was float on arrival.
+    pub was_float: bool,
+    /// What the machine runs.
+    pub quantized: Graph<Quantized>,
+    /// Whose arithmetic it is.
+    pub arithmetic: Arithmetic,
+    /// What the passes did.
+    pub log: Vec<String>,
+}
+
+/// What a machine can compute, as the passes ask for it.
+pub fn capabilities(accelerator: &Accelerator) -> Capabilities {
+    let array = &accelerator.config.array;
+    Capabilities {
+        zero_points: array.zero_points,
+        per_channel: array.per_channel_scales,
+        // A machine on float operands is timed on the network's int8 form and not executed.
+        activation: if array.input_type.is_integer() { array.input_type } else { crate::tensor::DType::Int8 },
+        weight: if array.weight_type.is_integer() { array.weight_type } else { crate::tensor::DType::Int8 },
+        requantizer_is_f32: accelerator.config.vector.requantizer == Requantizer::F32Rne,
+    }
+}
+
+/// Simplifies a model and quantizes it for a machine. `calibration` sets the ranges of float tensors; without it, random
+/// inputs do where the model has float parts.
+///
+/// # Errors
+/// What the passes find, and operators that the float reference cannot execute on the calibration data.
+pub fn prepare(
+    model: &Model,
+    accelerator: &Accelerator,
+    calibration: Option<&Samples>,
+    requantize: bool,
+) -> Result<Network, Failure> {
+    let (float, mut log) = passes::simplify(model.graph.clone())?;
+    let was_float = float.nodes.iter().any(|node| {
+        matches!(node.op.name(), "Conv" | "MatMul") && float.value(node.inputs[0]).quant.is_none()
+    });
+    let mut ranges = Ranges::new(float.values.len());
+    if was_float {
+        let inputs = match calibration {
+            Some(samples) => samples.inputs.clone(),
+            None => {
+                log.push("calibrated on random inputs: give --calibrate samples for ranges that mean something".into());
+                random_inputs(&float)
+            }
+        };
+        let execution = reference::run_float(&float, &inputs, &|id| constant(&float, id))
+            .map_err(|error| Diagnostic::error(format!("the float reference cannot run the model: {error}")))?;
+        for (index, value) in (0_u32..).map(ValueId).zip(&execution.values) {
+            if let Some(Tensor::F32(array)) = value {
+                let (low, high) = array.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| {
+                    (low.min(x), high.max(x))
+                });
+                if low <= high {
+                    ranges.observe(index, low, high);
+                }
+            }
+        }
+    }
+    let Prepared { graph, arithmetic, log: more } =
+        passes::quantize(&float, &ranges, &capabilities(accelerator), requantize)?;
+    log.extend(more);
+    let arithmetic =
+        if accelerator.config.vector.requantizer == Requantizer::F32Rne { arithmetic } else { Arithmetic::Machine };
+    Ok(Network { float, was_float, quantized: graph, arithmetic, log })
+}
+
+/// A constant of a graph, made if it is synthetic.
+pub fn constant<S: crate::ir::Stage>(graph: &Graph<S>, id: ValueId) -> Option<Tensor> {
+    let value = graph.value(id);
+    match value.constant.as_ref()? {
+        crate::ir::Constant::Dense(tensor) => Some(tensor.as_ref().clone()),
+        crate::ir::Constant::Synthetic(_) => import::synthetic::materialize(value),
+    }
+}
+
+/// Random values for a graph's inputs, the same every time.
+pub fn random_inputs<S: crate::ir::Stage>(graph: &Graph<S>) -> Vec<Tensor> {
+    (1_u64..).zip(&graph.inputs).map(|(seed, &id)| import::synthetic::random_input(graph.value(id), seed)).collect()
+}
+
+/// A network mapped onto a machine.
+#[derive(Clone, Debug)]
+pub struct Mapped<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// How each layer runs.
+    pub plan: Plan,
+    /// What runs.
+    pub program: Program,
+}
+
+/// Maps a network.
+///
+/// # Errors
+/// Layers that fit no buffer; memory spaces that are too small.
+pub fn map<'a>(network: &'a Network, accelerator: &Accelerator) -> Result<Mapped<'a>, Faults> {
+    let graph = &network.quantized;
+    let inexact: Vec<NodeId> = graph
+        .nodes_with_ids()
+        .filter(|(_, node)| matches!(node.op.name(), "Conv" | "MatMul") && may_overflow(graph, node, accelerator))
+        .map(|(id, _)| id)
+        .collect();
+    let plan = mapping::plan(graph, accelerator, &PlanOptions { inexact })?;
+    let program = Program::build(graph, &plan, accelerator);
+    let mut faults = Vec::new();
+    for (space, &needed) in accelerator.config.memories.iter().zip(&program.header.memory_bytes) {
+        if space.bytes > 0 && needed > space.bytes {
+            faults.push(
+                Diagnostic::error(format!(
+                    "memory space `{}` is {} bytes short: it holds {}, the network needs {needed}",
+                    space.name,
+                    needed - space.bytes,
+                    space.bytes
+                ))
+                .with_help("make `bytes` of the memory space larger, or place operands elsewhere"),
+            );
+        }
+    }
+    Faults::check(faults)?;
+    Ok(Mapped { network, plan, program })
+}
+
+/// Times a mapped network at `tile` fidelity.
+///
+/// # Errors
+/// A run beyond the timebase.
+pub fn time(mapped: &Mapped, options: timing::Options) -> Result<TimingReport, Failure> {
+    let program = &mapped.program;
+    Ok(timing::simulate(&program.accelerator, &program.header, program.instructions(), options)?)
+}
+
+/// A config by name or path with overrides.
+///
+/// # Errors
+/// All faults of the file.
+pub fn load_config(name_or_path: &str, overrides: &[String]) -> Result<Accelerator, Faults> {
+    crate::config::load(name_or_path, overrides)
+}
+
+/// The whole job of `systole run`.
+///
+/// # Errors
+/// What any stage finds. A mismatch is not an error: the result says it.
+pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
+    let accelerator = load_config(&settings.config, &settings.overrides)?;
+    progress.stage("reading the model", None);
+    let model = load_model(&settings.model, settings.batch)?;
+    let calibration =
+        settings.calibrate.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
+    progress.stage("quantizing", None);
+    let network = prepare(&model, &accelerator, calibration.as_ref(), settings.requantize)?;
+    progress.stage("mapping", None);
+    let mapped = map(&network, &accelerator)?;
+    let samples = settings.data.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
+    let timing = match settings.fidelity {
+        Fidelity::Tile => {
+            progress.stage("timing", None);
+            Some(time(&mapped, timing::Options::default())?)
+        }
+        Fidelity::Bound => None,
+    };
+    let executed = if settings.no_execute || !accelerator.executes() {
+        Executed::not_executed()
+    } else {
+        execute(&mapped, samples.as_ref(), progress)?
+    };
+    let mut result = assemble::assemble(&mapped, &model, settings, timing.as_ref(), &executed);
+    if !executed.outputs.is_empty() {
+        if let Some(path) = &settings.expect {
+            result.expectation = Some(accuracy::expectation(path, &network.quantized, &executed, settings.tolerance)?);
+        }
+        if let Some(samples) = &samples {
+            progress.stage("scoring", None);
+            result.accuracy = accuracy::accuracy(&network, samples, &executed)?;
+        }
+    } else if settings.expect.is_some() {
+        return Err(Diagnostic::error("`--expect` needs an executed run")
+            .with_help("leave out `--no-execute`, and choose a machine with integer operands")
+            .into());
+    }
+    if settings.cpu_time {
+        progress.stage("measuring the CPU", None);
+        result.cpu = Some(cpu::measure(&mapped, result.totals.seconds)?);
+    }
+    progress.finish();
+    Ok(result)
+}
+
+/// Keeps all values of a reference run, or only outputs where a batch of many samples would need gigabytes.
+const fn keep(samples: usize) -> Keep {
+    if samples > 1 { Keep::Outputs } else { Keep::All }
+}

@@ -1,0 +1,357 @@
+//! Puts a run's figures into the record. Every definition is in `docs/metrics.md`.
+
+use super::{Executed, Fidelity, Mapped, Model, RunSettings};
+use crate::{
+    config::{self, Accelerator, MemoryModel},
+    engine::timing::{CauseVector, TimingReport},
+    mapping::{cost::Part, describe, plan::Predicted},
+    passes::Arithmetic,
+    program::{Layer, LayerKind, TensorPlace},
+    result::{
+        Causes, EngineResult, LayerResult, Machine, Provenance, RunResult, SCHEMA, Totals, Traffic,
+    },
+    units::Cycles,
+};
+
+pub(super) fn assemble(
+    mapped: &Mapped,
+    model: &Model,
+    settings: &RunSettings,
+    timing: Option<&TimingReport>,
+    executed: &Executed,
+) -> RunResult {
+    let accelerator = &mapped.program.accelerator;
+    let machine = machine(accelerator);
+    let layers: Vec<LayerResult> = (0..mapped.program.header.layers.len())
+        .map(|index| layer(mapped, index, timing, &machine))
+        .collect();
+    let totals = totals(mapped, &layers, timing, &machine);
+    RunResult {
+        schema: SCHEMA,
+        provenance: provenance(mapped, model, settings),
+        machine,
+        totals,
+        layers,
+        engines: engines(accelerator, timing),
+        verification: executed.verification.clone(),
+        expectation: None,
+        accuracy: None,
+        cpu: None,
+    }
+}
+
+fn machine(accelerator: &Accelerator) -> Machine {
+    let array = &accelerator.config.array;
+    let space = &accelerator.config.memories[usize::from(accelerator.activation_memory.0)];
+    let MemoryModel::Ideal { bandwidth_gb_per_s, .. } = space.model;
+    Machine {
+        rows: u64::from(array.rows),
+        cols: u64::from(array.cols),
+        arrays: u64::from(array.count),
+        clock_mhz: array.clock_mhz,
+        peak_macs_per_s: f64::from(array.rows)
+            * f64::from(array.cols)
+            * f64::from(array.count)
+            * array.clock_mhz
+            * 1e6,
+        peak_bandwidth_gb_per_s: bandwidth_gb_per_s,
+        memory: space.name.clone(),
+    }
+}
+
+fn provenance(mapped: &Mapped, model: &Model, settings: &RunSettings) -> Provenance {
+    let accelerator = &mapped.program.accelerator;
+    let graph = &mapped.network.quantized;
+    let batch = graph.inputs.first().and_then(|&id| graph.value(id).shape.first().copied()).unwrap_or(1);
+    Provenance {
+        systole_version: env!("CARGO_PKG_VERSION").into(),
+        config: accelerator.config.name.clone(),
+        config_hash: format!("{:016x}", config::hash(accelerator)),
+        overrides: settings.overrides.clone(),
+        model: graph.name.clone(),
+        model_hash: format!("{:016x}", model.hash),
+        batch: batch as u64,
+        fidelity: match settings.fidelity {
+            Fidelity::Bound => "bound".into(),
+            Fidelity::Tile => "tile".into(),
+        },
+        arithmetic: match mapped.network.arithmetic {
+            Arithmetic::AsModel => "as_model".into(),
+            Arithmetic::Machine => "machine".into(),
+        },
+        not_modelled: config::not_modelled(accelerator),
+        passes: mapped.network.log.clone(),
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn causes(vector: &CauseVector) -> Causes {
+    let [
+        array_streaming,
+        fill_drain,
+        weight_load,
+        buffer_bank,
+        vector,
+        issue,
+        fence,
+        move_,
+        host,
+        memory_bandwidth,
+        memory_latency,
+    ] = vector.0;
+    Causes {
+        array_streaming,
+        fill_drain,
+        weight_load,
+        buffer_bank,
+        vector,
+        issue,
+        fence,
+        move_,
+        host,
+        memory_bandwidth,
+        memory_latency,
+    }
+}
+
+/// At `bound` fidelity the whole of a layer has one cause: the part of the machine that bounds it.
+fn bound_causes(predicted: &Predicted, cycles: u64) -> Causes {
+    let mut causes = Causes::default();
+    match predicted.bound_by {
+        Part::Array => causes.array_streaming = cycles,
+        Part::Vector => causes.vector = cycles,
+        Part::Issue => causes.issue = cycles,
+        Part::Load | Part::Store | Part::Memory => causes.memory_bandwidth = cycles,
+    }
+    causes
+}
+
+fn bytes_of(place: &TensorPlace) -> u64 {
+    place.shape.iter().map(|&dim| dim as u64).product::<u64>() * place.dtype.bytes()
+}
+
+fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: &Machine) -> LayerResult {
+    let header = &mapped.program.header;
+    let accelerator = &mapped.program.accelerator;
+    let (layer, plan): (&Layer, _) = (&header.layers[index], &mapped.plan.layers[index]);
+    let predicted = &plan.predicted;
+    let bound = predicted.bound.time_cycles(accelerator);
+    let tensors = |ids: &[crate::program::TensorId]| -> u64 {
+        ids.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum()
+    };
+    let weights: u64 = header.weights.iter().filter(|image| image.layer.index() == index).map(|image| image.bytes).sum();
+    let counts = layer.kind != LayerKind::Free;
+    let mut row = LayerResult {
+        name: layer.name.clone(),
+        op: layer.op.clone(),
+        runs_on: match layer.kind {
+            LayerKind::Array => "array",
+            LayerKind::Vector => "vector",
+            LayerKind::Host => "host",
+            LayerKind::Free => "free",
+        }
+        .into(),
+        dataflow: layer.dataflow.map_or(String::new(), |dataflow| format!("{dataflow:?}").to_lowercase()),
+        bound,
+        macs: layer.macs.get(),
+        compulsory_bytes: if counts { tensors(&layer.inputs) + tensors(&layer.outputs) + weights } else { 0 },
+        mapping: describe::line(&plan.mapping),
+        ..LayerResult::default()
+    };
+    match timing.map(|report| &report.layers[index]) {
+        Some(timed) => {
+            row.cycles = timed.cycles.get();
+            row.span = timed.span.get();
+            row.array_macs = timed.array_macs.get();
+            row.vector_macs = timed.vector_macs.get();
+            row.beats = timed.beats.get();
+            row.array_busy = timed.array_busy.get();
+            row.causes = causes(&timed.causes);
+            row.traffic = Traffic {
+                input_bytes: timed.input_bytes.get(),
+                weight_bytes: timed.weight_bytes.get(),
+                output_bytes: timed.output_bytes.get(),
+                moved_bytes: timed.moved_bytes.get(),
+            };
+        }
+        None => {
+            row.cycles = bound;
+            row.span = bound;
+            match layer.kind {
+                LayerKind::Array => row.array_macs = row.macs,
+                LayerKind::Vector => row.vector_macs = row.macs,
+                LayerKind::Host | LayerKind::Free => {}
+            }
+            row.beats = predicted.beats;
+            row.array_busy = predicted.beats;
+            row.causes = bound_causes(predicted, bound);
+            row.traffic = Traffic {
+                input_bytes: predicted.input_bytes,
+                weight_bytes: predicted.weight_bytes,
+                output_bytes: predicted.output_bytes,
+                moved_bytes: predicted.input_bytes + predicted.weight_bytes + predicted.output_bytes,
+            };
+        }
+    }
+    let cells = machine.rows * machine.cols;
+    row.mapping_efficiency = ratio(row.array_macs, row.beats * cells);
+    row.pipeline_efficiency = ratio(row.beats, row.array_busy);
+    row.array_activity = ratio(row.array_busy, row.span * machine.arrays);
+    row.array_utilization = ratio(row.array_macs, row.span * cells * machine.arrays);
+    let seconds = Cycles(row.span).time(accelerator.array_period).seconds();
+    row.average_bandwidth_gb_per_s =
+        if seconds > 0.0 { row.traffic.moved_bytes as f64 / seconds / 1e9 } else { 0.0 };
+    row
+}
+
+trait TimeCycles {
+    fn time_cycles(self, accelerator: &Accelerator) -> u64;
+}
+
+impl TimeCycles for crate::units::Time {
+    /// Whole cycles, rounded down: what a lower bound may claim.
+    fn time_cycles(self, accelerator: &Accelerator) -> u64 {
+        self.get() / accelerator.array_period.get()
+    }
+}
+
+fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>, machine: &Machine) -> Totals {
+    let accelerator = &mapped.program.accelerator;
+    let graph = &mapped.network.quantized;
+    let sum = |f: &dyn Fn(&LayerResult) -> u64| layers.iter().map(f).sum::<u64>();
+    let cycles = timing.map_or_else(|| sum(&|row| row.cycles), |report| report.cycles.get());
+    let time = Cycles(cycles).time(accelerator.array_period);
+    let seconds = time.seconds();
+    let batch = graph.inputs.first().and_then(|&id| graph.value(id).shape.first().copied()).unwrap_or(1);
+    let (array_macs, beats, array_busy) =
+        (sum(&|row| row.array_macs), sum(&|row| row.beats), sum(&|row| row.array_busy));
+    let cells = machine.rows * machine.cols;
+    let per_second = |amount: u64| if seconds > 0.0 { amount as f64 / seconds } else { 0.0 };
+    let memory = usize::from(accelerator.activation_memory.0);
+    let (moved, pins) = timing.map_or_else(
+        || (sum(&|row| row.traffic.moved_bytes), None),
+        |report| {
+            let all = report.memories.iter().map(|memory| memory.moved.get()).sum();
+            (all, Some(&report.memories[memory]))
+        },
+    );
+    let at_pins = pins.map_or(moved, |memory| memory.moved.get());
+    let mut all_causes = Causes::default();
+    for row in layers {
+        all_causes = added(all_causes, row.causes);
+    }
+    let header = &mapped.program.header;
+    let place = |ids: &[crate::program::TensorId]| -> u64 {
+        ids.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum()
+    };
+    let weights: u64 = header.weights.iter().map(|image| image.bytes).sum();
+    let average = per_second(at_pins) / 1e9;
+    let macs = sum(&|row| row.macs);
+    let mut totals = Totals {
+        cycles,
+        seconds,
+        samples_per_s: if seconds > 0.0 { batch as f64 / seconds } else { 0.0 },
+        macs,
+        array_macs,
+        vector_macs: sum(&|row| row.vector_macs),
+        host_macs: layers
+            .iter()
+            .filter(|row| row.runs_on == "host")
+            .map(|row| row.macs)
+            .sum(),
+        beats,
+        array_busy,
+        mapping_efficiency: ratio(array_macs, beats * cells),
+        pipeline_efficiency: ratio(beats, array_busy),
+        array_activity: ratio(array_busy, cycles * machine.arrays),
+        array_utilization: ratio(array_macs, cycles * cells * machine.arrays),
+        traffic: Traffic {
+            input_bytes: sum(&|row| row.traffic.input_bytes),
+            weight_bytes: sum(&|row| row.traffic.weight_bytes),
+            output_bytes: sum(&|row| row.traffic.output_bytes),
+            moved_bytes: moved,
+        },
+        compulsory_bytes: place(&header.inputs) + place(&header.outputs) + weights,
+        average_bandwidth_gb_per_s: average,
+        peak_bandwidth_gb_per_s: pins.map_or(0.0, |memory| memory.peak_gb_per_s()),
+        p95_bandwidth_gb_per_s: pins.map_or(0.0, |memory| memory.p95_gb_per_s()),
+        memory_efficiency: average / machine.peak_bandwidth_gb_per_s,
+        causes: all_causes,
+        bound_by: String::new(),
+    };
+    totals.bound_by = sentence(&totals, layers, machine);
+    totals
+}
+
+fn added(a: Causes, b: Causes) -> Causes {
+    Causes {
+        array_streaming: a.array_streaming + b.array_streaming,
+        fill_drain: a.fill_drain + b.fill_drain,
+        weight_load: a.weight_load + b.weight_load,
+        buffer_bank: a.buffer_bank + b.buffer_bank,
+        vector: a.vector + b.vector,
+        issue: a.issue + b.issue,
+        fence: a.fence + b.fence,
+        move_: a.move_ + b.move_,
+        host: a.host + b.host,
+        memory_bandwidth: a.memory_bandwidth + b.memory_bandwidth,
+        memory_latency: a.memory_latency + b.memory_latency,
+    }
+}
+
+/// What bounds the run, in one sentence: the largest cause and the layers that it comes from.
+fn sentence(totals: &Totals, layers: &[LayerResult], machine: &Machine) -> String {
+    let entries = totals.causes.entries();
+    // The first of equal causes.
+    let Some((name, cycles)) = entries.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best })
+    else {
+        return String::new();
+    };
+    if cycles == 0 {
+        return "nothing runs on the machine".into();
+    }
+    let what = match name {
+        "array_streaming" => format!("the {}x{} array streams operands", machine.rows, machine.cols),
+        "fill_drain" => "the array fills and drains".into(),
+        "weight_load" => "weights are loaded into the array".into(),
+        "buffer_bank" => "the array waits for buffer banks".into(),
+        "vector" => "the vector unit works".into(),
+        "issue" => "commands are issued".into(),
+        "fence" => "layers are fenced and launched".into(),
+        "move" => "the DMA engines move data at their own rate".into(),
+        "host" => "the host works".into(),
+        "memory_bandwidth" => {
+            format!("the bandwidth of `{}` ({} GB/s) binds", machine.memory, machine.peak_bandwidth_gb_per_s)
+        }
+        _ => "memory latency binds: too few requests are in flight".into(),
+    };
+    let share = 100.0 * ratio(cycles, totals.cycles);
+    let of = |row: &LayerResult| {
+        row.causes.entries().iter().find(|(cause, _)| *cause == name).map_or(0, |&(_, cycles)| cycles)
+    };
+    let costliest = layers.iter().reduce(|best, next| if of(next) > of(best) { next } else { best });
+    match costliest {
+        Some(row) if layers.len() > 1 => {
+            format!("{what} in {share:.0} % of the cycles, most of it in `{}`", row.name)
+        }
+        _ => format!("{what} in {share:.0} % of the cycles"),
+    }
+}
+
+fn engines(accelerator: &Accelerator, timing: Option<&TimingReport>) -> Vec<EngineResult> {
+    let Some(report) = timing else { return Vec::new() };
+    accelerator
+        .engines
+        .iter()
+        .zip(&report.engines)
+        .map(|(info, engine)| EngineResult {
+            name: info.name.clone(),
+            busy: engine.busy.get(),
+            waiting: engine.waiting_token.get(),
+            instructions: engine.instructions,
+        })
+        .collect()
+}
