@@ -78,8 +78,8 @@ pub const PASSES: &[PassInfo] = &[
         "recognize-global-pooling",
         1,
         mean::run,
-        "turns a mean over rows and columns into GlobalAvgPool",
-        "operand of rank 4, axes 2 and 3",
+        "turns a mean over rows and columns, or over a window that is the image, into GlobalAvgPool",
+        "operand of rank 4; axes 2 and 3, or no padding and a float model",
     ),
     pass(
         "fuse-activation",
