@@ -11,7 +11,7 @@ use crate::{
 
 use super::{
     activation::compose,
-    constants::along,
+    constants::Channels,
     work::{Slot, Work, activation_mut, activation_of},
 };
 
@@ -171,8 +171,8 @@ fn into_before(work: &mut Work, slot: Slot) -> Option<()> {
     if linear.outputs != affine.scale.len() {
         return None;
     }
-    let channel = |position| along(position, &linear.shape, Some(linear.output_axis));
-    let weight = linear.weight.iter().enumerate().map(|(at, &w)| f64::from(w) * affine.scale[channel(at)]);
+    let channels = Channels::new(&linear.shape, Some(linear.output_axis));
+    let weight = linear.weight.iter().enumerate().map(|(at, &w)| f64::from(w) * affine.scale[channels.of(at)]);
     let weight = rounded(weight)?;
     let old = |c: usize| linear.bias.as_ref().map_or(0.0, |bias| f64::from(bias[c]));
     let bias = rounded((0..linear.outputs).map(|c| old(c) * affine.scale[c] + affine.shift[c]))?;
@@ -209,11 +209,12 @@ fn into_after(work: &mut Work, slot: Slot) -> Option<()> {
         Some(bias) => bias.iter().copied().map(f64::from).collect(),
         None => vec![0.0; linear.outputs],
     };
+    let along = |axis| Channels::new(&linear.shape, Some(axis));
+    let (outputs, inputs) = (along(linear.output_axis), along(1 - linear.output_axis));
     let mut weight = Vec::with_capacity(linear.weight.len());
     for (position, &w) in linear.weight.iter().enumerate() {
-        let output = along(position, &linear.shape, Some(linear.output_axis));
-        let input = along(position, &linear.shape, Some(1 - linear.output_axis));
-        let channel = output / (linear.outputs / groups) * per_group + input;
+        let output = outputs.of(position);
+        let channel = output / (linear.outputs / groups) * per_group + inputs.of(position);
         weight.push(f64::from(w) * affine.scale[channel]);
         bias[output] += f64::from(w) * affine.shift[channel];
     }

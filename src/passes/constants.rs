@@ -1,6 +1,7 @@
 //! Operations on dense constants that several passes need: permutation, quantization, dequantization.
 
-use ndarray::IxDyn;
+use ndarray::{ArrayD, IxDyn};
+use rayon::prelude::*;
 
 use crate::tensor::{DType, Quantization, Tensor};
 
@@ -26,14 +27,50 @@ pub fn permuted(tensor: &Tensor, perm: &[usize]) -> Option<Tensor> {
     Some(each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
 }
 
-/// Number of elements between two steps along an axis.
-pub fn inner(shape: &[usize], axis: usize) -> usize {
-    shape.iter().skip(axis + 1).product()
+/// From an element's row-major position to its index along one axis.
+#[derive(Clone, Copy, Debug)]
+pub struct Channels {
+    inner: usize,
+    count: usize,
 }
 
-/// The index along an axis of the element at a row-major position; 0 where there is no axis.
-pub fn along(position: usize, shape: &[usize], axis: Option<usize>) -> usize {
-    axis.and_then(|axis| Some(position / inner(shape, axis).max(1) % shape.get(axis)?)).unwrap_or(0)
+impl Channels {
+    /// Along `axis`, or index 0 everywhere without one.
+    pub fn new(shape: &[usize], axis: Option<usize>) -> Self {
+        let along = |axis: usize| Some((shape.iter().skip(axis + 1).product::<usize>(), *shape.get(axis)?));
+        let (inner, count) = axis.and_then(along).unwrap_or((1, 1));
+        Self { inner: inner.max(1), count: count.max(1) }
+    }
+
+    /// The index of the element at `position`.
+    pub fn of(self, position: usize) -> usize {
+        position / self.inner % self.count
+    }
+}
+
+/// An integer tensor of one number a position, each clamped to the type's range; `None` for a type that no tensor
+/// has. Large weights are made in parallel and in their own type.
+pub fn integers(dtype: DType, shape: &[usize], number: impl Fn(usize) -> i64 + Send + Sync) -> Option<Tensor> {
+    fn typed<T>(shape: &[usize], number: impl Fn(usize) -> T + Send + Sync) -> Option<ArrayD<T>>
+    where
+        T: Send,
+    {
+        let count = shape.iter().product::<usize>();
+        let values: Vec<T> = (0..count).into_par_iter().with_min_len(1 << 14).map(number).collect();
+        ArrayD::from_shape_vec(IxDyn(shape), values).ok()
+    }
+    let (low, high) = dtype.int_range()?;
+    macro_rules! each {
+        ($($dtype:ident => $variant:ident $type:ty),*) => {
+            match dtype {
+                $(DType::$dtype => Tensor::$variant(typed(shape, |position| {
+                    <$type>::try_from(number(position).clamp(low, high)).unwrap_or_default()
+                })?),)*
+                _ => return None,
+            }
+        };
+    }
+    Some(each!(Int8 => I8 i8, UInt8 => U8 u8, Int16 => I16 i16, UInt16 => U16 u16, Int32 => I32 i32))
 }
 
 /// Whether a quantization fits a shape: as many scales as channels, all positive and finite.
@@ -52,8 +89,9 @@ pub fn dequantized(tensor: &Tensor, quant: &Quantization) -> Option<Tensor> {
     if !fits(quant, shape) {
         return None;
     }
+    let channels = Channels::new(shape, quant.axis);
     let real = |(position, q): (usize, i64)| {
-        let channel = along(position, shape, quant.axis);
+        let channel = channels.of(position);
         (q - i64::from(quant.zero_of(channel))) as f32 * quant.scale_of(channel)
     };
     Tensor::from_f32(shape, tensor.to_integers()?.into_iter().enumerate().map(real).collect())
@@ -66,16 +104,15 @@ pub fn quantized(tensor: &Tensor, quant: &Quantization, dtype: DType) -> Option<
     if !matches!(tensor, Tensor::F32(_) | Tensor::F64(_)) || !fits(quant, shape) {
         return None;
     }
-    let values: Option<Vec<i64>> = tensor
-        .to_f32()
-        .into_iter()
-        .enumerate()
-        .map(|(position, x)| {
-            let channel = along(position, shape, quant.axis);
-            quantize_one(x, quant.scale_of(channel), quant.zero_of(channel), dtype)
-        })
-        .collect();
-    Tensor::from_integers(dtype, shape, &values?)
+    let channels = Channels::new(shape, quant.axis);
+    let values = tensor.to_f32();
+    if values.iter().any(|value| value.is_nan()) {
+        return None;
+    }
+    integers(dtype, shape, |position| {
+        let channel = channels.of(position);
+        quantize_one(values[position], quant.scale_of(channel), quant.zero_of(channel), dtype).unwrap_or_default()
+    })
 }
 
 /// `clip(rne(f32(x / scale)) + zero_point)`; `None` for NaN and for types that are not integers.

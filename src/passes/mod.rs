@@ -78,8 +78,8 @@ pub const PASSES: &[PassInfo] = &[
         "recognize-global-pooling",
         1,
         mean::run,
-        "turns a mean over rows and columns into GlobalAvgPool",
-        "operand of rank 4, axes 2 and 3",
+        "turns a mean over rows and columns, or over a window that is the image, into GlobalAvgPool",
+        "operand of rank 4; axes 2 and 3, or no padding and a float model",
     ),
     pass(
         "fuse-activation",
@@ -240,4 +240,36 @@ pub fn simplify(graph: Graph<Float>) -> Result<(Graph<Float>, Vec<String>), Faul
     let graph = work.finish();
     log.push(format!("simplify: {nodes} nodes became {}", graph.nodes.len()));
     Ok((graph, log))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ir::Op,
+        passes::testing::Builder,
+        tensor::{DType, Quantization},
+    };
+
+    #[test]
+    fn every_pass_is_named_once_and_listed() {
+        let text = listing();
+        for (index, pass) in PASSES.iter().enumerate() {
+            assert!(PASSES[..index].iter().all(|before| before.name != pass.name && before.round <= pass.round));
+            assert!(text.contains(&format!("| `{}` | {} | {} |\n", pass.name, pass.description, pass.precondition)));
+        }
+    }
+
+    #[test]
+    fn malformed_parameters_and_operators_are_all_named() {
+        let mut build = Builder::new();
+        let empty = Quantization { scale: vec![], zero_point: vec![], axis: None };
+        let x = build.value("x", &[1, 4], DType::Int8, Some(empty));
+        build.graph.inputs.push(x);
+        let y = build.node("nothing", Op::Concat { axis: 0 }, &[], &[1, 4]);
+        build.output(y);
+        let faults = simplify(build.graph).unwrap_err();
+        assert_eq!(faults.0.len(), 2);
+        assert!(faults.0[0].message.contains("Concat") && faults.0[1].message.contains("`x`"));
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
     ir::{Activation, Constant, Distribution, Node, Op, Synthetic, ValueId},
     passes::{
         activation::compose,
-        constants::{along, saturated},
+        constants::{Channels, integers, saturated},
         work::{Slot, Work, activation_mut},
     },
     tensor::{DType, Quantization, Tensor},
@@ -122,13 +122,20 @@ fn cuts(work: &Work, slots: &[Slot], old: &[Option<Quantization>], types: &[DTyp
 
 /// Applies an activation to a node's result: fused where the operator can, else by an operator of its own.
 fn cut_off(work: &mut Work, slot: Slot, cut: Activation) {
-    if let Some(place) = work.op_mut(slot).and_then(activation_mut) {
-        *place = compose(*place, cut);
-        return;
-    }
     let Some((name, y)) = work.node(slot).and_then(|node| Some((node.name.clone(), *node.outputs.first()?))) else {
         return;
     };
+    let value = work.value(y);
+    let ends = value.dtype.int_range().zip(value.quant.as_ref().map(|quant| quant.scale_of(0)));
+    if let Some(place) = work.op_mut(slot).and_then(activation_mut) {
+        *place = compose(*place, cut);
+        // A side that nothing cuts ends where the type does.
+        if let (Activation::Clip { low, high }, Some(((smallest, largest), scale))) = (place, ends) {
+            *low = low.max(smallest as f32 * scale);
+            *high = high.min(largest as f32 * scale);
+        }
+        return;
+    }
     let (dtype, quant) = (work.value(y).dtype, work.value(y).quant.clone());
     let inner = work.add_like(y, ".uncut", dtype, quant);
     work.set_output(slot, inner);
@@ -236,7 +243,8 @@ fn dense_weight(
     let shape = tensor.shape();
     let (low, high) = dtype.int_range()?;
     let channels = quant.scale.len();
-    let channel = |position| if channels == 1 { 0 } else { along(position, shape, quant.axis) };
+    let along = Channels::new(shape, quant.axis.filter(|_| channels > 1));
+    let channel = |position| along.of(position);
     let centred: Vec<i64> = tensor
         .to_integers()?
         .into_iter()
@@ -255,16 +263,11 @@ fn dense_weight(
         scale = vec![largest; channels];
     }
     let scale: Vec<f32> = scale.into_iter().map(scale_of).collect();
-    let integers: Vec<i64> = centred
-        .iter()
-        .enumerate()
-        .map(|(position, &q)| {
-            let at = channel(position);
-            let real = q as f64 * f64::from(quant.scale[at]);
-            saturated((real / f64::from(scale[at])).round_ties_even(), low, high)
-        })
-        .collect();
-    let tensor = Tensor::from_integers(stored(dtype), shape, &integers)?;
+    let tensor = integers(stored(dtype), shape, |position| {
+        let at = channel(position);
+        let real = centred[position] as f64 * f64::from(quant.scale[at]);
+        saturated((real / f64::from(scale[at])).round_ties_even(), low, high)
+    })?;
     Some((tensor, if per_channel { scale } else { scale.into_iter().take(1).collect() }))
 }
 

@@ -1,7 +1,7 @@
 //! Integer weights and biases from float ones.
 
 use crate::{
-    passes::constants::{along, saturated},
+    passes::constants::{Channels, integers, saturated},
     tensor::{DType, Quantization, Tensor},
 };
 
@@ -40,8 +40,9 @@ pub fn quantize(
     let count = if capabilities.per_channel { channels } else { 1 };
     let slot = |channel: usize| if capabilities.per_channel { channel } else { 0 };
     let mut largest = vec![0.0_f64; count];
+    let along = Channels::new(shape, Some(axis));
     for (position, w) in weight.iter().enumerate() {
-        let place = &mut largest[slot(along(position, shape, Some(axis)))];
+        let place = &mut largest[slot(along.of(position))];
         *place = place.max(f64::from(w.abs()));
     }
     let mut smallest_scale = vec![0.0_f64; count];
@@ -56,15 +57,10 @@ pub fn quantize(
         .collect();
 
     let (low, high) = (i64::from(-limit), i64::from(limit));
-    let integers: Vec<i64> = weight
-        .iter()
-        .enumerate()
-        .map(|(position, w)| {
-            let steps = (w / scale[slot(along(position, shape, Some(axis)))]).round_ties_even();
-            saturated(f64::from(steps), low, high)
-        })
-        .collect();
-    let weight = Tensor::from_integers(stored(dtype), shape, &integers)?;
+    let weight = integers(stored(dtype), shape, |position| {
+        let steps = (weight[position] / scale[slot(along.of(position))]).round_ties_even();
+        saturated(f64::from(steps), low, high)
+    })?;
     let factors: Vec<f32> = scale.iter().map(|scale| input_scale * scale).collect();
     let bias = match bias {
         None => None,
