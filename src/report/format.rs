@@ -98,9 +98,9 @@ fn three_digits(value: f64) -> String {
 pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => '\u{fffd}',
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
             // Not allowed in XML, which SVG is.
-            '\u{fffe}' | '\u{ffff}' => '\u{fffd}',
+            | '\u{fffe}'..='\u{ffff}' => '\u{fffd}',
             c if c.is_control() => '\u{fffd}',
             c => c,
         })
