@@ -108,6 +108,13 @@ impl Walk {
         }
     }
 
+    /// Smallest and largest offset of a row.
+    pub fn offsets(&self) -> Option<(i64, i64)> {
+        let first = self.rows.first()?.offset;
+        let widen = |(low, high): (i64, i64), point: &Point| (low.min(point.offset), high.max(point.offset));
+        Some(self.rows.iter().fold((first, first), widen))
+    }
+
     fn merge(&mut self) {
         self.runs.clear();
         let unit = i64::try_from(self.element).unwrap_or(1);
