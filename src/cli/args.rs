@@ -3,6 +3,7 @@
 use std::{
     num::{NonZeroU64, NonZeroUsize},
     path::PathBuf,
+    str::FromStr,
 };
 
 use clap::{
@@ -95,6 +96,7 @@ Examples:
 /// `systole run`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = RUN_EXAMPLES)]
+#[allow(clippy::struct_excessive_bools, reason = "one for each flag of the command line")]
 pub struct RunArgs {
     #[command(flatten)]
     pub machine: ConfigArgs,
@@ -110,7 +112,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", help_heading = "Network")]
     pub calibrate: Option<PathBuf>,
     /// Samples in one timed run
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "Network")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count::<NonZeroU64>)]
+    #[arg(help_heading = "Network")]
     pub batch: NonZeroU64,
     /// Quantize the model again for this machine where it cannot do the model's own arithmetic; the reference follows
     #[arg(long, help_heading = "Network")]
@@ -134,7 +137,7 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "no_execute", help_heading = "Timing")]
     pub cpu_time: bool,
     /// Threads to use; results do not depend on it [default: all cores]
-    #[arg(long, value_name = "N", help_heading = "Timing")]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Timing")]
     pub threads: Option<NonZeroUsize>,
 
     /// Write run.json, layers.csv and the charts into this folder
@@ -246,6 +249,11 @@ Examples:
 pub struct PresetsArgs {
     /// Print this one
     pub name: Option<String>,
+}
+
+/// A count is a whole number from 1.
+fn count<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "give a whole number of at least 1".to_owned())
 }
 
 /// A tolerance is a finite number that is not negative.

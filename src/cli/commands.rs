@@ -46,7 +46,10 @@ pub fn presets(_name: Option<&str>) -> Result<String, Failure> {
 pub fn render(failure: &Failure, _colour: bool) -> String {
     // WIRE: crate::cli::faults::render(&faults, colour) for `Failure::Input`
     match failure {
-        Failure::Input(faults) => faults.0.iter().map(|fault| format!("error: {fault}\n")).collect::<String>(),
+        Failure::Input(faults) => {
+            let lines: Vec<String> = faults.0.iter().map(|fault| format!("error: {fault}")).collect();
+            lines.join("\n")
+        }
         internal @ Failure::Internal(_) => format!("{internal}\nplease report this with the command that you ran\n"),
     }
 }

@@ -45,7 +45,7 @@ pub fn run(settings: &ReportSettings) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Writes a record's files into a folder and says which.
+/// Writes a record's files into a folder and says so.
 ///
 /// # Errors
 /// What could not be written.
@@ -54,8 +54,7 @@ pub fn write(result: &RunResult, dir: &Path) -> Result<String, Failure> {
         WriteError::Io { .. } => Diagnostic::error(error.to_string()).with_help("give another folder to --out").into(),
         WriteError::Chart(_) | WriteError::Csv(_) => Failure::Internal(error.to_string()),
     })?;
-    let names = paths.iter().filter_map(|path| path.file_name()?.to_str()).collect::<Vec<_>>().join(" ");
-    Ok(format!("wrote into {}:\n  {names}\n", dir.display()))
+    Ok(format!("wrote {} files into {}\n", paths.len(), dir.display()))
 }
 
 /// Reads one record; a file that is too large is not read further than the limit.

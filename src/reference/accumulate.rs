@@ -7,21 +7,61 @@
 //! (`<= 2^53`: a float64), thus no operation, fused or not, rounds. K is cut into equal pieces until float32 will do;
 //! the pieces' sums are added in float64, where the same argument holds for the whole of K.
 
+use std::{borrow::Cow, ops::Range};
+
 use rayon::prelude::*;
 
 use super::{
     Outcome, Reason,
     geometry::Geometry,
     integers::exact_i64,
-    product::{convolve, matrix},
+    product::{Real, convolve, matrix},
 };
 
 /// Operands of an integer product, zero points subtracted.
 #[derive(Debug)]
 pub(super) struct Operands {
     pub(super) x: Vec<i32>,
-    /// Row-major as the operator has it.
-    pub(super) weight: Vec<i32>,
+    pub(super) weight: Weight,
+}
+
+/// A weight, row-major as the operator has it; narrow where it can be, for large ones take hundreds of megabytes.
+#[derive(Debug)]
+pub(super) enum Weight {
+    Narrow(Vec<i16>),
+    Wide(Vec<i32>),
+}
+
+impl Weight {
+    pub(super) fn get(&self, index: usize) -> i32 {
+        match self {
+            Self::Narrow(data) => i32::from(data[index]),
+            Self::Wide(data) => data[index],
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(data) => data.len(),
+            Self::Wide(data) => data.len(),
+        }
+    }
+
+    fn magnitude(&self, index: usize) -> u64 {
+        u64::from(self.get(index).unsigned_abs())
+    }
+
+    /// The elements of some ranges, one after the other, converted.
+    fn copy<T>(&self, ranges: impl Iterator<Item = Range<usize>>, convert: impl Fn(i32) -> T) -> Vec<T> {
+        let mut copied = Vec::new();
+        for range in ranges {
+            match self {
+                Self::Narrow(data) => copied.extend(data[range].iter().map(|&w| convert(i32::from(w)))),
+                Self::Wide(data) => copied.extend(data[range].iter().map(|&w| convert(w))),
+            }
+        }
+        copied
+    }
 }
 
 /// Shape of the product.
@@ -47,6 +87,8 @@ pub(super) enum Method {
 const FLOAT32_EXACT: u64 = 1 << 24;
 const FLOAT64_EXACT: u64 = 1 << 53;
 const INTEGER_EXACT: u64 = 1 << 62;
+/// Weights of at most so many elements are converted once, others block by block: 64 MiB of float32.
+const CONVERTED_ONCE: usize = 1 << 24;
 /// Most pieces of K that are tried for float32; more would cost more than float64.
 const SEGMENTS: usize = 8;
 
@@ -98,47 +140,72 @@ pub(super) fn with_method(
     finish: impl Fn(usize, i64) -> i32 + Sync,
 ) -> Outcome<Vec<i32>> {
     let k = product.k();
-    let finish_float = |channel, sum| finish(channel, exact_i64(sum));
     match method {
-        Method::Float32(piece) => {
-            let x: Vec<f32> = operands.x.iter().map(|&value| value as f32).collect();
-            let weight: Vec<f32> = operands.weight.iter().map(|&value| value as f32).collect();
-            match *product {
-                Product::Conv(geometry) => convolve(&geometry, &x, &weight, piece, finish_float),
-                Product::Matrix { m, k, n, transposed } => {
-                    matrix([m, k, n], &x, &weight, transposed, piece, finish_float)
-                }
-            }
-        }
-        Method::Float64 => {
-            let x: Vec<f64> = operands.x.iter().map(|&value| f64::from(value)).collect();
-            let weight: Vec<f64> = operands.weight.iter().map(|&value| f64::from(value)).collect();
-            match *product {
-                Product::Conv(geometry) => convolve(&geometry, &x, &weight, k, finish_float),
-                Product::Matrix { m, k, n, transposed } => matrix([m, k, n], &x, &weight, transposed, k, finish_float),
-            }
-        }
+        Method::Float32(piece) => by_floats::<f32>(product, operands, piece, |value| value as f32, finish),
+        Method::Float64 => by_floats::<f64>(product, operands, k, f64::from, finish),
         Method::Loops => Ok(per_output(product, operands, |channel, taps| {
-            let sum =
-                (0..k).map(|k| i64::from(taps[k]) * i64::from(operands.weight[product.weight_index(channel, k)])).sum();
+            let sum = (0..k)
+                .map(|k| i64::from(taps[k]) * i64::from(operands.weight.get(product.weight_index(channel, k))))
+                .sum();
             finish(channel, sum)
         })),
+    }
+}
+
+/// Sums of products by matrix products of `T`; `convert` is exact on the operands.
+fn by_floats<T: Real>(
+    product: &Product,
+    operands: &Operands,
+    piece: usize,
+    convert: impl Fn(i32) -> T + Sync,
+    finish: impl Fn(usize, i64) -> i32 + Sync,
+) -> Outcome<Vec<i32>> {
+    let x: Vec<T> = operands.x.iter().map(|&value| convert(value)).collect();
+    let finish = |channel, sum| finish(channel, exact_i64(sum));
+    let weight = &operands.weight;
+    match *product {
+        Product::Matrix { m, k, n, transposed } => {
+            let part = |channels: Range<usize>| {
+                Cow::Owned(if transposed {
+                    weight.copy(std::iter::once(channels.start * k..channels.end * k), &convert)
+                } else {
+                    weight.copy((0..k).map(|k| k * n + channels.start..k * n + channels.end), &convert)
+                })
+            };
+            matrix([m, k, n], &x, part, transposed, piece, finish)
+        }
+        Product::Conv(geometry) => {
+            let k = geometry.k();
+            let range = |channels: Range<usize>| channels.start * k..channels.end * k;
+            let whole = if weight.len() <= CONVERTED_ONCE {
+                weight.copy(std::iter::once(0..weight.len()), &convert)
+            } else {
+                Vec::new()
+            };
+            let part = |channels: Range<usize>| match whole.get(range(channels.clone())) {
+                Some(part) => Cow::Borrowed(part),
+                None => Cow::Owned(weight.copy(std::iter::once(range(channels)), &convert)),
+            };
+            convolve(&geometry, &x, part, piece, finish)
+        }
     }
 }
 
 /// The cheapest method that is exact.
 fn choose(product: &Product, operands: &Operands) -> Outcome<Method> {
     let k = product.k();
-    let (x_max, w_max) = (largest(&operands.x), largest(&operands.weight));
+    let weight = &operands.weight;
+    let x_max = largest(&operands.x);
+    let w_max = (0..weight.len()).map(|index| weight.magnitude(index)).max().unwrap_or(0);
     let length = k.div_ceil(SEGMENTS).max(1);
     // Sums of |w| by output channel and segment of K, in the weight's own order.
     let mut sums = vec![[0_u64; SEGMENTS]; product.channels()];
-    for (index, weight) in operands.weight.iter().enumerate() {
+    for index in 0..weight.len() {
         let (channel, k) = match *product {
             Product::Matrix { n, transposed: false, .. } => (index % n, index / n),
             _ => (index / k, index % k),
         };
-        sums[channel][k / length] += u64::from(weight.unsigned_abs());
+        sums[channel][k / length] += weight.magnitude(index);
     }
     for pieces in [1, 2, 4, 8] {
         let merged = SEGMENTS / pieces;
@@ -164,8 +231,9 @@ fn largest(values: &[i32]) -> u64 {
 fn depthwise(geometry: &Geometry, operands: &Operands, finish: impl Fn(usize, i64) -> i32 + Sync) -> Outcome<Vec<i32>> {
     let (pixels, image, k) = (geometry.p * geometry.q, geometry.h * geometry.w, geometry.k());
     let x_max = largest(&operands.x);
-    let l1 = operands.weight.chunks(k).map(|w| w.iter().map(|w| u64::from(w.unsigned_abs())).sum::<u64>()).max();
-    let bound = l1.unwrap_or(0).saturating_mul(x_max);
+    let sum =
+        |channel: usize| (channel * k..(channel + 1) * k).map(|index| operands.weight.magnitude(index)).sum::<u64>();
+    let bound = (0..geometry.o * geometry.groups).map(sum).max().unwrap_or(0).saturating_mul(x_max);
     if bound > INTEGER_EXACT {
         return Err(Reason::Type("the sums of products do not fit 64 bits".into()));
     }
@@ -173,16 +241,16 @@ fn depthwise(geometry: &Geometry, operands: &Operands, finish: impl Fn(usize, i6
     output.par_chunks_mut(pixels.max(1)).enumerate().for_each(|(plane, output)| {
         let (n, channel) = (plane / (geometry.groups * geometry.o), plane % (geometry.groups * geometry.o));
         let x = &operands.x[(n * geometry.groups + channel / geometry.o) * image..][..image];
-        let weight = &operands.weight[channel * k..][..k];
+        let weight: Vec<i32> = (channel * k..(channel + 1) * k).map(|index| operands.weight.get(index)).collect();
         if bound < 1 << 31 {
             let mut sums = vec![0_i32; pixels];
-            add_taps(geometry, x, weight, &mut sums, |sum, x, w| *sum += x * w);
+            add_taps(geometry, x, &weight, &mut sums, |sum, x, w| *sum += x * w);
             for (output, sum) in output.iter_mut().zip(sums) {
                 *output = finish(channel, i64::from(sum));
             }
         } else {
             let mut sums = vec![0_i64; pixels];
-            add_taps(geometry, x, weight, &mut sums, |sum, x, w| *sum += i64::from(x) * i64::from(w));
+            add_taps(geometry, x, &weight, &mut sums, |sum, x, w| *sum += i64::from(x) * i64::from(w));
             for (output, sum) in output.iter_mut().zip(sums) {
                 *output = finish(channel, sum);
             }
@@ -289,7 +357,7 @@ mod tests {
                             let plane = n * geometry.groups * geometry.c + input;
                             let w = ((channel * geometry.c + c) * window.kernel[0] + r) * window.kernel[1] + s;
                             let x = operands.x[(plane * geometry.h + y) * geometry.w + x];
-                            sum += i64::from(x) * i64::from(operands.weight[w]);
+                            sum += i64::from(x) * i64::from(operands.weight.get(w));
                         }
                     }
                     sums.push(sum);
@@ -329,7 +397,8 @@ mod tests {
                 geometry.n * geometry.groups * geometry.c * geometry.h * geometry.w,
             );
             let weight = prop::collection::vec(-bound..=bound, geometry.groups * geometry.o * geometry.k());
-            (Just(geometry), x, weight).prop_map(|(geometry, x, weight)| (geometry, Operands { x, weight }))
+            (Just(geometry), x, weight)
+                .prop_map(|(geometry, x, weight)| (geometry, Operands { x, weight: Weight::Wide(weight) }))
         })
     }
 
@@ -359,13 +428,13 @@ mod tests {
             transposed in any::<bool>(),
             seed in prop::collection::vec(-255..=255, 800),
         ) {
-            let operands = Operands { x: seed[..m * k].to_vec(), weight: seed[400..400 + k * n].to_vec() };
+            let operands = Operands { x: seed[..m * k].to_vec(), weight: Weight::Wide(seed[400..400 + k * n].to_vec()) };
             let product = Product::Matrix { m, k, n, transposed };
             let mut expected = Vec::new();
             for row in 0..m {
                 for column in 0..n {
                     let weight = |k_at: usize| if transposed { column * k + k_at } else { k_at * n + column };
-                    let sum = (0..k).map(|at| i64::from(operands.x[row * k + at] * operands.weight[weight(at)])).sum();
+                    let sum = (0..k).map(|at| i64::from(operands.x[row * k + at] * operands.weight.get(weight(at)))).sum();
                     expected.push(fold(column, sum));
                 }
             }
@@ -416,7 +485,7 @@ mod tests {
 
     #[test]
     fn float32_is_chosen_up_to_its_exact_range_and_not_past_it() {
-        let operands = |x: i32, k: usize| Operands { x: vec![x; k], weight: vec![127; k] };
+        let operands = |x: i32, k: usize| Operands { x: vec![x; k], weight: Weight::Narrow(vec![127; k]) };
         let matrix = |k| Product::Matrix { m: 1, k, n: 1, transposed: true };
         let choice = |x, k| choose(&matrix(k), &operands(x, k)).unwrap();
         assert_eq!(choice(255, 518), Method::Float32(518));
@@ -429,7 +498,7 @@ mod tests {
     #[test]
     fn saturating_adders_depend_on_the_order_and_follow_it() {
         // K = 4 products: 100, 100, -100, -100; 8-bit adders.
-        let operands = Operands { x: vec![100, 100, -100, -100], weight: vec![1; 4] };
+        let operands = Operands { x: vec![100, 100, -100, -100], weight: Weight::Narrow(vec![1; 4]) };
         let product = Product::Matrix { m: 1, k: 4, n: 1, transposed: true };
         let run = |permutation: &[u32], chunks: &[u32], bits, bias: &[i64]| {
             let order = Order::new(&product, permutation, chunks, bits, Overflow::Saturate).unwrap();
@@ -452,7 +521,7 @@ mod tests {
         // (s, c): 5, 5, -5, -5. In chunks of 2, a 4-bit column saturates at 7 and at -8.
         let window = Window { kernel: [1, 2], ..Window::UNIT };
         let geometry = Geometry::new(&[1, 2, 1, 2], &[1, 2, 1, 2], &window, 1).unwrap();
-        let operands = Operands { x: vec![5, -5, 5, -5], weight: vec![1; 4] };
+        let operands = Operands { x: vec![5, -5, 5, -5], weight: Weight::Narrow(vec![1; 4]) };
         let product = Product::Conv(geometry);
         let run = |permutation: &[u32]| {
             let order = Order::new(&product, permutation, &[2, 2], [4, 32], Overflow::Saturate).unwrap();

@@ -100,7 +100,7 @@ impl<'a> Order<'a> {
             for &length in self.chunks {
                 let mut column = 0;
                 for &k in steps.by_ref().take(length as usize) {
-                    let weight = operands.weight[product.weight_index(channel, k)];
+                    let weight = operands.weight.get(product.weight_index(channel, k));
                     column = self.column.add(column, i64::from(taps[k]) * i64::from(weight));
                 }
                 accumulator = self.accumulator.add(accumulator, column);

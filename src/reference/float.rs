@@ -1,6 +1,8 @@
 //! Float32 operators. They only have to be accurate, not equal to another implementation bit for bit: sums are made
 //! in float64 where that is cheap, convolutions by float32 matrix products.
 
+use std::{borrow::Cow, ops::Range};
+
 use super::{
     Outcome, Reason,
     elementwise::{broadcast, lanes},
@@ -29,15 +31,23 @@ pub(super) fn evaluate(op: &Op, operands: &[&Tensor]) -> Outcome<Tensor> {
             let geometry = Geometry::new(shape, operands[1].shape(), window, *groups)?;
             let weight = to_float(operands[1])?;
             let bias = bias(operands.get(2), geometry.o * geometry.groups)?;
+            let k = geometry.k();
+            let part = |channels: Range<usize>| Cow::Borrowed(&weight[channels.start * k..channels.end * k]);
             let finish = |channel: usize, sum: f64| activate(narrow(sum + bias[channel]), *activation);
-            tensor(&geometry.output(), convolve(&geometry, &x, &weight, geometry.k(), finish)?)
+            tensor(&geometry.output(), convolve(&geometry, &x, part, geometry.k(), finish)?)
         }
         Op::MatMul { transposed, activation } => {
             let ([m, k, n], output) = matrix_shape(shape, operands[1].shape(), *transposed)?;
             let weight = to_float(operands[1])?;
             let bias = bias(operands.get(2), n)?;
+            let part = |channels: Range<usize>| {
+                if *transposed {
+                    return Cow::Borrowed(&weight[channels.start * k..channels.end * k]);
+                }
+                Cow::Owned(weight.chunks_exact(n).flat_map(|row| &row[channels.clone()]).copied().collect())
+            };
             let finish = |channel: usize, sum: f64| activate(narrow(sum + bias[channel]), *activation);
-            tensor(&output, matrix([m, k, n], &x, &weight, *transposed, k, finish)?)
+            tensor(&output, matrix([m, k, n], &x, part, *transposed, k, finish)?)
         }
         Op::Add { activation } => {
             let (shape, y) = pair(|a, b| a + b)?;
@@ -172,4 +182,117 @@ fn float_mean(shape: &[usize], x: &[f32], axes: &[usize], keep_dims: bool) -> Ou
 #[allow(clippy::cast_possible_truncation)] // The one rounding to float32.
 fn narrow(value: f64) -> f32 {
     value as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ir::Window;
+
+    fn floats(shape: &[usize], values: &[f32]) -> Tensor {
+        Tensor::from_f32(shape, values.to_vec()).unwrap()
+    }
+
+    fn result(op: &Op, operands: &[&Tensor]) -> (Vec<usize>, Vec<f32>) {
+        let y = evaluate(op, operands).unwrap();
+        (y.shape().to_vec(), y.to_f32())
+    }
+
+    proptest! {
+        #[test]
+        fn a_convolution_is_the_sum_of_its_products(
+            [n, groups, c, o] in prop::array::uniform4(1_usize..4),
+            [h, w] in prop::array::uniform2(3_usize..7),
+            stride in prop::array::uniform2(1_usize..3),
+            pad in prop::array::uniform4(0_usize..3),
+            seed in prop::collection::vec(-1.0_f32..1.0, 1200),
+        ) {
+            let window = Window { kernel: [3, 2], stride, dilation: [1, 2], pad };
+            let x = floats(&[n, c * groups, h, w], &seed[..n * c * groups * h * w]);
+            let weight = floats(&[o * groups, c, 3, 2], &seed[seed.len() - o * groups * c * 6..]);
+            let bias = floats(&[o * groups], &seed[..o * groups]);
+            let geometry = Geometry::new(x.shape(), weight.shape(), &window, groups).unwrap();
+            let op = Op::Conv { window, groups, activation: Activation::None };
+            let (shape, y) = result(&op, &[&x, &weight, &bias]);
+            prop_assert_eq!(&shape, &geometry.output());
+            let (x, weight) = (x.to_f32(), weight.to_f32());
+            for (index, y) in y.into_iter().enumerate() {
+                let (plane, pixel) = (index / (geometry.p * geometry.q), index % (geometry.p * geometry.q));
+                let (image, channel) = (plane / (o * groups), plane % (o * groups));
+                let group = image * groups + channel / o;
+                let sum: f64 = (0..geometry.k())
+                    .filter_map(|k| {
+                        let tap = geometry.tap([pixel / geometry.q, pixel % geometry.q], k)?;
+                        let product = x[group * c * h * w + tap] * weight[channel * geometry.k() + k];
+                        Some(f64::from(product))
+                    })
+                    .sum();
+                prop_assert!((f64::from(y) - sum - f64::from(seed[channel])).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn elementwise_functions_have_their_values() {
+        let functions = [
+            (Op::Relu, -1.0, 0.0),
+            (Op::LeakyRelu { alpha: 0.5 }, -3.0, -1.5),
+            (Op::LeakyRelu { alpha: 0.5 }, 3.0, 3.0),
+            (Op::Clip { low: 0.0, high: 6.0 }, 7.0, 6.0),
+            (Op::Sigmoid, 0.0, 0.5),
+            (Op::Sigmoid, -200.0, 0.0),
+            (Op::Tanh, 20.0, 1.0),
+            (Op::HardSigmoid { alpha: 0.25, beta: 0.5 }, 1.0, 0.75),
+            (Op::HardSigmoid { alpha: 0.25, beta: 0.5 }, -9.0, 0.0),
+            (Op::HardSwish, 3.0, 3.0),
+            (Op::HardSwish, -1.5, -0.375),
+        ];
+        for (op, x, y) in functions {
+            assert!((unary(&op, x) - y).abs() < 1e-30, "{op:?} of {x}");
+        }
+    }
+
+    #[test]
+    fn operands_are_broadcast_from_the_last_dimension() {
+        let a = floats(&[2, 1, 2], &[1.0, 2.0, 3.0, 4.0]);
+        let b = floats(&[3, 1], &[10.0, 20.0, 30.0]);
+        let (shape, y) = result(&Op::Sub, &[&a, &b]);
+        assert_eq!(shape, [2, 3, 2]);
+        assert_eq!(y, [-9.0, -8.0, -19.0, -18.0, -29.0, -28.0, -7.0, -6.0, -17.0, -16.0, -27.0, -26.0]);
+        let scalar = floats(&[], &[2.0]);
+        assert_eq!(result(&Op::Div, &[&b, &scalar]), (vec![3, 1], vec![5.0, 10.0, 15.0]));
+        assert!(evaluate(&Op::Mul, &[&a, &floats(&[3], &[0.0; 3])]).is_err());
+    }
+
+    #[test]
+    fn averages_count_the_padding_only_where_they_should() {
+        let x = floats(&[1, 1, 1, 3], &[3.0, 6.0, 9.0]);
+        let window = Window { kernel: [1, 3], stride: [1, 1], dilation: [1, 1], pad: [0, 1, 0, 1] };
+        let pool = |count_include_pad| result(&Op::AvgPool { window, count_include_pad }, &[&x]).1;
+        assert_eq!(pool(true), [3.0, 6.0, 5.0]);
+        assert_eq!(pool(false), [4.5, 6.0, 7.5]);
+        assert_eq!(result(&Op::GlobalAvgPool, &[&x]), (vec![1, 1, 1, 1], vec![6.0]));
+        let matrix = floats(&[2, 2], &[1.0, 2.0, 5.0, 8.0]);
+        let mean = |axes: &[usize], keep_dims| result(&Op::ReduceMean { axes: axes.to_vec(), keep_dims }, &[&matrix]);
+        assert_eq!(mean(&[0], false), (vec![2], vec![3.0, 5.0]));
+        assert_eq!(mean(&[1], true), (vec![2, 1], vec![1.5, 6.5]));
+        assert_eq!(mean(&[0, 1], false), (vec![], vec![4.0]));
+    }
+
+    #[test]
+    fn batch_normalization_is_per_channel() {
+        let x = floats(&[1, 2, 1, 2], &[1.0, 3.0, 5.0, 7.0]);
+        let parameters = [[2.0, 1.0], [0.5, 0.0], [1.0, 5.0], [3.0, 0.0]].map(|p| floats(&[2], &p));
+        let operands: Vec<&Tensor> = std::iter::once(&x).chain(&parameters).collect();
+        assert_eq!(result(&Op::BatchNorm { epsilon: 1.0 }, &operands).1, [0.5, 2.5, 0.0, 2.0]);
+    }
+
+    #[test]
+    fn softmax_runs_along_its_axis() {
+        let x = floats(&[2, 2], &[0.0, 1000.0, 0.0, 1000.0]);
+        assert_eq!(result(&Op::Softmax { axis: 0 }, &[&x]).1, [0.5; 4]);
+        assert_eq!(result(&Op::Softmax { axis: 1 }, &[&x]).1, [0.0, 1.0, 0.0, 1.0]);
+    }
 }

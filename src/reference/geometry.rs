@@ -27,6 +27,7 @@ pub(super) fn window_output(window: &Window, h: usize, w: usize) -> Outcome<[usi
     if [window.kernel, window.stride, window.dilation].iter().flatten().any(|&extent| extent == 0) {
         return Err(fault());
     }
+    checked_size(&window.kernel)?;
     Ok([window.output(0, h).ok_or_else(fault)?, window.output(1, w).ok_or_else(fault)?])
 }
 

@@ -351,3 +351,121 @@ fn checked_size(shape: &[usize]) -> Outcome<usize> {
     let elements = crate::tensor::checked_elements(shape, MAX_ELEMENTS).ok_or(Reason::TooLarge)?;
     usize::try_from(elements).map_err(|_| Reason::TooLarge)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ir::{Activation, Node, Value},
+        tensor::Quantization,
+    };
+
+    /// `y = relu(x w^T + b)`, `z = softmax(y)`; the weight is synthetic, the bias dense.
+    fn network() -> (Graph<Float>, [ValueId; 5]) {
+        let mut graph = Graph::new("network");
+        let mut value = |name: &str, shape: &[usize], constant| {
+            let value = Value { name: name.into(), shape: shape.to_vec(), dtype: DType::Fp32, quant: None, constant };
+            graph.add_value(value)
+        };
+        let recipe =
+            crate::ir::Synthetic { seed: 1, distribution: crate::ir::Distribution::Uniform { low: 0, high: 0 } };
+        let bias = Tensor::from_f32(&[2], vec![10.0, -100.0]).unwrap();
+        let x = value("x", &[1, 3], None);
+        let w = value("w", &[2, 3], Some(Constant::Synthetic(recipe)));
+        let b = value("b", &[2], Some(Constant::Dense(bias.into())));
+        let y = value("y", &[1, 2], None);
+        let z = value("z", &[1, 2], None);
+        let op = Op::MatMul { transposed: true, activation: Activation::Relu };
+        graph.add_node(Node { name: "fc".into(), op, inputs: vec![x, w, b], outputs: vec![y] });
+        graph.add_node(Node { name: "prob".into(), op: Op::Softmax { axis: 1 }, inputs: vec![y], outputs: vec![z] });
+        graph.inputs = vec![x];
+        graph.outputs = vec![z];
+        (graph, [x, w, b, y, z])
+    }
+
+    fn weight() -> Tensor {
+        Tensor::from_f32(&[2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap()
+    }
+
+    #[test]
+    fn a_graph_takes_dense_constants_from_itself_and_others_from_the_caller() {
+        let (graph, [_, w, _, y, z]) = network();
+        let x = Tensor::from_f32(&[1, 3], vec![1.0, 1.0, 1.0]).unwrap();
+        let constants = |id| (id == w).then(weight);
+        let execution = run_float(&graph, std::slice::from_ref(&x), &constants).unwrap();
+        assert_eq!(execution.value(y).unwrap().to_f32(), [16.0, 0.0]);
+        assert!(execution.value(z).unwrap().to_f32()[0] > 0.99);
+        let missing = run_float(&graph, &[x], &|_| None).unwrap_err();
+        assert_eq!(missing.to_string(), "in node \"fc\": value \"w\" is not available");
+    }
+
+    #[test]
+    fn the_batch_may_differ_from_the_graphs_and_nothing_else() {
+        let (graph, [_, w, _, y, _]) = network();
+        let constants = |id| (id == w).then(weight);
+        let x = Tensor::from_f32(&[2, 3], vec![1.0, 1.0, 1.0, 0.0, 0.0, 0.0]).unwrap();
+        let execution = run_float(&graph, &[x], &constants).unwrap();
+        assert_eq!(execution.value(y).unwrap().to_f32(), [16.0, 0.0, 10.0, 0.0]);
+        let x = Tensor::from_f32(&[1, 4], vec![0.0; 4]).unwrap();
+        let fault = run_float(&graph, &[x], &constants).unwrap_err();
+        assert_eq!(fault.to_string(), "value \"x\" is Fp32 [1, 3], was fed Fp32 [1, 4]");
+    }
+
+    #[test]
+    fn only_outputs_are_kept_where_that_is_asked() {
+        let (graph, [_, w, _, _, z]) = network();
+        let x = Tensor::from_f32(&[1, 3], vec![1.0, 1.0, 1.0]).unwrap();
+        let constants = |id| (id == w).then(weight);
+        let all = run_float(&graph, std::slice::from_ref(&x), &constants).unwrap();
+        let some = run(&graph, &[x], &Settings::default(), Keep::Outputs, &constants).unwrap();
+        assert_eq!(some.values.iter().filter(|value| value.is_some()).count(), 1);
+        assert_eq!(some.value(z), all.value(z));
+    }
+
+    #[test]
+    fn a_node_that_cannot_be_executed_is_named_with_the_reason() {
+        let (mut graph, [x, w, ..]) = network();
+        graph.value_mut(w).shape = vec![2, 4];
+        let x = (graph.value(x).shape.clone(), vec![0.0; 3]);
+        let x = Tensor::from_f32(&x.0, x.1).unwrap();
+        let w = Tensor::from_f32(&[2, 4], vec![0.0; 8]).unwrap();
+        let b = Tensor::from_f32(&[2], vec![0.0; 2]).unwrap();
+        let fault = run_node(&graph, NodeId(0), &[&x, &w, &b], &Settings::default()).unwrap_err();
+        assert_eq!(fault.to_string(), "in node \"fc\" (MatMul): shape: input [1, 3] and weight [2, 4] do not fit");
+        let fault = run_node(&graph, NodeId(0), &[&x], &Settings::default()).unwrap_err();
+        assert_eq!(fault.to_string(), "in node \"fc\" (MatMul): 1 operands, expected 2 or 3");
+    }
+
+    #[test]
+    fn the_requantizer_and_the_order_act_on_quantized_products() {
+        let mut graph = Graph::<Quantized>::new("product");
+        let mut value = |name: &str, shape: &[usize], dtype| {
+            let quant = Some(Quantization::per_tensor(if name == "y" { 2.0 } else { 1.0 }, 0));
+            graph.add_value(Value { name: name.into(), shape: shape.to_vec(), dtype, quant, constant: None })
+        };
+        let x = value("x", &[1, 2], DType::Int8);
+        let w = value("w", &[2, 1], DType::Int8);
+        let y = value("y", &[1, 1], DType::Int8);
+        let op = Op::MatMul { transposed: false, activation: Activation::None };
+        let node = graph.add_node(Node { name: "fc".into(), op, inputs: vec![x, w], outputs: vec![y] });
+        let tensor = |shape: &[usize], values: &[i64]| Tensor::from_integers(DType::Int8, shape, values).unwrap();
+        let result = |values: [i64; 2], settings: &Settings<'_>| {
+            let (x, w) = (tensor(&[1, 2], &values), tensor(&[2, 1], &[1, 1]));
+            run_node(&graph, node, &[&x, &w], settings).unwrap()[0].to_integers().unwrap()[0]
+        };
+        // 1 / 2: to the even 0, or away from zero.
+        assert_eq!(result([1, 0], &Settings::default()), 0);
+        let away = Settings { requantizer: Requantizer::FixedDouble31, ..Settings::default() };
+        assert_eq!(result([1, 0], &away), 1);
+        // 100 + 100 in 8 bits.
+        let narrow = |_| AccumulationOrder::Chunked {
+            permutation: Vec::new(),
+            chunks: vec![2],
+            column_bits: 8,
+            accumulator_bits: 16,
+            overflow: crate::tensor::Overflow::Wrap,
+        };
+        assert_eq!(result([100, 100], &Settings { order: &narrow, ..Settings::default() }), -28);
+        assert_eq!(result([100, 100], &Settings::default()), 100);
+    }
+}

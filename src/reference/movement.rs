@@ -44,8 +44,8 @@ pub(super) fn evaluate(op: &Op, inputs: &[&Value], output: &Value, operands: &[&
 /// The batch may differ from the declared one: the first dimension then follows from the number of elements.
 fn reshape(x: &Tensor, declared: &[usize]) -> Outcome<Tensor> {
     let mut shape = declared.to_vec();
-    let rest: usize = declared.iter().skip(1).product();
-    if let Some(first) = shape.first_mut().filter(|first| **first * rest != x.len() && rest > 0) {
+    let rest = checked_size(declared.get(1..).unwrap_or_default())?;
+    if let Some(first) = shape.first_mut().filter(|first| rest > 0 && **first != x.len() / rest) {
         *first = x.len() / rest;
     }
     let fault = || Reason::Shape(format!("{:?} does not become {declared:?}", x.shape()));
@@ -188,4 +188,70 @@ pub(super) fn window_elements(
     (0..window.kernel[0])
         .filter_map(move |r| position(0, p, r, h))
         .flat_map(move |row| (0..window.kernel[1]).filter_map(column).map(move |column| row * w + column))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::{DType, Quantization};
+
+    fn value(shape: &[usize], quant: Option<Quantization>) -> Value {
+        Value { name: "v".into(), shape: shape.to_vec(), dtype: DType::UInt8, quant, constant: None }
+    }
+
+    fn bytes(shape: &[usize], values: &[i64]) -> Tensor {
+        Tensor::from_integers(DType::UInt8, shape, values).unwrap()
+    }
+
+    fn result(op: &Op, x: &Tensor, output: &[usize]) -> Outcome<Tensor> {
+        let quant = Some(Quantization::per_tensor(0.5, 7));
+        let (input, output) = (value(x.shape(), quant.clone()), value(output, quant));
+        evaluate(op, &[&input], &output, &[x]).map(|result| result.expect("a movement"))
+    }
+
+    #[test]
+    fn padding_has_the_quantized_value() {
+        let x = bytes(&[1, 2], &[1, 2]);
+        let pad = |value| Op::Pad { before: vec![1, 0], after: vec![0, 1], value };
+        assert_eq!(result(&pad(0.0), &x, &[2, 3]).unwrap(), bytes(&[2, 3], &[7, 7, 7, 1, 2, 7]));
+        assert_eq!(result(&pad(2.0), &x, &[2, 3]).unwrap(), bytes(&[2, 3], &[11, 11, 11, 1, 2, 11]));
+    }
+
+    #[test]
+    fn a_permutation_moves_dimensions_and_must_be_one() {
+        let x = bytes(&[1, 2, 3], &[0, 1, 2, 3, 4, 5]);
+        let transposed = result(&Op::Transpose { perm: vec![2, 0, 1] }, &x, &[3, 1, 2]).unwrap();
+        assert_eq!(transposed, bytes(&[3, 1, 2], &[0, 3, 1, 4, 2, 5]));
+        assert!(result(&Op::Transpose { perm: vec![0, 1, 1] }, &x, &[1, 2, 2]).is_err());
+    }
+
+    #[test]
+    fn a_reshape_follows_the_batch() {
+        let x = bytes(&[2, 2, 2], &[0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(result(&Op::Reshape, &x, &[1, 4]).unwrap().shape(), [2, 4]);
+        assert!(result(&Op::Reshape, &x, &[1, 3]).is_err());
+    }
+
+    #[test]
+    fn padding_never_wins_in_a_maximum() {
+        let x = bytes(&[1, 1, 1, 2], &[0, 0]);
+        let window = Window { kernel: [1, 2], stride: [1, 1], dilation: [1, 1], pad: [0, 1, 0, 1] };
+        assert_eq!(result(&Op::MaxPool { window }, &x, &[1, 1, 1, 3]).unwrap(), bytes(&[1, 1, 1, 3], &[0, 0, 0]));
+        let outside = Window { pad: [0, 2, 0, 2], ..window };
+        assert!(result(&Op::MaxPool { window: outside }, &x, &[1, 1, 1, 5]).is_err());
+    }
+
+    #[test]
+    fn an_operator_that_only_moves_cannot_change_the_quantization() {
+        let (input, output) =
+            (value(&[1], Some(Quantization::per_tensor(0.5, 7))), value(&[1], Some(Quantization::per_tensor(0.5, 8))));
+        assert!(evaluate(&Op::Reshape, &[&input], &output, &[&bytes(&[1], &[0])]).is_err());
+    }
+
+    #[test]
+    fn tensors_of_different_types_do_not_join() {
+        let floats = Tensor::from_f32(&[1], vec![0.0]).unwrap();
+        assert!(concat(&[&bytes(&[1], &[0]), &floats], 0).is_err());
+        assert_eq!(concat(&[&bytes(&[1], &[3]), &bytes(&[2], &[4, 5])], 0).unwrap(), bytes(&[3], &[3, 4, 5]));
+    }
 }

@@ -3,7 +3,7 @@
 //! Blocks depend on shapes alone, so results are the same for any number of threads, float ones too. The caller says
 //! where K is cut: each piece is one float product, and pieces are added in float64.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use ndarray::{ArrayView2, LinalgScalar, ShapeBuilder, linalg::general_mat_mul};
 use rayon::prelude::*;
@@ -29,12 +29,13 @@ struct Block {
     channels: Range<usize>,
 }
 
-/// Convolves `x [n, groups * c, h, w]` with `weight [groups * o, c, r, s]`; `finish` turns the sum of an output
-/// channel into an output. `piece` is the number of products that one float product may add up.
-pub(super) fn convolve<T: Real, Y: Copy + Default + Send>(
+/// Convolves `x [n, groups * c, h, w]` with a weight `[groups * o, c, r, s]`; `finish` turns the sum of an output
+/// channel into an output. `piece` is the number of products that one float product may add up. `weight` makes the
+/// filters of a range of output channels.
+pub(super) fn convolve<'a, T: Real, Y: Copy + Default + Send>(
     geometry: &Geometry,
     x: &[T],
-    weight: &[T],
+    weight: impl Fn(Range<usize>) -> Cow<'a, [T]> + Sync,
     piece: usize,
     finish: impl Fn(usize, f64) -> Y + Sync,
 ) -> Outcome<Vec<Y>> {
@@ -50,8 +51,8 @@ pub(super) fn convolve<T: Real, Y: Copy + Default + Send>(
             let image_size = geometry.c * geometry.h * geometry.w;
             let image = &x[(block.n * geometry.groups + block.group) * image_size..][..image_size];
             let first = block.group * geometry.o;
-            let filters = &weight[(first + block.channels.start) * k..(first + block.channels.end) * k];
-            let filters = view(filters, [block.channels.len(), k], [k, 1])?;
+            let filters = weight(first + block.channels.start..first + block.channels.end);
+            let filters = view(&filters, [block.channels.len(), k], [k, 1])?;
             let columns = block.rows.len() * geometry.q;
             let mut unfolded = Vec::new();
             let sums = in_pieces(k, piece, block.channels.len() * columns, |range, out| {
@@ -107,34 +108,44 @@ fn blocks(geometry: &Geometry) -> Vec<Block> {
     blocks
 }
 
-/// Multiplies `x [m, k]` by `weight`, `[n, k]` if `transposed`, else `[k, n]`; see [`convolve`] for the rest.
-pub(super) fn matrix<T: Real, Y: Copy + Default + Send>(
+/// Multiplies `x [m, k]` by a weight of `n` output channels; see [`convolve`] for the rest. `weight` makes the part of a
+/// range of `c` channels: `[c, k]` if `transposed`, else `[k, c]`.
+pub(super) fn matrix<'a, T: Real, Y: Copy + Default + Send>(
     [m, k, n]: [usize; 3],
     x: &[T],
-    weight: &[T],
+    weight: impl Fn(Range<usize>) -> Cow<'a, [T]> + Sync,
     transposed: bool,
     piece: usize,
     finish: impl Fn(usize, f64) -> Y + Sync,
 ) -> Outcome<Vec<Y>> {
-    if m * n == 0 {
-        return Ok(Vec::new());
-    }
-    let weight = view(weight, [k, n], if transposed { [1, k] } else { [n, 1] })?;
+    let mut output = vec![Y::default(); m * n];
     let x = view(x, [m, k], [k, 1])?;
-    let rows = (BLOCK_ELEMENTS / k.max(n)).clamp(1, m);
-    let starts: Vec<usize> = (0..m).step_by(rows).collect();
-    let results: Vec<Vec<Y>> = starts
+    let rows = BLOCK_ELEMENTS / BLOCK_CHANNELS;
+    let blocks: Vec<(Range<usize>, Range<usize>)> = (0..n)
+        .step_by(BLOCK_CHANNELS)
+        .flat_map(|channel| (0..m).step_by(rows).map(move |row| (row, channel)))
+        .map(|(row, channel)| (row..(row + rows).min(m), channel..(channel + BLOCK_CHANNELS).min(n)))
+        .collect();
+    let results: Vec<Vec<f64>> = blocks
         .par_iter()
-        .map(|&start| {
-            let end = (start + rows).min(m);
-            let sums = in_pieces(k, piece, (end - start) * n, |range, out| {
-                let x = x.slice(ndarray::s![start..end, range.clone()]);
+        .map(|(rows, channels)| {
+            let c = channels.len();
+            let weight = weight(channels.clone());
+            let weight = view(&weight, [k, c], if transposed { [1, k] } else { [c, 1] })?;
+            in_pieces(k, piece, rows.len() * c, |range, out| {
+                let x = x.slice(ndarray::s![rows.clone(), range.clone()]);
                 multiply(x, weight.slice(ndarray::s![range, ..]), out)
-            })?;
-            Ok(sums.chunks_exact(n).flat_map(|row| row.iter().enumerate()).map(|(n, &sum)| finish(n, sum)).collect())
+            })
         })
         .collect::<Outcome<_>>()?;
-    Ok(results.concat())
+    for ((rows, channels), sums) in blocks.into_iter().zip(results) {
+        for (row, sums) in rows.zip(sums.chunks_exact(channels.len())) {
+            for (channel, &sum) in channels.clone().zip(sums) {
+                output[row * n + channel] = finish(channel, sum);
+            }
+        }
+    }
+    Ok(output)
 }
 
 /// Runs `product` for each piece of K and adds the pieces' results in float64.

@@ -3,17 +3,17 @@
 
 use super::{
     Outcome, Reason,
-    accumulate::{Operands, Product, exact},
+    accumulate::{Operands, Product, Weight, exact},
     chunked::Order,
     elementwise, float,
     geometry::Geometry,
-    integers::{Target, array, from_i32, per_tensor, quantization, real, saturating_i64, to_float, to_i32},
+    integers::{Target, array, elements, from_i32, per_tensor, quantization, real, saturating_i64, to_float, to_i32},
     pool,
     requantize::{Requantize, activated_target},
 };
 use crate::{
     ir::{Activation, Op, Value},
-    tensor::{AccumulationOrder, Requantizer, Tensor},
+    tensor::{AccumulationOrder, Quantization, Requantizer, Tensor},
 };
 
 /// Evaluates a quantized operator, or a conversion between float and quantized.
@@ -90,7 +90,7 @@ pub(super) fn evaluate(
         | Op::HardSwish => (shape.to_vec(), elementwise::function(op, (scale, zero), target, &x)),
         Op::AvgPool { window, count_include_pad } => {
             pool::average(shape, &x, window, |elements, padded, x| {
-                // The sum runs in float32, row by row, as in QLinearAveragePool; the order matters.
+                // The sum runs in float32, row by row, as in `QLinearAveragePool`; the order matters.
                 let sum = elements.iter().fold(0.0_f32, |sum, &index| sum + real(x[index], scale, zero));
                 let mean = sum / if *count_include_pad { padded } else { elements.len() } as f32;
                 // The zero point goes in before the rounding.
@@ -130,20 +130,11 @@ fn products(
         )));
     }
     let requantize = Requantize::new(requantizer, input_scale, quant, target)?;
-    let overflow = || Reason::Type("an operand less its zero point does not fit 32 bits".into());
     let mut x = to_i32(operands[0])?;
     for x in &mut x {
-        *x = x.checked_sub(input_zero).ok_or_else(overflow)?;
+        *x = x.checked_sub(input_zero).ok_or_else(out_of_range)?;
     }
-    let mut weight = to_i32(operands[1])?;
-    if !quant.is_symmetric() {
-        for channel in 0..channels {
-            for k in 0..product.k() {
-                let w = &mut weight[product.weight_index(channel, k)];
-                *w = w.checked_sub(quant.zero_of(channel)).ok_or_else(overflow)?;
-            }
-        }
-    }
+    let weight = weight(product, operands[1], quant)?;
     let bias = match operands.get(2) {
         Some(bias) => bias.to_integers().ok_or_else(|| Reason::Type("a float bias".into()))?,
         None => Vec::new(),
@@ -163,7 +154,36 @@ fn products(
     }
 }
 
-/// QLinearGlobalAveragePool: `clip(rne(f32(S) * f32(sx / f32(sy * n))) + zy)` with `S = sum (x - zx)`.
+/// The elements of a weight less their channel's zero point.
+fn weight(product: &Product, tensor: &Tensor, quant: &Quantization) -> Outcome<Weight> {
+    let narrow = match tensor {
+        Tensor::I8(array) => Some(elements(array).iter().map(|&w| i16::from(w)).collect::<Vec<_>>()),
+        Tensor::U8(array) => Some(elements(array).iter().map(|&w| i16::from(w)).collect()),
+        _ => None,
+    };
+    // For each element with a zero point, its index and that.
+    let zeros = (0..product.channels()).map(|channel| (channel, quant.zero_of(channel))).filter(|&(_, zero)| zero != 0);
+    let zeros =
+        zeros.flat_map(|(channel, zero)| (0..product.k()).map(move |k| (product.weight_index(channel, k), zero)));
+    if let (Some(mut data), true) = (narrow, quant.zero_point.iter().all(|zero| zero.unsigned_abs() < 1 << 14)) {
+        // At most 255 + 2^14: fits.
+        for (index, zero) in zeros {
+            data[index] -= i16::try_from(zero).map_err(|_| out_of_range())?;
+        }
+        return Ok(Weight::Narrow(data));
+    }
+    let mut data = to_i32(tensor)?;
+    for (index, zero) in zeros {
+        data[index] = data[index].checked_sub(zero).ok_or_else(out_of_range)?;
+    }
+    Ok(Weight::Wide(data))
+}
+
+fn out_of_range() -> Reason {
+    Reason::Type("an operand less its zero point does not fit 32 bits".into())
+}
+
+/// `QLinearGlobalAveragePool`: `clip(rne(f32(S) * f32(sx / f32(sy * n))) + zy)` with `S = sum (x - zx)`.
 fn mean(
     shape: &[usize],
     axes: &[usize],

@@ -82,24 +82,25 @@ pub fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-/// Three significant digits without trailing zeros after a point, for values from 1 to 1000.
+/// Three significant digits, for values from 1 to 1000.
 fn three_digits(value: f64) -> String {
     let magnitude = value.abs();
-    let text = if magnitude < 9.995 {
+    if magnitude < 9.995 {
         format!("{value:.2}")
     } else if magnitude < 99.95 {
         format!("{value:.1}")
     } else {
         format!("{value:.0}")
-    };
-    text
+    }
 }
 
 /// A name from a file, safe to print on one line: control and direction characters become U+FFFD.
 pub fn clean(text: &str) -> String {
     text.chars()
         .map(|c| match c {
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => '\u{fffd}',
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            // Not allowed in XML, which SVG is.
+            | '\u{fffe}'..='\u{ffff}' => '\u{fffd}',
             c if c.is_control() => '\u{fffd}',
             c => c,
         })

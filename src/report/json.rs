@@ -47,10 +47,6 @@ pub fn read_json_named(name: &str, text: &str) -> Result<RunResult, Faults> {
     }
     let source = || Source { name: name.to_owned(), text: Arc::from(text) };
 
-    #[derive(Deserialize)]
-    struct Head {
-        schema: Option<serde_json::Value>,
-    }
     let head: Head = serde_json::from_str(text).map_err(|error| {
         Diagnostic::error(format!("not a run's record: {}", reason(&error)))
             .with_span(source(), range(text, error.line(), error.column()))
@@ -78,10 +74,18 @@ pub fn read_json_named(name: &str, text: &str) -> Result<RunResult, Faults> {
     let result: RunResult = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        Diagnostic::error(reason(&inner)).with_path(path).with_span(source(), range(text, inner.line(), inner.column()))
+        let fault = Diagnostic::error(reason(&inner)).with_span(source(), range(text, inner.line(), inner.column()));
+        // The path of the record itself is a lone dot.
+        if path == "." { fault } else { fault.with_path(path) }
     })?;
     check(name, &result)?;
     Ok(result)
+}
+
+/// The part of a record that says whether the rest can be read.
+#[derive(Deserialize)]
+struct Head {
+    schema: Option<serde_json::Value>,
 }
 
 /// What the types cannot say.

@@ -73,7 +73,8 @@ mod tests {
             assert_eq!(row[column("name")], layer.name);
             assert_eq!(row[column("traffic_moved_bytes")], layer.traffic.moved_bytes.to_string());
             assert_eq!(row[column("causes_move")], layer.causes.move_.to_string());
-            assert_eq!(row[column("array_utilization")].parse::<f64>().unwrap(), layer.array_utilization);
+            let utilization: f64 = row[column("array_utilization")].parse().unwrap();
+            assert_eq!(utilization.to_bits(), layer.array_utilization.to_bits());
         }
         assert_eq!(header.iter().filter(|name| name.starts_with("causes_")).count(), 11);
     }

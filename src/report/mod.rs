@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows how a run is made; a record that was read back gives the same bytes as a fresh one.
 
+#![allow(clippy::format_push_string, reason = "short texts for people: one more allocation does not matter")]
+
 use crate::result::RunResult;
 
 mod chart;
@@ -10,6 +12,7 @@ mod json;
 mod layers_csv;
 #[cfg(test)]
 mod metrics_page;
+mod names;
 #[cfg(test)]
 mod sample;
 mod table;

@@ -141,7 +141,9 @@ fn layer(index: usize, count: usize, random: &mut ChaCha8Rng) -> LayerResult {
         random.random_range(0.0..0.15),
     ];
     let sum: f64 = weights.iter().sum();
-    weights.iter_mut().for_each(|weight| *weight /= sum);
+    for weight in &mut weights {
+        *weight /= sum;
+    }
     let w = weights.map(|weight| part(cycles, weight));
     let rest = cycles - w[1..].iter().sum::<u64>();
     let causes = Causes {
@@ -193,6 +195,19 @@ fn layer(index: usize, count: usize, random: &mut ChaCha8Rng) -> LayerResult {
         causes,
         mapping: "ws tile 32x32, 7 folds".to_owned(),
     }
+}
+
+/// [`run`] with names as exporters make them: long, with slashes, and one in another script.
+pub fn run_with_long_names(count: usize) -> RunResult {
+    let mut result = run(count);
+    for (index, layer) in result.layers.iter_mut().enumerate() {
+        layer.name = format!("/backbone/features/features.{index}/conv/conv.1/{}/Conv_quant", layer.name);
+    }
+    if let Some(layer) = result.layers.first_mut() {
+        layer.name = "脈動陣列".repeat(40);
+    }
+    result.provenance.model = "efficientnet_lite4_finetuned_with_a_very_long_name_".repeat(4);
+    result
 }
 
 /// A record of extremes: names of 200 characters in several scripts, zeros, the largest integers, tiny and huge reals.

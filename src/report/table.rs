@@ -2,8 +2,10 @@
 
 use super::{
     format::{
-        bytes, clean, left, percent, right, seconds, share, shorten, si, si_count, thousands, with_unit, words, wrap,
+        bytes, clean, left, percent, right, seconds, share, shorten, si, si_count, thousands, width, with_unit, words,
+        wrap,
     },
+    names::Names,
     title,
 };
 use crate::result::{Accuracy, Causes, Divergence, EngineResult, LayerResult, RunResult, Score};
@@ -14,6 +16,8 @@ const WIDTH: usize = 80;
 const LABEL: usize = 13;
 /// Layers in the list of the costliest.
 const COSTLIEST: usize = 10;
+/// Width of their names.
+const NAME: usize = 27;
 
 /// A record as text of at most 80 columns: what bounds the run, totals, verification, causes, the costliest layers,
 /// engines. Plain characters and Unicode blocks, no colour.
@@ -221,10 +225,13 @@ fn accuracy(out: &mut Text, accuracy: &Accuracy) {
 }
 
 fn causes(out: &mut Text, result: &RunResult) {
-    const NAME: usize = 18;
-    const BAR: usize = WIDTH - NAME - 9 - 2 - 9;
+    const CAUSE: usize = 18;
+    const BAR: usize = WIDTH - CAUSE - 9 - 2 - 9;
     let whole = result.totals.cycles;
     let mut entries = result.totals.causes.entries().to_vec();
+    // At fidelity `bound` no cause is known.
+    let rest = entries.iter().fold(whole, |rest, &(_, cycles)| rest.saturating_sub(cycles));
+    entries.push(("not_attributed", rest));
     entries.retain(|&(_, cycles)| cycles > 0);
     if entries.is_empty() {
         return;
@@ -235,7 +242,7 @@ fn causes(out: &mut Text, result: &RunResult) {
     for (name, cycles) in entries {
         out.line(&format!(
             "{}{}  {}{}",
-            left(&words(name), NAME),
+            left(&words(name), CAUSE),
             left(&bar(share(cycles, largest), BAR), BAR),
             right(&si_count(cycles), 9),
             right(&percent(share(cycles, whole)), 9),
@@ -273,11 +280,12 @@ fn layers(out: &mut Text, result: &RunResult) {
     // The sort is stable: equals stay in program order.
     order.sort_by_key(|layer| std::cmp::Reverse(layer.cycles));
     let shown = order.len().min(COSTLIEST);
+    let names = Names::of(result);
     out.line(&row("costliest layers", "on", "cycles", "share", "array", "most of it"));
     for layer in &order[..shown] {
         let utilization = if layer.array_macs > 0 { percent(layer.array_utilization) } else { "-".to_owned() };
         out.line(&row(
-            &clean(&layer.name),
+            &names.short(&layer.name, |name| width(name) <= NAME),
             &clean(&layer.runs_on),
             &count(layer.cycles),
             &percent(share(layer.cycles, result.totals.cycles)),
@@ -302,7 +310,7 @@ fn count(cycles: u64) -> String {
 fn row(name: &str, on: &str, cycles: &str, share: &str, utilization: &str, cause: &str) -> String {
     format!(
         "{} {} {} {} {}  {}",
-        left(name, 27),
+        left(name, NAME),
         left(on, 6),
         right(cycles, 11),
         right(share, 7),
@@ -345,7 +353,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        report::{format::width, sample},
+        report::sample,
         result::{Expectation, Verification},
     };
 

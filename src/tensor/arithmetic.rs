@@ -40,7 +40,8 @@ pub enum Requantizer {
     /// The same multiplier with one rounding, half up: `(acc*q + 2^(30-e)) >> (31-e)`.
     FixedSingle31,
     /// An integer multiplier of `bits` bits (its sign bit included), a right shift of at most `max_shift`, one
-    /// rounding. `M` in float64 becomes `q * 2^-shift` with the largest shift for which `q < 2^(bits-1)`.
+    /// rounding. `M` in float64 becomes `q * 2^-shift` with the largest shift for which `q < 2^(bits-1)`, where
+    /// `q = round(M * 2^shift)`, half away from zero. An `M` that does not even fit at shift 0 is refused.
     FixedMul {
         /// Width of the multiplier, 2 to 32.
         bits: u8,

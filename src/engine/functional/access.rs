@@ -136,7 +136,22 @@ pub(super) fn gather_operands(
     let total = walk.rows.len().checked_mul(depth).ok_or(Fault::Region("too many elements"))?;
     // Rows are overwritten whole but for the odd operand at their end, which meets a zero in the packed operand.
     out.resize(total, 0);
-    for (&point, row) in walk.rows.iter().zip(out.chunks_exact_mut(depth.max(1))) {
+    let rows = walk.rows.iter().zip(out.chunks_exact_mut(depth.max(1)));
+    if let (Some(flat), Some((first, last))) = (walk.flat(), walk.offsets())
+        && !bytes.is_checked()
+        && walk.cols > 0
+    {
+        // One check of the bounds for all rows.
+        let length = walk.cols * kind.bytes();
+        let reach = usize::try_from(last - first).map_err(|_| Fault::Region("too many elements"))?;
+        let all = bytes.read(flat + first, reach + length)?;
+        for (point, row) in rows {
+            let start = usize::try_from(point.offset - first).map_err(|_| Fault::Region("too many elements"))?;
+            widen(kind, &all[start..start + length], zero, &mut row[..walk.cols]);
+        }
+        return Ok(());
+    }
+    for (&point, row) in rows {
         gather_operand_row(bytes, walk, point, kind, zero, row)?;
     }
     Ok(())

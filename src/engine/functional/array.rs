@@ -156,12 +156,26 @@ impl ArrayUnit {
         }
         self.offsets.clear();
         if let (Path::Direct, Some(flat)) = (path, self.target.flat()) {
-            for point in &self.target.rows {
-                let address = flat + point.offset;
-                if matmul.accumulate {
-                    store.accumulators.reading(address, n)?;
+            let accumulators = &mut store.accumulators;
+            match self.target.offsets() {
+                // One check of the bounds for all rows.
+                Some((first, last)) if !accumulators.is_checked() => {
+                    let reach = usize::try_from(last - first).map_err(|_| Fault::Region("too many elements"))?;
+                    let start = accumulators.writing(flat + first, reach + n)?.start;
+                    let index = |point: &super::walk::Point| {
+                        // The offset is at least the first one, by definition.
+                        start + usize::try_from(point.offset - first).unwrap_or(0)
+                    };
+                    self.offsets.extend(self.target.rows.iter().map(index));
                 }
-                self.offsets.push(store.accumulators.writing(address, n)?.start);
+                _ => {
+                    for point in &self.target.rows {
+                        if matmul.accumulate {
+                            accumulators.reading(flat + point.offset, n)?;
+                        }
+                        self.offsets.push(accumulators.writing(flat + point.offset, n)?.start);
+                    }
+                }
             }
             if let Words::Narrow(words) = &mut store.accumulators.words {
                 gemm(&self.stream, &self.packed, words, &self.offsets, matmul.accumulate);

@@ -23,6 +23,8 @@ mod walk;
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
+    clippy::cast_lossless,
+    clippy::type_complexity,
     clippy::too_many_arguments,
     clippy::incompatible_msrv,
     reason = "small numbers; the tests need not build on the oldest compiler"

@@ -35,6 +35,11 @@ impl Bytes {
         }
     }
 
+    /// Whether reads are checked against writes.
+    pub fn is_checked(&self) -> bool {
+        self.marks.is_some()
+    }
+
     fn outside(&self, address: i64, length: usize) -> Fault {
         Fault::Outside { space: self.space, address, length: length as u64, size: self.data.len() as u64 }
     }
@@ -136,6 +141,11 @@ impl Accumulators {
             Words::Narrow(words) => words.len(),
             Words::Wide(words) => words.len(),
         }
+    }
+
+    /// Whether reads are checked against writes.
+    pub fn is_checked(&self) -> bool {
+        self.marks.is_some()
     }
 
     /// The indices of a row of words that is about to be read.

@@ -27,7 +27,7 @@ pub(super) fn function(op: &Op, x: f32) -> f32 {
 
 /// `f32(q - zero point) * scale`, per tensor.
 pub(super) fn dequantize(q: i32, quantization: &Quantization) -> f32 {
-    (q - zero(quantization)) as f32 * scale(quantization)
+    (i64::from(q) - i64::from(zero(quantization))) as f32 * scale(quantization)
 }
 
 /// `clip(rne(f32(y / scale)) + zero point)`; a NaN gives the zero point.

@@ -1,6 +1,7 @@
 //! Hand-made micro-programs against plain loops written here.
 
 mod bench;
+mod hosts;
 mod layers;
 mod products;
 mod vectors;

@@ -78,6 +78,7 @@ impl Walk {
         if !expected.contains(&region.element) {
             return Err(Fault::Region("element size"));
         }
+        bounded(region)?;
         self.element = usize::from(region.element);
         self.base = region.base;
         self.pad = region.pad;
@@ -106,6 +107,13 @@ impl Walk {
             [run] if self.pad.is_none() => Some(self.base + run.offset),
             _ => None,
         }
+    }
+
+    /// Smallest and largest offset of a row.
+    pub fn offsets(&self) -> Option<(i64, i64)> {
+        let first = self.rows.first()?.offset;
+        let widen = |(low, high): (i64, i64), point: &Point| (low.min(point.offset), high.max(point.offset));
+        Some(self.rows.iter().fold((first, first), widen))
     }
 
     fn merge(&mut self) {
@@ -196,6 +204,16 @@ impl Walk {
             None => Ok(()),
         }
     }
+}
+
+/// Refuses walks whose addresses or image positions could leave 64 bits.
+fn bounded(region: &Region) -> Result<(), Fault> {
+    let steps = steps(region.pad.as_ref());
+    let mut reach = i128::from(region.base.unsigned_abs());
+    for (dim, (y, x)) in region.dims.iter().zip(steps) {
+        reach += i128::from(dim.count) * (i128::from(dim.stride) + i128::from(y) + i128::from(x));
+    }
+    if reach < 1 << 62 { Ok(()) } else { Err(Fault::Region("addresses beyond 62 bits")) }
 }
 
 /// A number of columns, which is bounded by the region's 32-bit counts.
@@ -370,6 +388,15 @@ mod tests {
     fn a_long_flat_region_is_one_run() {
         let walk = Walk::new(&Region::flat(Space::Buffer(BufferId(0)), 5, 1, 4_000_000)).unwrap();
         assert_eq!((walk.runs.len(), walk.rows.len(), walk.flat()), (1, 1, Some(5)));
+    }
+
+    #[test]
+    fn addresses_that_would_overflow_are_refused() {
+        let mut region = Region::flat(Space::Buffer(BufferId(0)), i64::MAX, 1, 8);
+        assert!(Walk::new(&region).is_err());
+        region.base = 0;
+        region.dims[0] = Dim::new(u32::MAX, u32::MAX);
+        assert!(Walk::new(&region).is_err());
     }
 
     #[test]

@@ -4,11 +4,14 @@ use super::{
     axis,
     frame::{LEFT, PANEL, RIGHT, TOP, bold, key, nothing, regular, scene as frame},
     layers::{Column, ROWS, columns},
-    palette::{AXIS, CAUSES, GREY, GRID, INK},
-    scene::{Align, Face, Scene, fit, overlap, text_width, wrap},
+    palette::{AXIS, CAUSES, Colour, GREY, GRID, INK, NO_CAUSE},
+    scene::{Align, Face, Scene, fit_name, overlap, text_width, wrap},
 };
 use crate::{
-    report::format::{clean, percent, share, words},
+    report::{
+        format::{clean, percent, share, words},
+        names::Names,
+    },
     result::RunResult,
 };
 
@@ -60,7 +63,28 @@ fn legend(scene: &mut Scene, result: &RunResult) -> f64 {
         scene.text(percent(share(cycles, whole)), (RIGHT, y), Align::End, regular(9.5, INK));
         y += 15.0;
     }
+    // At fidelity `bound` no cause is known.
+    let rest = result.totals.causes.entries().iter().fold(whole, |rest, &(_, cycles)| rest.saturating_sub(cycles));
+    if rest > 0 {
+        scene.rect(PANEL, y - 5.0, PANEL + 10.0, y + 5.0, NO_CAUSE);
+        scene.text("not attributed", (PANEL + 16.0, y), Align::Start, regular(9.5, INK));
+        scene.text(percent(share(rest, whole)), (RIGHT, y), Align::End, regular(9.5, INK));
+        y += 15.0;
+    }
     y - 15.0
+}
+
+/// The stacked parts of a bar: from, to and colour, in cycles.
+fn parts(column: &Column) -> Vec<(f64, f64, Colour)> {
+    let mut from = 0.0;
+    let mut parts = Vec::new();
+    for (cause, colour) in column.causes.iter().zip(CAUSES) {
+        let to = (from + cause).min(column.cycles);
+        parts.push((from, to, colour));
+        from = to;
+    }
+    parts.push((from, column.cycles, NO_CAUSE));
+    parts
 }
 
 /// The run's own sentence on what bounds it, below the legend.
@@ -94,7 +118,9 @@ fn rows(scene: &mut Scene, result: &RunResult, shown: &[Column], most: f64) {
     let pitch = ((BOTTOM - TOP) / shown.len() as f64).min(72.0);
     let bottom = TOP + pitch * shown.len() as f64;
     let size = (pitch * 0.72).clamp(7.5, 11.0);
-    let names: Vec<String> = shown.iter().map(|column| fit(&column.name, 190.0, size, Face::Regular)).collect();
+    let all = Names::of(result);
+    let names: Vec<String> =
+        shown.iter().map(|column| fit_name(&all, &column.name, 190.0, size, Face::Regular)).collect();
     let widest = names.iter().map(|name| text_width(name, size, Face::Regular)).fold(20.0, f64::max);
     let start = LEFT + widest + 8.0;
     // Room for the share behind the longest bar.
@@ -110,11 +136,8 @@ fn rows(scene: &mut Scene, result: &RunResult, shown: &[Column], most: f64) {
         let middle = TOP + (index as f64 + 0.5) * pitch;
         let half = (pitch * 0.38).min(18.0);
         scene.text(name, (start - 6.0, middle), Align::End, regular(size, INK));
-        let mut from = 0.0;
-        for (cause, colour) in column.causes.iter().zip(CAUSES) {
-            let to = (from + cause).min(column.cycles);
+        for (from, to, colour) in parts(column) {
             scene.rect(x(from), middle - half, x(to), middle + half, colour);
-            from = to;
         }
         let share = percent(if result.totals.cycles == 0 { 0.0 } else { column.cycles / result.totals.cycles as f64 });
         scene.text(share, (x(column.cycles) + 5.0, middle), Align::Start, regular(size.min(9.5), GREY));
@@ -138,11 +161,8 @@ fn thin_columns(scene: &mut Scene, result: &RunResult, shown: &[Column], most: f
     let gap = if pitch >= 3.0 { pitch * 0.18 } else { 0.0 };
     for (index, column) in shown.iter().enumerate() {
         let left = START + index as f64 * pitch;
-        let mut from = 0.0;
-        for (cause, colour) in column.causes.iter().zip(CAUSES) {
-            let to = (from + cause).min(column.cycles);
+        for (from, to, colour) in parts(column) {
             scene.rect(left + gap / 2.0, y(to), left + pitch - gap / 2.0, y(from), colour);
-            from = to;
         }
     }
     scene.line(&[(START, BOTTOM), (END, BOTTOM)], 0.75, AXIS);

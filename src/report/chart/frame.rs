@@ -3,11 +3,12 @@
 use super::{
     layers::costliest,
     palette::{Colour, GREY, INK},
-    scene::{Align, Face, Scene, Style, WIDTH, fit, text_width},
+    scene::{Align, Face, Scene, Style, WIDTH, fit, fit_name, text_width},
 };
 use crate::{
     report::{
         format::{clean, percent, seconds, share, si, si_count, thousands, with_unit},
+        names::Names,
         title,
     },
     result::RunResult,
@@ -82,21 +83,29 @@ pub fn nothing(scene: &mut Scene, text: &str) {
 pub fn key(scene: &mut Scene, result: &RunResult, top: f64, shown: impl Fn(usize) -> bool) {
     scene.text("costliest layers", (PANEL, top), Align::Start, bold(10.0, INK));
     scene.text("of all cycles", (RIGHT, top), Align::End, regular(8.5, GREY));
+    let names = Names::of(result);
     let rows = costliest(result).into_iter().enumerate().filter(|&(_, index)| shown(index));
     for (row, (number, index)) in rows.enumerate() {
         let y = top + 17.0 + row as f64 * 14.5;
-        key_entry(scene, result, (PANEL, RIGHT), y, (number + 1, index));
+        key_entry(scene, result, &names, (PANEL, RIGHT), y, (number + 1, index));
     }
 }
 
 /// One row of a key: number, name, share.
-pub fn key_entry(scene: &mut Scene, result: &RunResult, (left, right): (f64, f64), y: f64, numbered: (usize, usize)) {
+pub fn key_entry(
+    scene: &mut Scene,
+    result: &RunResult,
+    names: &Names,
+    (left, right): (f64, f64),
+    y: f64,
+    numbered: (usize, usize),
+) {
     let (number, index) = numbered;
     let layer = &result.layers[index];
     let share = percent(share(layer.cycles, result.totals.cycles));
     scene.text(number.to_string(), (left + 11.0, y), Align::End, bold(9.0, INK));
     let room = right - left - 16.0 - text_width(&share, 9.0, Face::Regular) - 6.0;
-    let name = fit(&clean(&layer.name), room, 9.0, Face::Regular);
+    let name = fit_name(names, &layer.name, room, 9.0, Face::Regular);
     scene.text(name, (left + 16.0, y), Align::Start, regular(9.0, INK));
     scene.text(share, (right, y), Align::End, regular(9.0, GREY));
 }

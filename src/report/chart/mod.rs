@@ -94,6 +94,17 @@ mod tests {
     }
 
     #[test]
+    fn texts_never_overlap_and_everything_stays_inside() {
+        for count in [1, 2, 5, 24, 32, 33, 36, 60, 150, 700, 1500] {
+            for result in [sample::run(count), sample::run_with_long_names(count)] {
+                for scene in [causes::scene(&result), utilization::scene(&result), roofline::scene(&result)] {
+                    scene.check().unwrap_or_else(|fault| panic!("{count} layers: {fault}"));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn records_without_layers_cycles_or_numbers_are_drawn() {
         let mut zeros = sample::run(5);
         zeros.layers.iter_mut().for_each(|layer| *layer = crate::result::LayerResult::default());
@@ -137,7 +148,12 @@ mod tests {
                 std::fs::write(dir.join(format!("{}-{count}.png", chart.file_stem())), picture.png).unwrap();
                 std::fs::write(dir.join(format!("{}-{count}.svg", chart.file_stem())), picture.svg).unwrap();
             }
-            println!("{count} layers: {:?}", start.elapsed());
+            let long = sample::run_with_long_names(count);
+            for chart in Chart::ALL {
+                let picture = chart.draw(&long).unwrap();
+                std::fs::write(dir.join(format!("long-{}-{count}.png", chart.file_stem())), picture.png).unwrap();
+            }
+            println!("{count} layers, twice: {:?}", start.elapsed());
         }
     }
 }

@@ -36,6 +36,9 @@ pub const VERMILLION: Colour = Colour(213, 94, 0, 1.0);
 /// Okabe-Ito reddish purple.
 pub const PURPLE: Colour = Colour(204, 121, 167, 1.0);
 
+/// Cycles without a cause, as at fidelity `bound`.
+pub const NO_CAUSE: Colour = Colour(232, 232, 232, 1.0);
+
 /// The colour of each cause, in the order of `Causes::entries`: the array's own in green to vermillion, data in
 /// blues, control in greys. Neighbours in a stack differ in lightness.
 pub const CAUSES: [Colour; 11] = [

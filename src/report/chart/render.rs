@@ -22,7 +22,7 @@ const SCALE: u32 = 4;
 const SHRINK: u32 = 2;
 /// What viewers of the SVG use: the embedded face where it is installed, else one of the same widths.
 const FAMILY: &str = "DejaVu Sans, Verdana, sans-serif";
-/// The middle of small letters above the baseline, in ems: half of DejaVu Sans's x height. SVG's `0.5ex`.
+/// The middle of small letters above the baseline, in ems: half of the embedded face's x height. SVG's `0.5ex`.
 const HALF_X_HEIGHT: f64 = 0.273;
 
 /// A colour and a line width in drawn pixels for plotters.
@@ -43,6 +43,8 @@ pub fn svg(scene: &Scene) -> Result<String, ChartError> {
     let (width, height) = drawn_size();
     {
         let mut backend = SVGBackend::with_string(&mut text, (width, height));
+        let corner = (i32::try_from(width).unwrap_or(i32::MAX), i32::try_from(height).unwrap_or(i32::MAX));
+        backend.draw_rect((0, 0), corner, &stroke(WHITE, 0), true).map_err(draw_error)?;
         shapes(&mut backend, scene, |backend, shape| svg_text(backend, shape))?;
         backend.present().map_err(draw_error)?;
     }
@@ -100,10 +102,6 @@ fn shapes<B: DrawingBackend>(
     scene: &Scene,
     mut text: impl FnMut(&mut B, &Shape) -> Result<(), ChartError>,
 ) -> Result<(), ChartError> {
-    let (width, height) = drawn_size();
-    let paper = stroke(WHITE, 0);
-    let corner = (i32::try_from(width).unwrap_or(i32::MAX), i32::try_from(height).unwrap_or(i32::MAX));
-    backend.draw_rect((0, 0), corner, &paper, true).map_err(draw_error)?;
     for shape in &scene.shapes {
         match shape {
             Shape::Rect { corners: [left, top, right, bottom], colour } => {

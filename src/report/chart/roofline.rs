@@ -4,6 +4,8 @@
 //! A filled point stands at the bytes that moved, its hollow twin at the compulsory bytes: the distance between them
 //! is what tiling and bursts cost.
 
+use std::collections::BTreeSet;
+
 use super::{
     axis::Log,
     frame::{LEFT, PANEL, RIGHT, TOP, bold, key, nothing, regular, scene as frame},
@@ -19,6 +21,8 @@ use crate::{
 /// Edges of the plot.
 const PLOT: Frame = Frame { left: LEFT + 52.0, top: TOP, right: PANEL - 28.0, bottom: 478.0 };
 
+/// Radius of the points of layers that cost next to nothing.
+const SMALLEST: f64 = 2.25;
 /// With more points than this, only numbered layers get a hollow point.
 const CROWD: usize = 250;
 
@@ -137,7 +141,7 @@ fn main_cause(causes: &Causes) -> usize {
 
 /// Area in proportion to the share of the cycles, with a least size that can be seen.
 fn radius(point: &Point) -> f64 {
-    if point.index.is_none() { 6.0 } else { (20.0 * point.share.sqrt()).clamp(2.25, 9.0) }
+    if point.index.is_none() { 6.0 } else { (20.0 * point.share.sqrt()).clamp(SMALLEST, 9.0) }
 }
 
 struct Plot {
@@ -226,6 +230,7 @@ impl Plot {
         // Large ones first, so that they hide no small ones; the network last.
         let mut order: Vec<&Point> = points.iter().collect();
         order.sort_by(|one, two| two.share.total_cmp(&one.share));
+        self.thin_out(&mut order);
         for point in order.iter().copied().filter(|point| twins(point)) {
             let filled = self.place(point.measured, point.rate);
             let hollow = self.place(point.compulsory, point.rate);
@@ -245,6 +250,18 @@ impl Plot {
                 scene.disc(centre, radius, point.colour);
             }
         }
+    }
+
+    /// Leaves out small points that another of the same colour covers, so that a picture of any record has a bounded
+    /// size.
+    fn thin_out(&self, points: &mut Vec<&Point>) {
+        let mut seen = BTreeSet::new();
+        points.retain(|point| {
+            let Some((x, y)) = self.place(point.measured, point.rate) else { return true };
+            let Colour(r, g, b, _) = point.colour;
+            let place = [x, y].map(|value| (value * 2.0).round().to_bits());
+            radius(point) > SMALLEST || seen.insert((place, [r, g, b]))
+        });
     }
 
     /// Numbers of the costliest layers and the network's name beside their filled points, where there is room.
@@ -357,7 +374,7 @@ fn panel(scene: &mut Scene, result: &RunResult, limits: &Ceilings, points: &[Poi
     scene.text("bytes moved", (PANEL + 16.0, y), Align::Start, regular(9.0, INK));
     scene.ring((PANEL + 92.0, y), 4.0, 1.0, GREY);
     let twins = if points.len() > CROWD { "compulsory (numbered)" } else { "compulsory" };
-    scene.text(twins, (PANEL + 102.0, y), Align::Start, regular(9.0, INK));
+    scene.text(twins, (PANEL + 102.0, y), Align::Start, regular(8.5, INK));
     y += 17.0;
     scene.text("largest cause", (PANEL, y), Align::Start, regular(8.5, GREY));
     y += 14.0;

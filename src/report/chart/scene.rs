@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use ab_glyph::{Font, FontRef};
 
 use super::palette::Colour;
+use crate::report::names::Names;
 
 /// Width of every chart in logical pixels.
 pub const WIDTH: f64 = 960.0;
@@ -14,9 +15,9 @@ pub const HEIGHT: f64 = 540.0;
 /// Which of the two embedded faces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Face {
-    /// DejaVu Sans.
+    /// `DejaVuSans`.
     Regular,
-    /// DejaVu Sans Bold.
+    /// `DejaVuSans-Bold`.
     Bold,
 }
 
@@ -207,6 +208,12 @@ pub fn fit(text: &str, room: f64, size: f64, face: Face) -> String {
     let left = room - dots - text_width(&tail, size, face);
     let head: String = take(&mut text.chars(), left).into_iter().collect();
     format!("{head}…{tail}")
+}
+
+/// [`fit`] for a layer's name: what most names share goes first.
+pub fn fit_name(names: &Names, name: &str, room: f64, size: f64, face: Face) -> String {
+    let short = names.short(name, |text| text_width(text, size, face) <= room);
+    fit(&short, room, size, face)
 }
 
 /// Lines no wider than `room`, broken at blanks; a word that is too long is shortened.

@@ -5,9 +5,12 @@ use super::{
     frame::{LEFT, PANEL, RIGHT, TOP, bold, key_entry, nothing, regular, scene as frame, spread},
     layers::{Column, ROWS, columns, costliest},
     palette::{AXIS, BLUE, Colour, GREEN, GREY, GRID, INK, ORANGE, PURPLE},
-    scene::{Align, Face, Scene, fit, text_width},
+    scene::{Align, Face, Scene, fit, fit_name, text_width},
 };
-use crate::{report::format::percent, result::RunResult};
+use crate::{
+    report::{format::percent, names::Names},
+    result::RunResult,
+};
 
 /// One factor, or their product.
 struct Factor {
@@ -42,7 +45,7 @@ pub fn scene(result: &RunResult) -> Scene {
     ]
     .map(|(name, formula, colour, sign, network)| Factor { name, formula, colour, sign, network });
     if shown.len() <= ROWS {
-        rows(&mut scene, &shown, &factors);
+        rows(&mut scene, result, &shown, &factors);
     } else {
         thin_columns(&mut scene, result, &shown, &factors);
     }
@@ -54,7 +57,7 @@ fn on_axis(share: f64) -> bool {
     (0.0..=1.0).contains(&share)
 }
 
-fn rows(scene: &mut Scene, shown: &[Column], factors: &[Factor; 4]) {
+fn rows(scene: &mut Scene, result: &RunResult, shown: &[Column], factors: &[Factor; 4]) {
     // Between panels, with the values of the one on the left in it.
     const GAP: f64 = 46.0;
     let top = TOP + 44.0;
@@ -62,7 +65,9 @@ fn rows(scene: &mut Scene, shown: &[Column], factors: &[Factor; 4]) {
     let half = (pitch * 0.38).min(15.0);
     let bottom = top + pitch * shown.len() as f64;
     let size = (pitch * 0.72).clamp(7.5, 11.0);
-    let names: Vec<String> = shown.iter().map(|column| fit(&column.name, 190.0, size, Face::Regular)).collect();
+    let all = Names::of(result);
+    let names: Vec<String> =
+        shown.iter().map(|column| fit_name(&all, &column.name, 190.0, size, Face::Regular)).collect();
     let widest = names.iter().map(|name| text_width(name, size, Face::Regular)).fold(20.0, f64::max);
     let start = LEFT + widest + 8.0;
     let width = (RIGHT - start - 3.0 * GAP - 22.0) / 4.0;
@@ -156,6 +161,7 @@ fn guides(scene: &mut Scene, shown: &[Column], (start, end): (f64, f64), pitch: 
 fn key_below(scene: &mut Scene, result: &RunResult, shown: &[Column], top: f64) {
     const ACROSS: usize = 4;
     let width = (RIGHT - LEFT) / ACROSS as f64;
+    let names = Names::of(result);
     let on_array = costliest(result)
         .into_iter()
         .enumerate()
@@ -163,6 +169,6 @@ fn key_below(scene: &mut Scene, result: &RunResult, shown: &[Column], top: f64) 
     for (place, (number, index)) in on_array.enumerate() {
         let left = LEFT + (place % ACROSS) as f64 * width;
         let y = top + (place / ACROSS) as f64 * 12.5;
-        key_entry(scene, result, (left, left + width - 18.0), y, (number + 1, index));
+        key_entry(scene, result, &names, (left, left + width - 18.0), y, (number + 1, index));
     }
 }
