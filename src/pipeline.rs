@@ -5,11 +5,14 @@
 mod accuracy;
 mod assemble;
 mod cpu;
+mod describe;
 mod execute;
 mod samples;
 
 use std::path::{Path, PathBuf};
 
+pub use crate::program::LayerKind;
+pub use describe::describe_mapping;
 pub use execute::{Executed, execute, reference_of};
 pub use samples::Samples;
 

@@ -1,55 +1,160 @@
 //! The calls into the facade, one function a command. Each takes settings and returns what to show; only this file of
 //! the command line knows the facade's names.
 
-use super::{
-    exit::Failure,
-    settings::{CheckSettings, InspectSettings, MapSettings, RunSettings},
-};
-use crate::{diag::Progress, result::RunResult};
+use std::fmt::Write as _;
 
-/// What a call gives until the facade has it.
-fn not_wired<T>(command: &str) -> Result<T, Failure> {
-    Err(Failure::Internal(format!("`{command}` is not wired to the pipeline")))
+use super::{
+    args::Fidelity,
+    exit::Failure,
+    faults,
+    settings::{CheckSettings, InspectSettings, MachineSettings, MapSettings, RunSettings},
+};
+use crate::{
+    config::{self, Accelerator},
+    diag::{Diagnostic, Faults, Progress},
+    ir, pipeline,
+    result::RunResult,
+};
+
+impl From<pipeline::Failure> for Failure {
+    fn from(failure: pipeline::Failure) -> Self {
+        match failure {
+            pipeline::Failure::User(faults) => Self::Input(faults),
+            pipeline::Failure::Internal(message) => Self::Internal(message),
+        }
+    }
+}
+
+/// A batch as the importers take it.
+fn batch_of(batch: u64) -> Result<usize, Failure> {
+    usize::try_from(batch).map_err(|_| Diagnostic::error(format!("a batch of {batch} is too large")).into())
+}
+
+fn overrides_of(machine: &MachineSettings) -> Vec<String> {
+    machine.overrides.iter().map(ToString::to_string).collect()
+}
+
+fn machine_of(machine: &MachineSettings) -> Result<Accelerator, Faults> {
+    config::load(&machine.config, &overrides_of(machine))
 }
 
 /// Maps, executes, times and verifies. A mismatch is a result, not a failure.
-pub fn run(_settings: &RunSettings, _progress: &mut dyn Progress) -> Result<RunResult, Failure> {
-    // WIRE: crate::pipeline::run(...)
-    not_wired("run")
+pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
+    let settings = pipeline::RunSettings {
+        config: settings.machine.config.clone(),
+        overrides: overrides_of(&settings.machine),
+        model: settings.model.clone(),
+        data: settings.data.clone(),
+        calibrate: settings.calibrate.clone(),
+        expect: settings.expect.as_ref().map(|expect| expect.file.clone()),
+        tolerance: settings.expect.as_ref().map_or(0.0, |expect| expect.tolerance),
+        batch: Some(batch_of(settings.batch)?),
+        requantize: settings.requantize,
+        fidelity: match settings.fidelity {
+            Fidelity::Bound => pipeline::Fidelity::Bound,
+            Fidelity::Tile => pipeline::Fidelity::Tile,
+        },
+        no_execute: !settings.execute,
+        cpu_time: settings.cpu_time,
+    };
+    Ok(pipeline::run(&settings, progress)?)
 }
 
-/// A text that says that the config, and the network on it, are fine; else the faults.
-pub fn check(_settings: &CheckSettings) -> Result<String, Failure> {
-    // WIRE: crate::pipeline::check(...)
-    not_wired("check")
+/// A text that says that the config, and the network on it, are fine; else the faults of both at once.
+pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
+    let machine = machine_of(&settings.machine);
+    let model = settings.model.as_deref().map(|path| pipeline::load_model(path, None)).transpose();
+    let (accelerator, model) = match (machine, model) {
+        (Ok(accelerator), Ok(model)) => (accelerator, model),
+        (machine, model) => {
+            let mut all = machine.err().map_or_else(Vec::new, |faults| faults.0);
+            all.extend(model.err().map_or_else(Vec::new, |faults| faults.0));
+            return Err(Faults(all).into());
+        }
+    };
+    let array = &accelerator.config.array;
+    let mut text = format!(
+        "{}: {}x{} array, {} MHz, is fine\n",
+        accelerator.config.name, array.rows, array.cols, array.clock_mhz
+    );
+    for number in config::not_modelled(&accelerator) {
+        let _ = writeln!(text, "not modelled: {number}");
+    }
+    if let Some(model) = model {
+        let network = pipeline::prepare(&model, &accelerator, None, true)?;
+        let mapped = pipeline::map(&network, &accelerator)?;
+        let host = mapped
+            .program
+            .header
+            .layers
+            .iter()
+            .filter(|layer| layer.kind == crate::pipeline::LayerKind::Host)
+            .map(|layer| format!("  {} ({})\n", layer.name, layer.op))
+            .collect::<String>();
+        let _ = writeln!(text, "{}: {} layers, all map", model.graph.name, mapped.program.header.layers.len());
+        if !host.is_empty() {
+            let _ = write!(text, "on the host:\n{host}");
+        }
+    }
+    Ok(text)
 }
 
 /// The network's layers as text.
-pub fn inspect(_settings: &InspectSettings) -> Result<String, Failure> {
-    // WIRE: crate::pipeline::inspect(...)
-    not_wired("inspect")
+pub fn inspect(settings: &InspectSettings) -> Result<String, Failure> {
+    let model = pipeline::load_model(&settings.model, None)?;
+    let graph = &model.graph;
+    let mut text = graph.to_string();
+    let macs: u64 = graph.nodes.iter().map(|node| ir::macs::macs(graph, node)).sum();
+    let weights: u64 =
+        graph.values.iter().filter(|value| value.constant.is_some()).map(ir::Value::elements).sum();
+    let _ = writeln!(text, "{} nodes, {macs} MACs, {weights} constant elements", graph.nodes.len());
+    Ok(text)
 }
 
 /// Each layer's mapping, and the program, as text.
-pub fn map(_settings: &MapSettings) -> Result<String, Failure> {
-    // WIRE: crate::pipeline::map(...)
-    not_wired("map")
+pub fn map(settings: &MapSettings) -> Result<String, Failure> {
+    let accelerator = machine_of(&settings.machine)?;
+    let model = pipeline::load_model(&settings.model, None)?;
+    let network = pipeline::prepare(&model, &accelerator, None, true)?;
+    let mapped = pipeline::map(&network, &accelerator)?;
+    let header = &mapped.program.header;
+    if let Some(wanted) = &settings.layer
+        && !header.layers.iter().any(|layer| layer.name == *wanted)
+    {
+        let names: Vec<&str> = header.layers.iter().map(|layer| layer.name.as_str()).collect();
+        return Err(Diagnostic::error(format!("no layer is named `{wanted}`"))
+            .with_help(format!("the layers are: {}", names.join(", ")))
+            .into());
+    }
+    Ok(pipeline::describe_mapping(&mapped, settings.layer.as_deref(), settings.program))
 }
 
 /// The list of presets, or one of them as a config file's text.
-pub fn presets(_name: Option<&str>) -> Result<String, Failure> {
-    // WIRE: crate::config presets
-    not_wired("presets")
+pub fn presets(name: Option<&str>) -> Result<String, Failure> {
+    match name {
+        None => {
+            let mut text = String::new();
+            for preset in config::presets() {
+                let _ = writeln!(text, "{:<16} {}", preset.name, preset.summary);
+            }
+            Ok(text)
+        }
+        Some(name) => {
+            // An unknown name is the config loader's fault to explain.
+            config::load(name, &[])?;
+            config::presets()
+                .iter()
+                .find(|preset| preset.name == name)
+                .map(|preset| preset.text.to_string())
+                .ok_or_else(|| Diagnostic::error(format!("`{name}` is a file, not a preset")).into())
+        }
+    }
 }
 
 /// Faults as text on standard error.
-pub fn render(failure: &Failure, _colour: bool) -> String {
-    // WIRE: crate::cli::faults::render(&faults, colour) for `Failure::Input`
+pub fn render(failure: &Failure, colour: bool) -> String {
     match failure {
-        Failure::Input(faults) => {
-            let lines: Vec<String> = faults.0.iter().map(|fault| format!("error: {fault}")).collect();
-            lines.join("\n")
-        }
+        Failure::Input(found) => faults::render(found, colour),
         internal @ Failure::Internal(_) => format!("{internal}\nplease report this with the command that you ran\n"),
     }
 }

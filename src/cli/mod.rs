@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod exit;
+mod faults;
 mod output;
 mod progress;
 mod report;

@@ -91,7 +91,7 @@ fn check(graph: &Graph<Quantized>, accelerator: &Accelerator, seed: u64) -> Resu
     let instructions: Vec<Instruction> = program.instructions().collect();
     // The order that the timing engine chose.
     let options = timing::Options { record_order: true, ..timing::Options::default() };
-    let timed = timing::simulate(accelerator, &program.header, program.instructions(), &options)
+    let timed = timing::simulate(accelerator, &program.header, program.instructions(), options)
         .map_err(|error| TestCaseError::fail(error.to_string()))?;
     let mut replay = machine(graph, &program, &inputs);
     for index in timed.issue_order {
