@@ -12,7 +12,7 @@ use std::{
 
 use systole::{
     import::{ImportOptions, load, onnx},
-    ir::macs::macs,
+    ir::{ValueId, macs::macs},
     tensor::Tensor,
 };
 
@@ -144,6 +144,37 @@ fn model_topologies_import_or_say_why_not() {
         };
         assert!(start.elapsed() < Duration::from_secs(20), "{} took {:?}", path.display(), start.elapsed());
         writeln!(list, "{}: {line}", name(&path)).expect("writes to a string");
+    }
+    println!("{list}");
+    insta::assert_snapshot!(list);
+}
+
+#[test]
+fn models_quantized_by_the_runtime_import() {
+    let Some(models) = crate::models("quantized models") else { return };
+    let mut list = String::new();
+    for path in entries(&models) {
+        let graph = load(&path, &ImportOptions { batch: Some(2) }).unwrap_or_else(|faults| panic!("{faults}"));
+        // All must import; two are enough to read.
+        if !["QOperator_channel_QUInt8", "QDQ_tensor_QInt8"].contains(&name(&path).as_str()) {
+            continue;
+        }
+        writeln!(list, "{}", name(&path)).expect("writes to a string");
+        for node in &graph.nodes {
+            // Scales differ from machine to machine in the last place; whether there are any does not.
+            let describe = |id: &ValueId| {
+                let value = graph.value(*id);
+                let scales = value.quant.as_ref().map_or(String::new(), |quant| match quant.axis {
+                    None => " scaled".to_owned(),
+                    Some(axis) => format!(" scaled by dimension {axis}"),
+                });
+                let constant = if value.constant.is_some() { " constant" } else { "" };
+                format!("{:?}{:?}{scales}{constant}", value.dtype, value.shape)
+            };
+            let inputs: Vec<String> = node.inputs.iter().map(describe).collect();
+            let line = format!("    {} ({}) -> {}", node.op.name(), inputs.join(", "), describe(&node.outputs[0]));
+            writeln!(list, "{line}").expect("writes to a string");
+        }
     }
     println!("{list}");
     insta::assert_snapshot!(list);
