@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use systole::{
     import::{ImportOptions, load, onnx},
     ir::{ValueId, macs::macs},
@@ -178,4 +180,34 @@ fn models_quantized_by_the_runtime_import() {
     }
     println!("{list}");
     insta::assert_snapshot!(list);
+}
+
+#[test]
+fn damaged_models_are_refused_or_imported_but_never_panic() {
+    let Some(models) = crate::models("damaged models") else { return };
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let (mut imported, mut refused) = (0, 0);
+    for path in entries(&models) {
+        let bytes = fs::read(&path).expect("the script made it");
+        for _ in 0..500 {
+            let mut damaged = bytes.clone();
+            for _ in 0..random.random_range(1..6) {
+                let place = random.random_range(0..damaged.len());
+                match random.random_range(0..4) {
+                    0 => damaged[place] = random.random(),
+                    1 => damaged[place] ^= 1 << random.random_range(0..8),
+                    2 => drop(damaged.remove(place)),
+                    _ => damaged.truncate(place.max(1)),
+                }
+            }
+            let start = Instant::now();
+            match onnx::parse(&damaged, "damaged", None, &ImportOptions::default()) {
+                Ok(_) => imported += 1,
+                Err(_) => refused += 1,
+            }
+            assert!(start.elapsed() < Duration::from_secs(5), "{} took {:?}", path.display(), start.elapsed());
+        }
+    }
+    println!("{imported} imported, {refused} refused");
+    assert!(imported > 0 && refused > 0, "{imported} imported, {refused} refused");
 }

@@ -349,3 +349,28 @@ fn bound_inputs_are_constants() {
     let graph = crate::import::onnx::parse_bound(&model.bytes(), "m", None, &options, &bound).unwrap();
     assert_eq!(graph.inputs.len(), 1);
 }
+
+#[test]
+fn a_model_file_finds_its_external_weights_and_names_itself_in_faults() {
+    use crate::import::{ImportOptions, load, onnx::proto::StringStringEntryProto};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("net.onnx");
+    let entry = StringStringEntryProto { key: Some("location".into()), value: Some("weights.bin".into()) };
+    let mut model = Model::new(13).input("x", &[1, 2]).node("MatMul", "x w", "y", vec![]).output("y");
+    model.graph().initializer.push(TensorProto {
+        name: Some("w".into()),
+        data_type: Some(DataType::Float as i32),
+        dims: vec![2, 1],
+        external_data: vec![entry],
+        data_location: Some(1),
+        ..TensorProto::default()
+    });
+    std::fs::write(&path, model.bytes()).unwrap();
+    let text = load(&path, &ImportOptions::default()).unwrap_err().to_string();
+    assert!(text.starts_with(&format!("{}: initializer \"w\": external data", path.display())), "{text}");
+    let bytes: Vec<u8> = [1.5_f32, -2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    std::fs::write(directory.path().join("weights.bin"), bytes).unwrap();
+    let graph = load(&path, &ImportOptions::default()).unwrap();
+    assert_eq!(constant(&graph, single(&graph), 1), [1.5, -2.0]);
+    assert!(model.refused().contains("not read from a file"));
+}
