@@ -23,7 +23,8 @@
 //! **A layer**: `name`; `from`, one name or a list (the layer before; the first reads `"input"`), always of earlier
 //! layers; `op`; `scale` and `zero` (0) of its result; `weight`, the base scale of its weights. `MaxPool` and
 //! `Flatten` keep the scale of what they read; `AvgPool`, `GlobalAvgPool` and `Concat` of equal scales do so unless
-//! they state one; `Softmax` has 1/256 unless it states one.
+//! they state one; `Softmax` has 1/256 (1/65536 of 16 bits) and the type's lowest value as zero point, unless it states
+//! one.
 //!
 //! **Operators**, with their defaults: `Conv(out, kernel, stride: 1, pad: 0, dilation: 1, groups: 1, bias: true,
 //! activation)`, `Depthwise(kernel, stride: 1, pad: 0, dilation: 1, bias: true, activation)`,
@@ -64,6 +65,11 @@ const MAX_BYTES: u64 = 16 << 20;
 pub fn load(path: &Path, batch: Option<usize>) -> Result<Graph<Float>, Faults> {
     let fault = |message: String| Faults::from(Diagnostic::error(message).with_file(path));
     let mut text = String::new();
+    // A pipe would be waited for, so what it is comes first.
+    let metadata = fs::metadata(path).map_err(|error| fault(format!("cannot open the layer list: {error}")))?;
+    if !metadata.is_file() {
+        return Err(fault("a layer list is a file".to_owned()));
+    }
     let file = fs::File::open(path).map_err(|error| fault(format!("cannot open the layer list: {error}")))?;
     // One byte past the limit tells a file that is too large from one that just fits.
     let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);

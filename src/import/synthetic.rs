@@ -247,10 +247,10 @@ impl Pixels {
             let along = |down| corner(plane, down, 0) * (256 - fx) + corner(plane, down, 1) * fx;
             (along(0) * (256 - fy) + along(1) * fy) >> 16
         };
-        // Three parts luminance, which an image's channels share, and one part colour.
+        // Two parts luminance, which an image's channels share, and one part colour.
         let luminance = smooth(image * (self.channels + 1));
         let colour = smooth(image * (self.channels + 1) + 1 + plane % self.channels);
-        let pixel = (luminance * 5 + colour * 2) / 4 + i64::from(byte(bits)) / 8;
+        let pixel = (luminance * 2 + colour) / 2 + i64::from(byte(bits)) / 8;
         i32::try_from(pixel.clamp(-128, 127)).expect("clamped to a byte")
     }
 }

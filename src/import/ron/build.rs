@@ -10,7 +10,7 @@ use crate::{
     diag::Faults,
     import::synthetic,
     ir::{
-        self, Constant, Distribution, Float, Graph, Node, Op, Synthetic, Value, ValueId, Window,
+        Constant, Distribution, Float, Graph, Node, Op, Synthetic, Value, ValueId, Window,
         infer::{InferError, infer, shape_text},
         verify::verify,
     },
@@ -88,8 +88,10 @@ impl<'a> Builder<'a> {
             self.found.add(part, "shape", format!("{message}: {}", shape_text(&shape)), None);
         }
         let dtype = self.list.activations.dtype();
-        let quant = self.quantization(part, dtype, part.value.scale, part.value.zero);
+        self.positive(part, "scale", part.value.scale);
+        self.zero(part, part.value.zero);
         let usable = self.found.is_empty();
+        let quant = Some(Quantization::per_tensor(part.value.scale, part.value.zero));
         let value = Value { name: INPUT.to_owned(), shape, dtype, quant, constant: None };
         let id = self.graph.add_value(value);
         self.graph.inputs.push(id);
@@ -123,6 +125,10 @@ impl<'a> Builder<'a> {
                 Some(Some(id)) => self.graph.outputs.push(*id),
             }
         }
+        if !self.found.is_empty() {
+            // The layer that should have read another may be the one at fault.
+            return;
+        }
         for layer in &self.list.layers {
             let name = layer.value.name.as_str();
             if !self.read.contains(name) && !names.contains(&name) {
@@ -134,7 +140,9 @@ impl<'a> Builder<'a> {
 
     fn layer(&mut self, part: &'a Part<Layer>, previous: &'a str) {
         let name = part.value.name.as_str();
-        let made = self.operands(part, previous).and_then(|inputs| self.operator(part, &inputs));
+        let sound = self.fields(part);
+        let inputs = self.operands(part, previous).filter(|_| sound);
+        let made = inputs.and_then(|inputs| self.operator(part, &inputs));
         if name.is_empty() {
             self.found.add(part, "name", "a layer needs a name", None);
         } else if self.known.contains_key(name) {
@@ -142,6 +150,21 @@ impl<'a> Builder<'a> {
         } else {
             self.known.insert(name, made);
         }
+    }
+
+    /// Whether the numbers that stand alone are in range.
+    fn fields(&mut self, part: &Part<Layer>) -> bool {
+        let Layer { scale, zero, weight, op, .. } = &part.value;
+        let mut sound = scale.is_none_or(|scale| self.positive(part, "scale", scale));
+        sound &= weight.is_none_or(|weight| self.positive(part, "weight", weight));
+        sound &= zero.is_none_or(|zero| self.zero(part, zero));
+        if let Some(schema::Activation::Clip { low, high }) = op.activation() {
+            if !(low.is_finite() && high.is_finite() && low < high) {
+                self.found.add(part, "op.activation", format!("clips to an empty range: {low}..{high}"), None);
+                sound = false;
+            }
+        }
+        sound
     }
 
     /// The values that a layer reads; `None` where one is at fault.
@@ -233,10 +256,10 @@ impl<'a> Builder<'a> {
                     self.found.add(part, "op", message, Some("put a `Flatten` layer in front".to_owned()));
                     return None;
                 };
-                let op = Op::MatMul { transposed: true, activation: self.activation(part, activation)? };
+                let op = Op::MatMul { transposed: true, activation: activation.into() };
                 Some((op, Some(WeightShape { shape: vec![out, k], bias }), None))
             }
-            LayerOp::Add { activation } => plain(Op::Add { activation: self.activation(part, activation)? }),
+            LayerOp::Add { activation } => plain(Op::Add { activation: activation.into() }),
             LayerOp::MaxPool { kernel, stride, pad } => plain(Op::MaxPool { window: window(kernel, stride, one, pad) }),
             LayerOp::AvgPool { kernel, stride, pad, count_include_pad } => {
                 plain(Op::AvgPool { window: window(kernel, stride, one, pad), count_include_pad })
@@ -275,19 +298,9 @@ impl<'a> Builder<'a> {
                 return None;
             }
         }
-        let activation = self.activation(part, activation)?;
+        let activation = activation.into();
         let shape = vec![out, channels / groups, window.kernel[0], window.kernel[1]];
         Some((Op::Conv { window, groups, activation }, Some(WeightShape { shape, bias }), None))
-    }
-
-    fn activation(&mut self, part: &Part<Layer>, activation: schema::Activation) -> Option<ir::Activation> {
-        if let schema::Activation::Clip { low, high } = activation {
-            if !(low.is_finite() && high.is_finite() && low < high) {
-                self.found.add(part, "op.activation", format!("clips to an empty range: {low}..{high}"), None);
-                return None;
-            }
-        }
-        Some(activation.into())
     }
 
     /// Scale and zero point of a layer's result.
@@ -308,12 +321,13 @@ impl<'a> Builder<'a> {
             Op::Concat { .. } => equal.then_some(kept),
             Op::Softmax { .. } => {
                 let zero = dtype.int_range().and_then(|(low, _)| i32::try_from(low).ok())?;
-                Some(Quantization::per_tensor(1.0 / 256.0, zero))
+                let scale = if dtype.bits() == 8 { 1.0 / 256.0 } else { 1.0 / 65536.0 };
+                Some(Quantization::per_tensor(scale, zero))
             }
             _ => None,
         };
         match (part.value.scale, default) {
-            (Some(scale), _) => self.quantization(part, dtype, scale, part.value.zero.unwrap_or(0)),
+            (Some(scale), _) => Some(Quantization::per_tensor(scale, part.value.zero.unwrap_or(0))),
             (None, Some(_)) if part.value.zero.is_some() => {
                 self.found.add(part, "zero", "a zero point needs a scale", Some("state `scale` too".to_owned()));
                 None
@@ -326,14 +340,14 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn quantization<T>(&mut self, part: &Part<T>, dtype: DType, scale: f32, zero: i32) -> Option<Quantization> {
-        let positive = self.positive(part, "scale", scale);
-        let (low, high) = dtype.int_range()?;
-        if i64::from(zero) < low || i64::from(zero) > high {
+    fn zero<T>(&mut self, part: &Part<T>, zero: i32) -> bool {
+        let dtype = self.list.activations.dtype();
+        let (low, high) = dtype.int_range().unwrap_or_default();
+        let fits = (low..=high).contains(&i64::from(zero));
+        if !fits {
             self.found.add(part, "zero", format!("a zero point of {dtype:?} is of {low} to {high}: {zero}"), None);
-            return None;
         }
-        positive.then(|| Quantization::per_tensor(scale, zero))
+        fits
     }
 
     /// Whether a scale is a normal positive number: products of two such ones are still numbers.
@@ -352,9 +366,6 @@ impl<'a> Builder<'a> {
             self.found.add(part, "", "needs `weight`, the base scale of its weights", None);
             return None;
         };
-        if !self.positive(part, "weight", base) {
-            return None;
-        }
         let out = weight.shape[0];
         self.channels = self.channels.saturating_add(out);
         if checked_elements(&weight.shape, MAX_WEIGHT_ELEMENTS).is_none() || self.channels > MAX_CHANNELS {

@@ -173,6 +173,19 @@ pub enum LayerOp {
     Softmax,
 }
 
+impl LayerOp {
+    /// What is fused into the store, of an operator that can have it.
+    pub const fn activation(&self) -> Option<Activation> {
+        match *self {
+            Self::Conv { activation, .. }
+            | Self::Depthwise { activation, .. }
+            | Self::FullyConnected { activation, .. }
+            | Self::Add { activation } => Some(activation),
+            _ => None,
+        }
+    }
+}
+
 const fn one() -> Pair {
     Pair([1, 1])
 }

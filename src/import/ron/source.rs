@@ -87,7 +87,7 @@ impl<'a> Found<'a> {
         self.push(Diagnostic::error(message).with_path(field).with_span(self.text.clone(), range));
     }
 
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
@@ -110,9 +110,9 @@ fn options() -> Options {
 /// Faults of syntax and of fields.
 pub fn read(text: &str, name: &str) -> Result<List, Faults> {
     let source = Source { name: name.to_owned(), text: Arc::from(text) };
-    let file: File<'_> = deserialize(text).map_err(|(path, error)| {
-        let range = span(text, &error);
-        Diagnostic::error(error.code.to_string()).with_path(path).with_span(source.clone(), range)
+    let file: File<'_> = deserialize(text).map_err(|Broken { field, message, range }| {
+        let fault = Diagnostic::error(message).with_span(source.clone(), range);
+        if field == "." { fault } else { fault.with_path(field) }
     })?;
     let mut found = Found::new(&source);
     if file.layers.is_empty() || file.layers.len() > MAX_LAYERS {
@@ -148,25 +148,41 @@ fn part<T: DeserializeOwned>(text: &str, raw: &RawValue, path: String, found: &m
     let range = start..(start + raw.len()).min(text.len());
     match deserialize::<T>(raw) {
         Ok(value) => Some(Part { value, path, range }),
-        Err((field, error)) => {
-            let at = span(raw, &error);
+        Err(Broken { field, message, range: at }) => {
             let path = if field == "." { path } else { format!("{path}: {field}") };
-            let fault = Diagnostic::error(error.code.to_string()).with_path(path);
+            let fault = Diagnostic::error(message).with_path(path);
             found.push(fault.with_span(found.text.clone(), start + at.start..start + at.end));
             None
         }
     }
 }
 
+/// Why a text is not what it should be.
+struct Broken {
+    /// Path of the field, `.` for none.
+    field: String,
+    message: String,
+    /// In bytes of the text.
+    range: Range<usize>,
+}
+
 /// Reads RON, naming the field that is at fault.
-fn deserialize<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (String, SpannedError)> {
+fn deserialize<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Broken> {
+    let broken = |field: String, error: &SpannedError| Broken {
+        field,
+        message: error.code.to_string(),
+        range: span(text, error),
+    };
     let mut deserializer =
-        ron::Deserializer::from_str_with_options(text, &options()).map_err(|error| (".".to_owned(), error))?;
+        ron::Deserializer::from_str_with_options(text, &options()).map_err(|error| broken(".".to_owned(), &error))?;
     let value = match serde_path_to_error::deserialize(&mut deserializer) {
         Ok(value) => value,
-        Err(error) => return Err((error.path().to_string(), deserializer.span_error(error.into_inner()))),
+        Err(error) => {
+            let field = error.path().to_string();
+            return Err(broken(field, &deserializer.span_error(error.into_inner())));
+        }
     };
-    deserializer.end().map_err(|error| (".".to_owned(), deserializer.span_error(error)))?;
+    deserializer.end().map_err(|error| broken(".".to_owned(), &deserializer.span_error(error)))?;
     Ok(value)
 }
 
