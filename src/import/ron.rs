@@ -65,6 +65,11 @@ const MAX_BYTES: u64 = 16 << 20;
 pub fn load(path: &Path, batch: Option<usize>) -> Result<Graph<Float>, Faults> {
     let fault = |message: String| Faults::from(Diagnostic::error(message).with_file(path));
     let mut text = String::new();
+    // A pipe would be waited for, so what it is comes first.
+    let metadata = fs::metadata(path).map_err(|error| fault(format!("cannot open the layer list: {error}")))?;
+    if !metadata.is_file() {
+        return Err(fault("a layer list is a file".to_owned()));
+    }
     let file = fs::File::open(path).map_err(|error| fault(format!("cannot open the layer list: {error}")))?;
     // One byte past the limit tells a file that is too large from one that just fits.
     let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);

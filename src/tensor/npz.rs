@@ -6,7 +6,7 @@ mod npy;
 
 use std::{
     collections::BTreeSet,
-    fs::File,
+    fs::{self, File},
     io::{BufWriter, Read},
     path::Path,
 };
@@ -25,6 +25,11 @@ const MAX_BYTES: u64 = 2 << 30;
 /// A file that cannot be read, is no archive of arrays or is larger than 2 GiB; each array that is at fault, by name.
 pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, Faults> {
     let fault = |message: String| Faults::from(Diagnostic::error(message).with_file(path));
+    // A pipe would be waited for, so what it is comes first.
+    let metadata = fs::metadata(path).map_err(|error| fault(format!("cannot open the arrays: {error}")))?;
+    if !metadata.is_file() {
+        return Err(fault("arrays are read from a file".to_owned()));
+    }
     let file = File::open(path).map_err(|error| fault(format!("cannot open the arrays: {error}")))?;
     let mut bytes = Vec::new();
     // One byte past the limit tells a file that is too large from one that just fits.

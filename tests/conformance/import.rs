@@ -10,9 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use systole::{
     import::{ImportOptions, load, onnx},
-    ir::macs::macs,
+    ir::{ValueId, macs::macs},
     tensor::Tensor,
 };
 
@@ -147,4 +149,65 @@ fn model_topologies_import_or_say_why_not() {
     }
     println!("{list}");
     insta::assert_snapshot!(list);
+}
+
+#[test]
+fn models_quantized_by_the_runtime_import() {
+    let Some(models) = crate::models("quantized models") else { return };
+    let mut list = String::new();
+    for path in entries(&models) {
+        let graph = load(&path, &ImportOptions { batch: Some(2) }).unwrap_or_else(|faults| panic!("{faults}"));
+        // All must import; two are enough to read.
+        if !["QOperator_channel_QUInt8", "QDQ_tensor_QInt8"].contains(&name(&path).as_str()) {
+            continue;
+        }
+        writeln!(list, "{}", name(&path)).expect("writes to a string");
+        for node in &graph.nodes {
+            // Scales differ from machine to machine in the last place; whether there are any does not.
+            let describe = |id: &ValueId| {
+                let value = graph.value(*id);
+                let scales = value.quant.as_ref().map_or(String::new(), |quant| match quant.axis {
+                    None => " scaled".to_owned(),
+                    Some(axis) => format!(" scaled by dimension {axis}"),
+                });
+                let constant = if value.constant.is_some() { " constant" } else { "" };
+                format!("{:?}{:?}{scales}{constant}", value.dtype, value.shape)
+            };
+            let inputs: Vec<String> = node.inputs.iter().map(describe).collect();
+            let line = format!("    {} ({}) -> {}", node.op.name(), inputs.join(", "), describe(&node.outputs[0]));
+            writeln!(list, "{line}").expect("writes to a string");
+        }
+    }
+    println!("{list}");
+    insta::assert_snapshot!(list);
+}
+
+#[test]
+fn damaged_models_are_refused_or_imported_but_never_panic() {
+    let Some(models) = crate::models("damaged models") else { return };
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let (mut imported, mut refused) = (0, 0);
+    for path in entries(&models) {
+        let bytes = fs::read(&path).expect("the script made it");
+        for _ in 0..500 {
+            let mut damaged = bytes.clone();
+            for _ in 0..random.random_range(1..6) {
+                let place = random.random_range(0..damaged.len());
+                match random.random_range(0..4) {
+                    0 => damaged[place] = random.random(),
+                    1 => damaged[place] ^= 1 << random.random_range(0..8),
+                    2 => drop(damaged.remove(place)),
+                    _ => damaged.truncate(place.max(1)),
+                }
+            }
+            let start = Instant::now();
+            match onnx::parse(&damaged, "damaged", None, &ImportOptions::default()) {
+                Ok(_) => imported += 1,
+                Err(_) => refused += 1,
+            }
+            assert!(start.elapsed() < Duration::from_secs(5), "{} took {:?}", path.display(), start.elapsed());
+        }
+    }
+    println!("{imported} imported, {refused} refused");
+    assert!(imported > 0 && refused > 0, "{imported} imported, {refused} refused");
 }

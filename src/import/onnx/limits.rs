@@ -11,9 +11,11 @@ pub(super) const MAX_CONSTANT_ELEMENTS: u64 = 1 << 29;
 /// Most elements of any value; keeps products of sizes within 64 bits.
 pub(super) const MAX_VALUE_ELEMENTS: u64 = 1 << 31;
 /// Most nodes, inputs, outputs and initializers, each, in the file and in the graph.
-pub(super) const MAX_ENTRIES: usize = 1 << 18;
+pub(super) const MAX_ENTRIES: usize = 1 << 17;
 /// Most operands and results of all nodes together.
-pub(super) const MAX_OPERANDS: usize = 1 << 21;
+pub(super) const MAX_OPERANDS: usize = 1 << 20;
+/// Most operands of one node.
+pub(super) const MAX_NODE_OPERANDS: usize = 1 << 12;
 /// Bytes that folding constants may make or read in total: the weights of VGG-19 from `ConstantOfShape` are 575 MB.
 pub(super) const MAX_FOLDED_BYTES: u64 = 640 << 20;
 /// Most faults that are listed.

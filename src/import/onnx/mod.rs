@@ -33,7 +33,7 @@ use prost::{Message, bytes::Bytes};
 use self::{
     faults::Collector,
     importer::{Binding, Importer, check_shape},
-    limits::{Fallible, MAX_ENTRIES, MAX_OPERANDS, MAX_RANK, Refusal, clip, refuse},
+    limits::{Fallible, MAX_ENTRIES, MAX_NODE_OPERANDS, MAX_OPERANDS, MAX_RANK, Refusal, clip, refuse},
     node::NodeView,
     ops::Operator,
     proto::{
@@ -130,6 +130,12 @@ pub fn input_names(bytes: &[u8]) -> Result<Vec<String>, Faults> {
     let constants: HashSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
     let names = graph.input.iter().map(ValueInfoProto::name).filter(|name| !constants.contains(name));
     Ok(names.map(str::to_owned).collect())
+}
+
+/// Every operator that is supported: its domain (empty for ONNX's own), its name, and whether it is only evaluated
+/// where its operands are constants.
+pub fn supported() -> impl Iterator<Item = (&'static str, &'static str, bool)> {
+    ops::OPERATORS.iter().map(|operator| (operator.domain, operator.name, operator.run.is_none()))
 }
 
 /// Versions of the operator sets that a model uses.
@@ -336,10 +342,11 @@ fn import<'m>(
 ) -> Fallible<Option<Vec<Binding<'m>>>> {
     let proto = view.proto;
     view.only(operator.attributes)?;
+    if proto.input.len() > MAX_NODE_OPERANDS {
+        refuse!("{} operands; the limit is {MAX_NODE_OPERANDS}", proto.input.len());
+    }
     let (fewest, most) = operator.operands;
-    if proto.input.len() > most
-        || (0..fewest).any(|index| index < 64 && required(operator, index) && view.input(index).is_none())
-    {
+    if proto.input.len() > most || (0..fewest).any(|index| required(operator, index) && view.input(index).is_none()) {
         let most = if most == usize::MAX { "more".to_owned() } else { most.to_string() };
         refuse!("{} operands; expected {fewest} to {most}", proto.input.iter().filter(|name| !name.is_empty()).count());
     }

@@ -273,7 +273,21 @@ fn hostile_texts_are_faults_within_a_second() {
 }
 
 #[test]
+fn a_changed_or_missing_byte_is_never_a_panic() {
+    for at in 0..EXAMPLE.len() {
+        for new in ["", "0", "(", "\"", "-", "999999999999", "\u{e9}"] {
+            if let (Some(before), Some(after)) = (EXAMPLE.get(..at), EXAMPLE.get(at + 1..)) {
+                // Many changes are harmless; what is read must be sound, which `parse` itself verifies.
+                let _ = parse(&format!("{before}{new}{after}"), "net.ron", None);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_a_fault() {
     let fault = load(Path::new("nowhere.ron"), None).unwrap_err().to_string();
     assert!(fault.starts_with("nowhere.ron: cannot open the layer list"), "{fault}");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
+    assert!(load(directory, None).unwrap_err().to_string().contains("a layer list is a file"));
 }

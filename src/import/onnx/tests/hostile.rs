@@ -190,8 +190,10 @@ fn huge_counts_are_refused_before_they_cost_memory() {
     refused(&Model::new(13).input("x", &[1]).node("Relu", "x", "y", attributes).output("y").bytes());
     let operands = "x ".repeat(3_000_000);
     refused(&Model::new(13).input("x", &[1]).node("Sum", &operands, "y", vec![]).output("y").bytes());
-    let operands = "x ".repeat(1_000_000);
-    refused(&Model::new(13).input("x", &[1]).node("Sum", &operands, "y", vec![]).output("y").bytes());
+    for count in [500_000, 5_000] {
+        let operands = "x ".repeat(count);
+        refused(&Model::new(13).input("x", &[1]).node("Sum", &operands, "y", vec![]).output("y").bytes());
+    }
 }
 
 #[test]

@@ -193,6 +193,62 @@ fn int64(dims: &[i64], values: &[i64]) -> TensorProto {
 }
 
 #[test]
+fn every_evaluated_operator_has_the_value_of_the_standard() {
+    let value = |version: i64, op: &str, operands: &str, attributes: Vec<super::AttributeProto>| {
+        let graph = Model::new(version)
+            .input("x", &[1])
+            .list("a", &[7, -7, 3])
+            .list("b", &[3, 3, -2])
+            .list("two", &[2])
+            .list("axis", &[0])
+            .floats("f", &[2], &[2.25, -2.5])
+            .floats("g", &[1], &[4.0])
+            .small("t", DataType::Bool, &[2], &[1, 0])
+            .small("u", DataType::Bool, &[1], &[1])
+            .node(op, operands, "s", attributes)
+            .node("Cast", "s", "c", vec![int("to", DataType::Float as i64)])
+            .node("Add", "x c", "y", vec![])
+            .output("y")
+            .ok();
+        constant(&graph, single(&graph), 1)
+    };
+    let check =
+        |op: &str, operands: &str, expected: &[f32]| assert_eq!(value(18, op, operands, vec![]), expected, "{op}");
+    check("Mod", "a b", &[1.0, 2.0, -1.0]);
+    check("Div", "a b", &[2.0, -2.0, -1.0]);
+    check("Sub", "a b", &[4.0, -10.0, 5.0]);
+    check("Pow", "a two", &[49.0, 49.0, 9.0]);
+    check("Min", "a b", &[3.0, -7.0, -2.0]);
+    check("Max", "a b two", &[7.0, 3.0, 3.0]);
+    check("Sum", "a b two", &[12.0, -2.0, 3.0]);
+    check("Less", "a b", &[0.0, 1.0, 0.0]);
+    check("LessOrEqual", "b b", &[1.0, 1.0, 1.0]);
+    check("Greater", "a b", &[1.0, 0.0, 1.0]);
+    check("GreaterOrEqual", "f g", &[0.0, 0.0]);
+    check("Equal", "f f", &[1.0, 1.0]);
+    check("And", "t u", &[1.0, 0.0]);
+    check("Or", "t u", &[1.0, 1.0]);
+    check("Not", "t", &[0.0, 1.0]);
+    check("Floor", "f", &[2.0, -3.0]);
+    check("Ceil", "f", &[3.0, -2.0]);
+    check("Sqrt", "g", &[2.0]);
+    check("Neg", "f", &[-2.25, 2.5]);
+    check("Abs", "f", &[2.25, 2.5]);
+    check("Mul", "f g", &[9.0, -10.0]);
+    check("ReduceSum", "a axis", &[3.0]);
+    check("ReduceMin", "a", &[-7.0]);
+    check("ReduceMax", "f", &[2.25]);
+    check("ReduceProd", "a", &[-147.0]);
+    check("Identity", "f", &[2.25, -2.5]);
+    let cast = |operands: &str, to: DataType| value(13, "Cast", operands, vec![int("to", to as i64)]);
+    assert_eq!(cast("f", DataType::Int32), [2.0, -2.0]);
+    assert_eq!(cast("f", DataType::Bool), [1.0, 1.0]);
+    assert_eq!(cast("t", DataType::Int8), [1.0, 0.0]);
+    let slice = vec![ints("starts", &[1]), ints("ends", &[3])];
+    assert_eq!(value(9, "Slice", "a", slice), [-7.0, 3.0]);
+}
+
+#[test]
 fn arithmetic_that_has_no_value_is_refused_by_name() {
     let check = |why: &str, build: &dyn Fn(Model) -> Model| {
         let text = computed(build).unwrap_err();
@@ -292,4 +348,29 @@ fn bound_inputs_are_constants() {
     let options = crate::import::ImportOptions::default();
     let graph = crate::import::onnx::parse_bound(&model.bytes(), "m", None, &options, &bound).unwrap();
     assert_eq!(graph.inputs.len(), 1);
+}
+
+#[test]
+fn a_model_file_finds_its_external_weights_and_names_itself_in_faults() {
+    use crate::import::{ImportOptions, load, onnx::proto::StringStringEntryProto};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("net.onnx");
+    let entry = StringStringEntryProto { key: Some("location".into()), value: Some("weights.bin".into()) };
+    let mut model = Model::new(13).input("x", &[1, 2]).node("MatMul", "x w", "y", vec![]).output("y");
+    model.graph().initializer.push(TensorProto {
+        name: Some("w".into()),
+        data_type: Some(DataType::Float as i32),
+        dims: vec![2, 1],
+        external_data: vec![entry],
+        data_location: Some(1),
+        ..TensorProto::default()
+    });
+    std::fs::write(&path, model.bytes()).unwrap();
+    let text = load(&path, &ImportOptions::default()).unwrap_err().to_string();
+    assert!(text.starts_with(&format!("{}: initializer \"w\": external data", path.display())), "{text}");
+    let bytes: Vec<u8> = [1.5_f32, -2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
+    std::fs::write(directory.path().join("weights.bin"), bytes).unwrap();
+    let graph = load(&path, &ImportOptions::default()).unwrap();
+    assert_eq!(constant(&graph, single(&graph), 1), [1.5, -2.0]);
+    assert!(model.refused().contains("not read from a file"));
 }
