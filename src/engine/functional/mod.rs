@@ -24,6 +24,7 @@ mod walk;
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     clippy::cast_lossless,
+    clippy::float_cmp,
     clippy::type_complexity,
     clippy::too_many_arguments,
     clippy::incompatible_msrv,
