@@ -11,6 +11,7 @@ mod host;
 mod numbers;
 mod pack;
 mod place;
+mod pool;
 mod requantizer;
 mod store;
 mod table;
