@@ -28,7 +28,7 @@ fn tensor(description: &Json, data: &mut &[u8]) -> (Tensor, Option<Quantization>
     let dtype = description[0].as_str().unwrap();
     let (dtype, integers): (_, Vec<i64>) = match dtype {
         "uint8" => (DType::UInt8, take(1).iter().map(|&byte| i64::from(byte)).collect()),
-        "int8" => (DType::Int8, take(1).iter().map(|&byte| i64::from(byte.cast_signed())).collect()),
+        "int8" => (DType::Int8, take(1).iter().map(|&byte| i64::from(i8::from_le_bytes([byte]))).collect()),
         "int32" | "float32" => {
             let words = take(4).chunks(4).map(|bytes| <[u8; 4]>::try_from(bytes).unwrap());
             if dtype == "float32" {

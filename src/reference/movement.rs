@@ -97,10 +97,12 @@ fn pad(x: &Tensor, before: &[usize], after: &[usize], value: f32, output: &Value
         let shape = shape.ok_or(Reason::TooLarge)?;
         checked_size(&shape)?;
         let mut padded = ArrayD::from_elem(shape, fill);
+        // Bounded by `checked_size`, but for axes beside an empty one: there is nothing to assign then.
+        let bound = |index: usize| isize::try_from(index).unwrap_or(isize::MAX);
         padded
             .slice_each_axis_mut(|axis| {
-                let start = before[axis.axis.index()].cast_signed();
-                ndarray::Slice::new(start, Some(start + x.len_of(axis.axis).cast_signed()), 1)
+                let start = before[axis.axis.index()];
+                ndarray::Slice::new(bound(start), Some(bound(start + x.len_of(axis.axis))), 1)
             })
             .assign(x);
         Ok(padded)

@@ -64,7 +64,7 @@ pub(super) fn convolve<'a, T: Real, Y: Copy + Default + Send>(
                     view(&unfolded, [range.len(), columns], [columns, 1])?
                 };
                 let filters = filters.slice(ndarray::s![.., range]);
-                multiply(filters, taps, out)
+                multiply(&filters, &taps, out)
             })?;
             Ok(sums
                 .chunks_exact(columns)
@@ -134,7 +134,7 @@ pub(super) fn matrix<'a, T: Real, Y: Copy + Default + Send>(
             let weight = view(&weight, [k, c], if transposed { [1, k] } else { [c, 1] })?;
             in_pieces(k, piece, rows.len() * c, |range, out| {
                 let x = x.slice(ndarray::s![rows.clone(), range.clone()]);
-                multiply(x, weight.slice(ndarray::s![range, ..]), out)
+                multiply(&x, &weight.slice(ndarray::s![range, ..]), out)
             })
         })
         .collect::<Outcome<_>>()?;
@@ -166,10 +166,10 @@ fn in_pieces<T: Real>(
     Ok(sums)
 }
 
-fn multiply<T: Real>(a: ArrayView2<'_, T>, b: ArrayView2<'_, T>, out: &mut [T]) -> Outcome<()> {
+fn multiply<T: Real>(a: &ArrayView2<'_, T>, b: &ArrayView2<'_, T>, out: &mut [T]) -> Outcome<()> {
     let mut out = ndarray::ArrayViewMut2::from_shape((a.nrows(), b.ncols()), out)
         .map_err(|fault| Reason::Shape(fault.to_string()))?;
-    general_mat_mul(T::one(), &a, &b, T::zero(), &mut out);
+    general_mat_mul(T::one(), a, b, T::zero(), &mut out);
     Ok(())
 }
 

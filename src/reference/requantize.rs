@@ -103,7 +103,7 @@ pub(super) fn activated_target(output: &Value, activation: Activation) -> Outcom
 }
 
 /// `M = q * 2^(e - 31)` with `2^30 <= q < 2^31`: `frexp`, then `q = round(m * 2^31)`, and where that is 2^31, `q / 2`
-/// and `e + 1` (TFLite's `QuantizeMultiplier`, without its flush of multipliers below 2^-32 to zero: for 32-bit
+/// and `e + 1` (`TFLite`'s `QuantizeMultiplier`, without its flush of multipliers below 2^-32 to zero: for 32-bit
 /// accumulators they round to zero anyway).
 fn mantissa_31(multiplier: f64) -> Option<(i32, i32)> {
     // A product and quotient of float32 values is far from float64's subnormals and its overflow.
@@ -180,6 +180,7 @@ fn saturate(value: i128) -> i64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // Exact values are what is tested.
 mod tests {
     use proptest::prelude::*;
 
@@ -298,9 +299,9 @@ mod tests {
         ) {
             let limit = f64::from(1_u32 << (bits - 1));
             let (q, shift) = integer_multiplier(m, bits, max_shift).unwrap();
-            let error = (q as f64 - m * 2_f64.powi(shift.cast_signed())).abs();
+            let error = (q as f64 - m * 2_f64.powi(i32::try_from(shift).unwrap())).abs();
             prop_assert!((q as f64) < limit && error <= 0.5);
-            prop_assert!(shift == u32::from(max_shift) || (m * 2_f64.powi(shift.cast_signed() + 1)) >= limit - 0.5);
+            prop_assert!(shift == u32::from(max_shift) || (m * 2_f64.powi(i32::try_from(shift).unwrap() + 1)) >= limit - 0.5);
         }
     }
 

@@ -66,6 +66,7 @@ pub fn accuracy(logits: &Tensor, quantization: Option<&Quantization>, labels: &[
         let class = class.ok_or(AccuracyError::Label { sample, label, classes: *classes })?;
         let own = row[class];
         // A NaN is never ahead of a number, and a label with a NaN is behind all others.
+        #[allow(clippy::float_cmp)] // A tie is exact equality.
         let ahead = row
             .iter()
             .enumerate()
@@ -97,6 +98,7 @@ fn real_values(logits: &Tensor, quantization: Option<&Quantization>) -> Result<V
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // Counted fractions are exact.
 mod tests {
     use super::*;
 

@@ -11,6 +11,7 @@ mod host;
 mod numbers;
 mod pack;
 mod place;
+mod pool;
 mod requantizer;
 mod store;
 mod table;
@@ -24,6 +25,7 @@ mod walk;
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
     clippy::cast_lossless,
+    clippy::float_cmp,
     clippy::type_complexity,
     clippy::too_many_arguments,
     clippy::incompatible_msrv,

@@ -165,8 +165,8 @@ fn host_and_vector_unit_pool_alike() {
 fn shapes_that_do_not_fit_are_faults() {
     let place: Place = (&[2, 2], DType::Fp32, None);
     let x = (place, f32s(&[2, 2], &[0.0; 4]));
-    assert!(execute(Op::Transpose { perm: vec![0, 0] }, &[x.clone()], place).is_err());
-    assert!(execute(Op::Add { activation: Activation::None }, &[x.clone()], place).is_err());
-    assert!(execute(Op::Softmax { axis: 5 }, &[x.clone()], place).is_err());
+    assert!(execute(Op::Transpose { perm: vec![0, 0] }, std::slice::from_ref(&x), place).is_err());
+    assert!(execute(Op::Add { activation: Activation::None }, std::slice::from_ref(&x), place).is_err());
+    assert!(execute(Op::Softmax { axis: 5 }, std::slice::from_ref(&x), place).is_err());
     assert!(execute(Op::Reshape, &[x], (&[5], DType::Fp32, None)).is_err());
 }

@@ -207,6 +207,21 @@ fn a_layer_runs_from_memory_to_memory_with_every_requantizer() {
 }
 
 #[test]
+fn any_order_that_respects_the_dependencies_gives_the_same_bits() {
+    let (mut machine, instructions, ..) = pointwise(Requantizer::F32Rne);
+    machine.run(instructions.clone()).unwrap();
+    let expected = machine.outputs().unwrap();
+    for order in [[2, 1, 3, 0, 4, 5, 6, 7], [1, 3, 0, 4, 2, 5, 7, 6]] {
+        let (mut machine, instructions, ..) = pointwise(Requantizer::F32Rne);
+        machine.run(order.map(|index: usize| instructions[index].clone())).unwrap();
+        assert_eq!(machine.outputs().unwrap(), expected);
+    }
+    // The input after the product: a broken dependency is found, not computed with.
+    let (mut machine, instructions, ..) = pointwise(Requantizer::F32Rne);
+    assert!(machine.run([1, 3, 4].map(|index: usize| instructions[index].clone())).is_err());
+}
+
+#[test]
 fn an_observer_sees_a_layer_when_it_is_done() {
     let (mut machine, instructions, input, _) = pointwise(Requantizer::F32Rne);
     let mut seen = Vec::new();
