@@ -115,9 +115,9 @@ pub fn load_model(path: &Path, batch: Option<usize>) -> Result<Model, Faults> {
     let graph = import::load(path, &ImportOptions { batch })?;
     // The importers have bounded the file's size. FNV-1a.
     let bytes = std::fs::read(path).unwrap_or_default();
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     Ok(Model { graph, hash })
 }
 
@@ -161,9 +161,10 @@ pub fn prepare(
     requantize: bool,
 ) -> Result<Network, Failure> {
     let (float, mut log) = passes::simplify(model.graph.clone())?;
-    let was_float = float.nodes.iter().any(|node| {
-        matches!(node.op.name(), "Conv" | "MatMul") && float.value(node.inputs[0]).quant.is_none()
-    });
+    let was_float = float
+        .nodes
+        .iter()
+        .any(|node| matches!(node.op.name(), "Conv" | "MatMul") && float.value(node.inputs[0]).quant.is_none());
     let mut ranges = Ranges::new(float.values.len());
     if was_float {
         let inputs = match calibration {
@@ -177,9 +178,8 @@ pub fn prepare(
             .map_err(|error| Diagnostic::error(format!("the float reference cannot run the model: {error}")))?;
         for (index, value) in (0_u32..).map(ValueId).zip(&execution.values) {
             if let Some(Tensor::F32(array)) = value {
-                let (low, high) = array.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| {
-                    (low.min(x), high.max(x))
-                });
+                let (low, high) =
+                    array.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
                 if low <= high {
                     ranges.observe(index, low, high);
                 }
@@ -275,8 +275,7 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
     let accelerator = load_config(&settings.config, &settings.overrides)?;
     progress.stage("reading the model", None);
     let model = load_model(&settings.model, settings.batch)?;
-    let calibration =
-        settings.calibrate.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
+    let calibration = settings.calibrate.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
     progress.stage("quantizing", None);
     let network = prepare(&model, &accelerator, calibration.as_ref(), settings.requantize)?;
     progress.stage("mapping", None);

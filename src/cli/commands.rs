@@ -73,10 +73,8 @@ pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
         }
     };
     let array = &accelerator.config.array;
-    let mut text = format!(
-        "{}: {}x{} array, {} MHz, is fine\n",
-        accelerator.config.name, array.rows, array.cols, array.clock_mhz
-    );
+    let mut text =
+        format!("{}: {}x{} array, {} MHz, is fine\n", accelerator.config.name, array.rows, array.cols, array.clock_mhz);
     for number in config::not_modelled(&accelerator) {
         let _ = writeln!(text, "not modelled: {number}");
     }
@@ -105,8 +103,7 @@ pub fn inspect(settings: &InspectSettings) -> Result<String, Failure> {
     let graph = &model.graph;
     let mut text = graph.to_string();
     let macs: u64 = graph.nodes.iter().map(|node| ir::macs::macs(graph, node)).sum();
-    let weights: u64 =
-        graph.values.iter().filter(|value| value.constant.is_some()).map(ir::Value::elements).sum();
+    let weights: u64 = graph.values.iter().filter(|value| value.constant.is_some()).map(ir::Value::elements).sum();
     let _ = writeln!(text, "{} nodes, {macs} MACs, {weights} constant elements", graph.nodes.len());
     Ok(text)
 }

@@ -31,10 +31,7 @@ pub fn line(mapping: &LayerMapping) -> String {
                 (false, true) => ", output stays on chip",
                 (false, false) => "",
             };
-            format!(
-                "{place} tile n{} p{} q{} o{} c{}, {order}, slots {slots}{groups}{stays}",
-                t.n, t.p, t.q, t.o, t.c
-            )
+            format!("{place} tile n{} p{} q{} o{} c{}, {order}, slots {slots}{groups}{stays}", t.n, t.p, t.q, t.o, t.c)
         }
         LayerMapping::Vector(parts) => {
             let tile = parts.first().map_or([0; 4], |part| part.tile);
@@ -116,7 +113,8 @@ fn vector_nest(m: &VectorMapping) -> String {
     for (i, name) in ["n", "p", "q", "c"].iter().enumerate() {
         open(&mut nest, &mut depth, name, trips[i], &format!("   # {} of {}", tile[i], whole[i]));
     }
-    let what = m.function.map_or("move through a buffer".to_string(), |function| format!("{function:?} on the vector unit"));
+    let what =
+        m.function.map_or("move through a buffer".to_string(), |function| format!("{function:?} on the vector unit"));
     let _ = writeln!(nest, "{:indent$}{what}", "", indent = 2 * depth);
     nest
 }

@@ -497,7 +497,11 @@ impl Planner<'_> {
             Class::Matrix(shape) => {
                 let situation = self.situation(id, reserved, resident_in.is_some(), output_resident);
                 let found = self.solve(&shape, situation)?;
-                (LayerMapping::Matrix(found.mapping), Predicted::from(&found.cost), reasons_of(&found, self.accelerator))
+                (
+                    LayerMapping::Matrix(found.mapping),
+                    Predicted::from(&found.cost),
+                    reasons_of(&found, self.accelerator),
+                )
             }
             Class::Vector(function, shape, whole) => {
                 let (mapping, cost) =

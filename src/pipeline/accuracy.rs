@@ -24,14 +24,11 @@ pub(super) fn accuracy(network: &Network, samples: &Samples, executed: &Executed
     };
     let float = if network.was_float {
         let graph = &network.float;
-        let execution = reference::run(
-            graph,
-            &samples.inputs,
-            &reference::Settings::default(),
-            reference::Keep::Outputs,
-            &|id| constant(graph, id),
-        )
-        .map_err(|error| Failure::Internal(error.to_string()))?;
+        let execution =
+            reference::run(graph, &samples.inputs, &reference::Settings::default(), reference::Keep::Outputs, &|id| {
+                constant(graph, id)
+            })
+            .map_err(|error| Failure::Internal(error.to_string()))?;
         graph.outputs.first().and_then(|&id| execution.value(id).cloned())
     } else {
         None

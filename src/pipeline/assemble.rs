@@ -7,9 +7,7 @@ use crate::{
     mapping::{cost::Part, describe, plan::Predicted},
     passes::Arithmetic,
     program::{Layer, LayerKind, TensorPlace},
-    result::{
-        Causes, EngineResult, LayerResult, Machine, Provenance, RunResult, SCHEMA, Totals, Traffic,
-    },
+    result::{Causes, EngineResult, LayerResult, Machine, Provenance, RunResult, SCHEMA, Totals, Traffic},
     units::Cycles,
 };
 
@@ -22,9 +20,8 @@ pub(super) fn assemble(
 ) -> RunResult {
     let accelerator = &mapped.program.accelerator;
     let machine = machine(accelerator);
-    let layers: Vec<LayerResult> = (0..mapped.program.header.layers.len())
-        .map(|index| layer(mapped, index, timing, &machine))
-        .collect();
+    let layers: Vec<LayerResult> =
+        (0..mapped.program.header.layers.len()).map(|index| layer(mapped, index, timing, &machine)).collect();
     let totals = totals(mapped, &layers, timing, &machine);
     RunResult {
         schema: SCHEMA,
@@ -49,11 +46,7 @@ fn machine(accelerator: &Accelerator) -> Machine {
         cols: u64::from(array.cols),
         arrays: u64::from(array.count),
         clock_mhz: array.clock_mhz,
-        peak_macs_per_s: f64::from(array.rows)
-            * f64::from(array.cols)
-            * f64::from(array.count)
-            * array.clock_mhz
-            * 1e6,
+        peak_macs_per_s: f64::from(array.rows) * f64::from(array.cols) * f64::from(array.count) * array.clock_mhz * 1e6,
         peak_bandwidth_gb_per_s: bandwidth_gb_per_s,
         memory: space.name.clone(),
     }
@@ -139,10 +132,10 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
     let (layer, plan): (&Layer, _) = (&header.layers[index], &mapped.plan.layers[index]);
     let predicted = &plan.predicted;
     let bound = predicted.bound.time_cycles(accelerator);
-    let tensors = |ids: &[crate::program::TensorId]| -> u64 {
-        ids.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum()
-    };
-    let weights: u64 = header.weights.iter().filter(|image| image.layer.index() == index).map(|image| image.bytes).sum();
+    let tensors =
+        |ids: &[crate::program::TensorId]| -> u64 { ids.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum() };
+    let weights: u64 =
+        header.weights.iter().filter(|image| image.layer.index() == index).map(|image| image.bytes).sum();
     let counts = layer.kind != LayerKind::Free;
     let mut row = LayerResult {
         name: layer.name.clone(),
@@ -202,8 +195,7 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
     row.array_activity = ratio(row.array_busy, row.span * machine.arrays);
     row.array_utilization = ratio(row.array_macs, row.span * cells * machine.arrays);
     let seconds = Cycles(row.span).time(accelerator.array_period).seconds();
-    row.average_bandwidth_gb_per_s =
-        if seconds > 0.0 { row.traffic.moved_bytes as f64 / seconds / 1e9 } else { 0.0 };
+    row.average_bandwidth_gb_per_s = if seconds > 0.0 { row.traffic.moved_bytes as f64 / seconds / 1e9 } else { 0.0 };
     row
 }
 
@@ -244,9 +236,8 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
         all_causes = added(all_causes, row.causes);
     }
     let header = &mapped.program.header;
-    let place = |ids: &[crate::program::TensorId]| -> u64 {
-        ids.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum()
-    };
+    let place =
+        |ids: &[crate::program::TensorId]| -> u64 { ids.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum() };
     let weights: u64 = header.weights.iter().map(|image| image.bytes).sum();
     let average = per_second(at_pins) / 1e9;
     let macs = sum(&|row| row.macs);
@@ -257,11 +248,7 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
         macs,
         array_macs,
         vector_macs: sum(&|row| row.vector_macs),
-        host_macs: layers
-            .iter()
-            .filter(|row| row.runs_on == "host")
-            .map(|row| row.macs)
-            .sum(),
+        host_macs: layers.iter().filter(|row| row.runs_on == "host").map(|row| row.macs).sum(),
         beats,
         array_busy,
         mapping_efficiency: ratio(array_macs, beats * cells),

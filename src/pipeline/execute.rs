@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Failure, Mapped, Samples, constant, keep, random_inputs, samples::{batch_of, join}};
+use super::{
+    Failure, Mapped, Samples, constant, keep, random_inputs,
+    samples::{batch_of, join},
+};
 use crate::{
     diag::Progress,
     engine::functional::{Machine, Trace},
@@ -56,8 +59,7 @@ pub fn reference_of(mapped: &Mapped, inputs: &[Tensor], only_outputs: bool) -> R
         })
         .collect();
     let order = |node: NodeId| orders.get(&node).map_or(AccumulationOrder::Exact, |&order| order.clone());
-    let settings =
-        Settings { requantizer: mapped.program.accelerator.config.vector.requantizer, order: &order };
+    let settings = Settings { requantizer: mapped.program.accelerator.config.vector.requantizer, order: &order };
     let keep = if only_outputs { reference::Keep::Outputs } else { reference::Keep::All };
     reference::run(graph, inputs, &settings, keep, &|id| constant(graph, id)).map_err(internal)
 }
@@ -167,8 +169,10 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
         let everything = reference_of(mapped, &all_inputs, keep(count) == reference::Keep::Outputs)?;
         reference_outputs = outputs_of(mapped, &everything);
     }
-    let outputs: Vec<Tensor> =
-        outputs.iter().map(|parts| join(parts, count).ok_or_else(|| internal("outputs differ in type"))).collect::<Result<_, _>>()?;
+    let outputs: Vec<Tensor> = outputs
+        .iter()
+        .map(|parts| join(parts, count).ok_or_else(|| internal("outputs differ in type")))
+        .collect::<Result<_, _>>()?;
     if runs > 1 {
         for ((actual, expected), &id) in outputs.iter().zip(&reference_outputs).zip(&graph.outputs) {
             verification.compared += actual.len() as u64;
@@ -264,18 +268,14 @@ fn diverge(mapped: &Mapped, oracle: &Execution, layer: usize, output: TensorId) 
         Ok(machine)
     };
     let actual = attempt(None)?.tensor(output).map_err(internal)?;
-    let mut divergence = Divergence {
-        layer: header.layers[layer].name.clone(),
-        tensor: place.name.clone(),
-        ..Divergence::default()
-    };
+    let mut divergence =
+        Divergence { layer: header.layers[layer].name.clone(), tensor: place.name.clone(), ..Divergence::default() };
     let Some(difference) = verify::diff(expected, &actual) else {
         // Equal when fed alone: an earlier layer's bytes were wrong where no tensor could be observed.
         divergence.written_by = Some("nothing differs when the layer is fed alone: its inputs were overwritten".into());
         return Ok(divergence);
     };
-    let index: Vec<usize> =
-        difference.index.iter().map(|&i| usize::try_from(i).unwrap_or(usize::MAX)).collect();
+    let index: Vec<usize> = difference.index.iter().map(|&i| usize::try_from(i).unwrap_or(usize::MAX)).collect();
     let machine = attempt(Some(&Trace { tensor: output, index }))?;
     if let Some(origin) = machine.traced() {
         divergence.accumulator = origin.accumulator;
@@ -284,7 +284,9 @@ fn diverge(mapped: &Mapped, oracle: &Execution, layer: usize, output: TensorId) 
             _ => String::new(),
         };
         divergence.written_by = Some(match origin.carried_by {
-            Some(store) => format!("computed by instruction {}, stored by instruction {store}{tile}", origin.instruction),
+            Some(store) => {
+                format!("computed by instruction {}, stored by instruction {store}{tile}", origin.instruction)
+            }
             None => format!("computed by instruction {}{tile}", origin.instruction),
         });
     }

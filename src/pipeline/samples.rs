@@ -77,8 +77,11 @@ impl Samples {
             let own = tensor.shape().first().copied().unwrap_or(1);
             if *count.get_or_insert(own) != own {
                 faults.push(
-                    Diagnostic::error(format!("array `{}` has {own} samples, another input has more or fewer", value.name))
-                        .with_file(path),
+                    Diagnostic::error(format!(
+                        "array `{}` has {own} samples, another input has more or fewer",
+                        value.name
+                    ))
+                    .with_file(path),
                 );
             }
             inputs.push(tensor);

@@ -246,15 +246,20 @@ impl Builder<'_> {
                     AccumulationOrder::Exact
                 },
             },
-            LayerMapping::Vector(_) => Arithmetic::Elementwise {
-                inputs: node.inputs.iter().map(|&id| quant(graph.value(id))).collect(),
-                input_types: node.inputs.iter().map(|&id| graph.value(id).dtype).collect(),
-                output: quant(output),
-                output_type: output.dtype,
-                clamp: clamp(node, output),
-                op: node.op.clone(),
-            },
-            LayerMapping::Host => Arithmetic::Host { op: node.op.clone() },
+            // On the host too, an operator that touches integers needs their scales.
+            LayerMapping::Vector(_) | LayerMapping::Host
+                if node.inputs.iter().chain(&node.outputs).any(|&id| graph.value(id).quant.is_some()) =>
+            {
+                Arithmetic::Elementwise {
+                    inputs: node.inputs.iter().map(|&id| quant(graph.value(id))).collect(),
+                    input_types: node.inputs.iter().map(|&id| graph.value(id).dtype).collect(),
+                    output: quant(output),
+                    output_type: output.dtype,
+                    clamp: clamp(node, output),
+                    op: node.op.clone(),
+                }
+            }
+            LayerMapping::Vector(_) | LayerMapping::Host => Arithmetic::Host { op: node.op.clone() },
             LayerMapping::Free => Arithmetic::Free,
         };
         Layer {

@@ -22,8 +22,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "pipeline",
         &[
-            "config", "tensor", "ir", "import", "passes", "reference", "kernels", "mapping", "program",
-            "engine::functional", "engine::timing", "verify", "result",
+            "config",
+            "tensor",
+            "ir",
+            "import",
+            "passes",
+            "reference",
+            "kernels",
+            "mapping",
+            "program",
+            "engine::functional",
+            "engine::timing",
+            "verify",
+            "result",
         ],
     ),
     ("program", &["mapping", "ir", "config", "tensor"]),
@@ -123,7 +134,8 @@ fn rooms_use_only_what_they_may() {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             let Some(used) = room(&path) else { continue };
             let is_macro = used == "with_array";
-            if used != own && !is_macro && !["units", "diag"].contains(&used.as_str()) && !may.contains(&used.as_str()) {
+            if used != own && !is_macro && !["units", "diag"].contains(&used.as_str()) && !may.contains(&used.as_str())
+            {
                 faults.push(format!("{}: `{own}` may not use `{used}`", relative.display()));
             }
         }
@@ -143,7 +155,8 @@ fn nothing_below_the_command_line_prints_or_looks_at_the_clock() {
         let text = fs::read_to_string(file).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap();
         // The measured CPU baseline is asked for by a flag and looks at the clock on purpose.
-        let may = relative.starts_with("cli") || relative == Path::new("main.rs") || relative == Path::new("pipeline/cpu.rs");
+        let may =
+            relative.starts_with("cli") || relative == Path::new("main.rs") || relative == Path::new("pipeline/cpu.rs");
         // Files that are test modules as a whole.
         let is_test = ["tests.rs", "testing.rs", "speed.rs", "conformance.rs"]
             .contains(&file.file_name().unwrap().to_str().unwrap());
@@ -161,7 +174,9 @@ fn nothing_below_the_command_line_prints_or_looks_at_the_clock() {
 
 #[test]
 fn paths_of_nested_uses_are_all_found() {
-    let paths = crate_paths("use crate::{config::Accelerator, ir::{Graph, op::Op}, units};\nlet x = crate::tensor::DType::Int8;");
+    let paths = crate_paths(
+        "use crate::{config::Accelerator, ir::{Graph, op::Op}, units};\nlet x = crate::tensor::DType::Int8;",
+    );
     let joined: Vec<String> = paths.iter().map(|path| path.join("::")).collect();
     assert_eq!(joined, ["config::Accelerator", "ir::Graph", "ir::op::Op", "tensor::DType::Int8", "units"]);
 }

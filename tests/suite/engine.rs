@@ -60,7 +60,12 @@ pub fn machine(graph: &Graph<Quantized>, program: &Program, inputs: &[Tensor]) -
     machine
 }
 
-fn outputs_equal(graph: &Graph<Quantized>, oracle: &reference::Execution, machine: &Machine, order: &str) -> Result<(), TestCaseError> {
+fn outputs_equal(
+    graph: &Graph<Quantized>,
+    oracle: &reference::Execution,
+    machine: &Machine,
+    order: &str,
+) -> Result<(), TestCaseError> {
     for (&id, actual) in graph.outputs.iter().zip(machine.outputs().unwrap()) {
         prop_assert_eq!(oracle.value(id).unwrap(), &actual, "in {} order", order);
     }

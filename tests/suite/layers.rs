@@ -151,11 +151,7 @@ fn concat(mut b: Builder) -> Graph<Quantized> {
         channels += shape[1];
         let x = b.input(&shape);
         // Some operands are made by a layer and have the result's numbers, so that they are written in place.
-        let part = if b.pick(0, 1) == 0 {
-            b.node(Op::Relu, &[x], &shape, dtype, Some(quant.clone()))
-        } else {
-            x
-        };
+        let part = if b.pick(0, 1) == 0 { b.node(Op::Relu, &[x], &shape, dtype, Some(quant.clone())) } else { x };
         parts.push(part);
     }
     shape[1] = channels;
@@ -185,7 +181,8 @@ pub fn small_network(seed: u64) -> Graph<Quantized> {
     let depthwise = b.conv(stem, channels, channels, three);
     let branch = b.conv(depthwise, channels, 1, Window::UNIT);
     let (dtype, quant) = b.activation();
-    let sum = b.node(Op::Add { activation: Activation::Relu }, &[stem, branch], &[n, channels, h, w], dtype, Some(quant));
+    let sum =
+        b.node(Op::Add { activation: Activation::Relu }, &[stem, branch], &[n, channels, h, w], dtype, Some(quant));
     let value = b.graph.value(sum).clone();
     let pool = Window { kernel: [2, 2], stride: [2, 2], ..Window::UNIT };
     let (p, q) = (pool.output(0, h).unwrap(), pool.output(1, w).unwrap());

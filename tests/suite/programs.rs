@@ -62,7 +62,9 @@ fn dropping_any_wait_of_a_small_network_is_a_race() {
             let mut mutant = instructions.clone();
             mutant[at].waits.remove(wait);
             let report = verify(&accelerator, &program.header, mutant.into_iter(), &constants);
-            if report.count == 0 { println!("survivor {at} {wait} {:?}", instructions[at]); }
+            if report.count == 0 {
+                println!("survivor {at} {wait} {:?}", instructions[at]);
+            }
             dropped += 1;
         }
     }

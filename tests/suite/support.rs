@@ -6,9 +6,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use systole::{
     config::{
-        Accelerator, AcceleratorConfig, Accumulators, Array, ArrayKind, Buffer, BufferLayout, Buffers, Control, Dataflow,
-        DepthwisePolicy, Dma, Host, KPacking, MemoryModel, MemorySpace, Placement, VectorFunction, VectorPlacement,
-        VectorUnit, WeightLoad,
+        Accelerator, AcceleratorConfig, Accumulators, Array, ArrayKind, Buffer, BufferLayout, Buffers, Control,
+        Dataflow, DepthwisePolicy, Dma, Host, KPacking, MemoryModel, MemorySpace, Placement, VectorFunction,
+        VectorPlacement, VectorUnit, WeightLoad,
     },
     ir::{Activation, Constant, Graph, Node, Op, Quantized, Value, ValueId, Window},
     tensor::{DType, Overflow, Quantization, Requantizer, Rounding, Tensor},
@@ -128,7 +128,10 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         requantizers(),
     );
     let memory = (
-        prop_oneof![sizes(6, 17).prop_map(|bytes| [bytes, 0, 0]), (sizes(5, 15), sizes(5, 15), sizes(4, 14)).prop_map(|(a, b, c)| [a, b, c])],
+        prop_oneof![
+            sizes(6, 17).prop_map(|bytes| [bytes, 0, 0]),
+            (sizes(5, 15), sizes(5, 15), sizes(4, 14)).prop_map(|(a, b, c)| [a, b, c])
+        ],
         sizes(4, 15),
         any::<bool>(),
         any::<bool>(),
@@ -142,11 +145,7 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
             (1_u32..64).prop_map(|macs_per_cycle| DepthwisePolicy::Vector { macs_per_cycle }),
             Just(DepthwisePolicy::Host)
         ],
-        prop_oneof![
-            Just(VectorPlacement::Separate),
-            Just(VectorPlacement::InStorePath),
-            Just(VectorPlacement::Fused)
-        ],
+        prop_oneof![Just(VectorPlacement::Separate), Just(VectorPlacement::InStorePath), Just(VectorPlacement::Fused)],
         (1_u32..=32, 0_u32..=10, prop_oneof![Just(0.0_f64), 100.0..2000.0]),
         (0_u32..=20, 1_u32..=8, any::<bool>(), 0_u32..=100, any::<bool>(), 0_u32..=50),
     );
@@ -267,7 +266,14 @@ impl Builder {
     }
 
     /// A constant of random integers of `low..=high`.
-    pub fn constant(&mut self, shape: &[usize], dtype: DType, quant: Option<Quantization>, low: i64, high: i64) -> ValueId {
+    pub fn constant(
+        &mut self,
+        shape: &[usize],
+        dtype: DType,
+        quant: Option<Quantization>,
+        low: i64,
+        high: i64,
+    ) -> ValueId {
         let count: usize = shape.iter().product();
         let values: Vec<i64> = (0..count).map(|_| self.pick(low, high)).collect();
         let tensor = Tensor::from_integers(dtype, shape, &values).unwrap();
@@ -277,7 +283,14 @@ impl Builder {
     }
 
     /// Adds a node whose result has `shape` and the given type.
-    pub fn node(&mut self, op: Op, inputs: &[ValueId], shape: &[usize], dtype: DType, quant: Option<Quantization>) -> ValueId {
+    pub fn node(
+        &mut self,
+        op: Op,
+        inputs: &[ValueId],
+        shape: &[usize],
+        dtype: DType,
+        quant: Option<Quantization>,
+    ) -> ValueId {
         let output = self.value("y", shape, dtype, quant);
         let name = format!("{}_{}", op.name(), self.graph.nodes.len());
         self.graph.add_node(Node { name, op, inputs: inputs.to_vec(), outputs: vec![output] });
