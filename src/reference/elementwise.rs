@@ -131,14 +131,17 @@ fn map_distinct(x: &[i32], f: impl Fn(i32) -> i32) -> Vec<i32> {
     }
 }
 
-/// Softmax along an axis: float64 softmax of the real values, then `clip(rne(p / ys) + yzp)` in float64.
+/// Softmax along an axis: float64 softmax of the real values, then `clip(rne(p * floor(f32(1/ys))) + yzp)` in float64.
+/// ONNX Runtime's `QLinearSoftmax` multiplies by the whole part of the reciprocal: at 1/255 an exact division misses
+/// 1,990 of 24,000 elements, this form 1.
 pub(super) fn softmax(shape: &[usize], axis: usize, scale: f32, target: Target, x: &[i32]) -> Outcome<Vec<i32>> {
     let mut y = vec![0; x.len()];
+    let steps = f64::from((1.0 / target.scale).floor());
     for lane in lanes(shape, axis)? {
         // The zero point cancels.
         let values: Vec<f64> = lane.clone().map(|index| f64::from(x[index]) * f64::from(scale)).collect();
         for (index, p) in lane.zip(float::softmax(&values)) {
-            let rounded = (p / f64::from(target.scale)).round_ties_even();
+            let rounded = (p * steps).round_ties_even();
             y[index] = target.clip(super::integers::exact_i64(rounded).saturating_add(i64::from(target.zero)));
         }
     }

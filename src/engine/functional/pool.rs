@@ -102,7 +102,7 @@ impl<'a> Pool<'a> {
             }
             _ => {
                 let count = if self.include_padding { self.taps } else { self.present } as f32;
-                out.extend(self.sums.iter().map(|&sum| table::quantize(sum / count, self.output, self.clamp)));
+                out.extend(self.sums.iter().map(|&sum| table::quantize_mean(sum / count, self.output, self.clamp)));
             }
         }
     }

@@ -35,6 +35,13 @@ pub(super) fn quantize(y: f32, quantization: &Quantization, clamp: [i32; 2]) -> 
     round_and_clip(y / scale(quantization), zero(quantization), clamp)
 }
 
+/// A mean as `QLinearAveragePool` quantizes it: `clip(rne(f32(f32(mean / scale) + zero point)))`, the zero point before the
+/// rounding.
+#[allow(clippy::cast_precision_loss, reason = "zero points are of at most 16 bits")]
+pub(super) fn quantize_mean(mean: f32, quantization: &Quantization, clamp: [i32; 2]) -> i32 {
+    round_and_clip(mean / scale(quantization) + zero(quantization) as f32, 0, clamp)
+}
+
 /// `clip(rne(value) + zero)`.
 #[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates, and the clamp is of 32 bits")]
 pub(super) fn round_and_clip(value: f32, zero: i32, [low, high]: [i32; 2]) -> i32 {
@@ -57,15 +64,19 @@ pub(super) fn zero(quantization: &Quantization) -> i32 {
     quantization.zero_point.first().copied().unwrap_or(0)
 }
 
-/// Softmax of one row of quantized values: exact in double, rounded to single, then quantized.
-#[allow(clippy::cast_possible_truncation, reason = "rounding to single precision is meant")]
+/// Softmax of one row of quantized values, in double precision; the result is multiplied by the whole part of `1 / scale`
+/// before rounding, as ONNX Runtime's `QLinearSoftmax` does.
+#[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates, and the clamp is of 32 bits")]
 pub(super) fn softmax(row: &[i32], input: &Quantization, output: &Quantization, clamp: [i32; 2], out: &mut [i32]) {
-    let real = |q: i32| f64::from(dequantize(q, input));
+    let real = |q: i32| f64::from(q) * f64::from(scale(input));
     let Some(&largest) = row.iter().max() else { return };
     let powers: Vec<f64> = row.iter().map(|&q| (real(q) - real(largest)).exp()).collect();
     let sum: f64 = powers.iter().sum();
+    let steps = f64::from((1.0 / scale(output)).floor());
     for (slot, power) in out.iter_mut().zip(powers) {
-        *slot = quantize((power / sum) as f32, output, clamp);
+        let rounded = (power / sum * steps).round_ties_even() as i64;
+        let shifted = rounded.saturating_add(i64::from(zero(output)));
+        *slot = shifted.clamp(i64::from(clamp[0]), i64::from(clamp[1].max(clamp[0]))) as i32;
     }
 }
 

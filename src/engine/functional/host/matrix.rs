@@ -233,8 +233,13 @@ impl Host<'_> {
             };
             (Geometry::conv(&[rows, k, 1, 1], &[n, k, 1, 1], &Window::UNIT, 1, &[rows, n, 1, 1])?, input_major)
         };
+        // The array's narrow adders are not the host's.
+        let adders = match self.layer.arithmetic {
+            Arithmetic::Elementwise { .. } => Adders { column_bits: 64, accumulator_bits: 64, ..self.adders },
+            _ => self.adders,
+        };
         let quantized = Quantized { geometry, quantizations, weights, input_major, biases, numbers };
-        Ok(Output::Integers(quantized.run(&x.integers()?, self.adders)?))
+        Ok(Output::Integers(quantized.run(&x.integers()?, adders)?))
     }
 }
 

@@ -314,7 +314,7 @@ fn quantized_op(
             Some(real::pool(&first.integers()?, (first.shape, shape), window, |taps| {
                 let sum = taps.iter().fold(0.0, |sum, &q| sum + table::dequantize(q, quantization));
                 let count = if *count_include_pad { whole } else { taps.len() };
-                table::quantize(sum / count as f32, output, clamp)
+                table::quantize_mean(sum / count as f32, output, clamp)
             })?)
         }
         Op::GlobalAvgPool => {
