@@ -1,7 +1,9 @@
 //! The cross-cutting tests, in one binary: what no single room can promise on its own.
 
 mod architecture;
+mod divergence;
 mod engine;
 mod layers;
+mod networks;
 mod programs;
 mod support;
