@@ -17,7 +17,7 @@ use systole::{
 use crate::{
     layers::{random_layer, small_network},
     programs::mapped,
-    support::{inputs_of, machines},
+    support::{cases, inputs_of, machines},
 };
 
 /// A dense constant of a graph.
@@ -117,7 +117,7 @@ fn check(graph: &Graph<Quantized>, accelerator: &Accelerator, seed: u64) -> Resu
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, max_global_rejects: 60_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(600))]
 
     #[test]
     fn random_layers_are_bit_exact_in_every_order(seed in any::<u64>(), accelerator in machines()) {
@@ -126,7 +126,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, max_global_rejects: 60_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(200))]
 
     #[test]
     fn small_networks_are_bit_exact_in_every_order(seed in any::<u64>(), accelerator in machines()) {

@@ -10,7 +10,7 @@ use systole::{
 
 use crate::{
     layers::{random_layer, small_network},
-    support::machines,
+    support::{cases, machines},
 };
 
 /// Maps a graph; `None` where a layer does not fit the machine.
@@ -36,7 +36,7 @@ fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), Test
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_global_rejects: 40_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn programs_of_random_layers_have_no_race_and_no_redundant_wait(seed in any::<u64>(), accelerator in machines()) {

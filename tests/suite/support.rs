@@ -14,6 +14,18 @@ use systole::{
     tensor::{DType, Overflow, Quantization, Requantizer, Rounding, Tensor},
 };
 
+/// Cases of a property test: `default`, times `SYSTOLE_CASES` where that is set, for a long run by hand.
+pub fn cases(default: u32) -> ProptestConfig {
+    let factor: u32 = std::env::var("SYSTOLE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let cases = default.saturating_mul(factor);
+    ProptestConfig {
+        cases,
+        max_global_rejects: cases.saturating_mul(100),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 /// A machine without surprises, for tests that change one thing.
 pub fn plain_config() -> AcceleratorConfig {
     AcceleratorConfig {

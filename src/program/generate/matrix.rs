@@ -436,7 +436,7 @@ impl<'a> MatrixEmitter<'a> {
                     written.resize(folds.len(), step.index.c > 0);
                     for &window in &windows {
                         for (fold, &n) in folds.iter().enumerate() {
-                            let Some(macs) = self.density(step, window, n) else { continue };
+                            let macs = self.density(step, window, n);
                             let stationary = pass_tile.weight_region(n, window);
                             emit(builder, Operation::Preload { stationary }, &[weight_pending.take()]);
                             for rows in chunks(m, max_stream) {
@@ -465,7 +465,7 @@ impl<'a> MatrixEmitter<'a> {
                                 Region { row_window: part(pixels, m), window: part(window, depth), ..walk };
                             emit(builder, Operation::Preload { stationary }, &[input_pending.take()]);
                             for (stream, &n) in streams.iter().enumerate() {
-                                let Some(macs) = self.density(step, window, n) else { continue };
+                                let macs = self.density(step, window, n);
                                 let matmul = Matmul {
                                     stream: pass_tile.weight_region(n, window),
                                     stationary: None,
@@ -483,7 +483,7 @@ impl<'a> MatrixEmitter<'a> {
                 Dataflow::OS => {
                     for pixels in chunks(m, rows) {
                         for n in chunks(step.o.len, cols) {
-                            let macs = self.density(step, (0, depth), n).unwrap_or(0);
+                            let macs = self.density(step, (0, depth), n);
                             let matmul = Matmul {
                                 stream: Region { row_window: part(pixels, m), ..walk },
                                 stationary: Some(pass_tile.weight_region(n, (0, depth))),
@@ -503,12 +503,12 @@ impl<'a> MatrixEmitter<'a> {
         last.signals = Some(token);
     }
 
-    /// Products a pixel of an array tile that count: all of `k x n`, less the zeros between groups; `None` where there
-    /// is nothing but zeros.
-    fn density(&self, step: &Step, window: (u32, u32), outputs: (u32, u32)) -> Option<u64> {
+    /// Products a pixel of an array tile that count: all of `k x n`, less the zeros between groups. A tile of nothing but
+    /// zeros streams all the same: it may be the first to write its sums.
+    fn density(&self, step: &Step, window: (u32, u32), outputs: (u32, u32)) -> u64 {
         let mapping = self.mapping;
         if mapping.groups_per_pass == 1 {
-            return Some(u64::from(window.1) * u64::from(outputs.1));
+            return u64::from(window.1) * u64::from(outputs.1);
         }
         let group_channels = mapping.pass_channels() / mapping.groups_per_pass;
         let group_outputs = mapping.pass_outputs() / mapping.groups_per_pass;
@@ -520,7 +520,7 @@ impl<'a> MatrixEmitter<'a> {
             let high = outputs.1.min((group + 1) * group_outputs);
             products += u64::from(high.saturating_sub(low));
         }
-        (products > 0).then_some(products)
+        products
     }
 
     /// Requantization and store of an output tile that is complete; the whole work of a depthwise tile on the vector
