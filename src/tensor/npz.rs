@@ -1,5 +1,5 @@
-//! Plain arrays in `.npz` files, as numpy's `savez` writes them: samples, labels, expected outputs. Untrusted: what a
-//! file declares is held against what it has before anything is allocated.
+//! Plain arrays in `.npz` files, as numpy's `savez` and `savez_compressed` write them: samples, labels, expected
+//! outputs. Untrusted: what a file declares is held against its limits before anything is allocated.
 
 mod archive;
 mod npy;
@@ -19,10 +19,10 @@ use crate::diag::{Diagnostic, Faults};
 /// Largest file and largest sum of all arrays, in bytes.
 const MAX_BYTES: u64 = 2 << 30;
 
-/// Reads all arrays with their names, in the order of the archive. Entries must be stored, not deflated.
+/// Reads all arrays with their names, in the order of the archive.
 ///
 /// # Errors
-/// A file that cannot be read, is no archive of arrays or is larger than 2 GiB; each array that is at fault, by name.
+/// A file that cannot be read, is no archive of arrays or is larger than 2 GiB, packed or unpacked; each array that is at fault, by name.
 pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, Faults> {
     let fault = |message: String| Faults::from(Diagnostic::error(message).with_file(path));
     // A pipe would be waited for, so what it is comes first.
@@ -52,8 +52,8 @@ pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, Faults> {
 /// No archive, or arrays at fault.
 pub fn parse_npz(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Faults> {
     let entries = archive::entries(bytes).map_err(|error| Diagnostic::error(error.to_string()))?;
-    // Entries may share bytes of the file, so the sum needs a limit of its own.
-    let total: u64 = entries.iter().map(|entry| entry.data.len() as u64).sum();
+    // Entries may share bytes of the file or grow, so the sum needs a limit of its own. Any size may be stated.
+    let total = entries.iter().fold(0_u64, |total, entry| total.saturating_add(entry.size));
     if total > MAX_BYTES {
         return Err(Diagnostic::error("arrays have at most 2 GiB together").into());
     }
@@ -68,7 +68,7 @@ pub fn parse_npz(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Faults> {
             continue;
         }
         let data = archive::checked(bytes, &entry).map_err(|error| error.to_string());
-        match data.and_then(|data| npy::parse(data).map_err(|error| error.to_string())) {
+        match data.and_then(|data| npy::parse(&data).map_err(|error| error.to_string())) {
             Ok(tensor) => arrays.push((name, tensor)),
             Err(message) => found.push(fault(message)),
         }

@@ -1,12 +1,16 @@
-//! The directory of a zip archive whose entries are stored as they are (PKWARE's APPNOTE 6.3.9, sections 4.3 and
-//! 4.5.3). Looks at offsets and sizes only; no entry is copied.
+//! The directory of a zip archive whose entries are stored or deflated (PKWARE's APPNOTE 6.3.9, sections 4.3 and
+//! 4.5.3), and the bytes of one entry. No entry grows past the size that the directory states.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
+use miniz_oxide::inflate::decompress_to_vec_with_limit;
 use thiserror::Error;
 
 /// Most arrays of a file.
 const MAX_ENTRIES: u64 = 4096;
+/// Methods of compression, section 4.4.5.
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
 
 /// Why a file is no archive that we read.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -17,12 +21,16 @@ pub enum ArchiveError {
     TooMany(u64),
     #[error("the archive's directory is broken at byte {0}")]
     Broken(usize),
-    #[error("an entry is compressed by method {method}, save with `numpy.savez` and not `savez_compressed`: {name:?}")]
+    #[error("an entry is compressed by method {method}, only stored and deflated ones are read: {name:?}")]
     Compressed { name: String, method: u16 },
+    #[error("a stored entry has two sizes: {0:?}")]
+    TwoSizes(String),
     #[error("an entry is encrypted: {0:?}")]
     Encrypted(String),
     #[error("an entry lies outside the file: {0:?}")]
     Outside(String),
+    #[error("its compressed bytes are broken, or do not give the {0} bytes that the directory states")]
+    Inflate(u64),
     #[error("its bytes do not have the stated checksum")]
     Checksum,
 }
@@ -30,8 +38,11 @@ pub enum ArchiveError {
 /// One file of the archive.
 pub struct Entry {
     pub name: String,
+    /// Its size when taken out, as the directory states it.
+    pub size: u64,
     /// Its bytes in the archive.
-    pub data: Range<usize>,
+    data: Range<usize>,
+    deflated: bool,
     checksum: u32,
 }
 
@@ -50,7 +61,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 /// The entries, in the directory's order.
 ///
 /// # Errors
-/// What is no archive, is broken, compressed or encrypted, or has too many entries.
+/// What is no archive, is broken, encrypted or compressed by another method, or has too many entries.
 pub fn entries(bytes: &[u8]) -> Result<Vec<Entry>, ArchiveError> {
     let (count, start) = directory(bytes).ok_or(ArchiveError::NoDirectory)?;
     if count > MAX_ENTRIES {
@@ -109,11 +120,14 @@ fn entry(bytes: &[u8], at: usize) -> Result<(Entry, usize), ArchiveError> {
     if flags & 1 != 0 {
         return Err(ArchiveError::Encrypted(name));
     }
-    if method != 0 || size != compressed {
-        return Err(ArchiveError::Compressed { name, method });
-    }
-    match data(bytes, offset, size) {
-        Some(data) => Ok((Entry { name, data, checksum }, at + extra_end + comment_length)),
+    let deflated = match method {
+        STORED if size != compressed => return Err(ArchiveError::TwoSizes(name)),
+        STORED => false,
+        DEFLATED => true,
+        _ => return Err(ArchiveError::Compressed { name, method }),
+    };
+    match data(bytes, offset, compressed) {
+        Some(data) => Ok((Entry { name, size, data, deflated, checksum }, at + extra_end + comment_length)),
         None => Err(ArchiveError::Outside(name)),
     }
 }
@@ -155,13 +169,23 @@ fn data(bytes: &[u8], offset: u64, size: u64) -> Option<Range<usize>> {
     (end <= bytes.len()).then_some(start..end)
 }
 
-/// An entry's bytes, if they have its checksum.
+/// An entry's bytes as they were put in, if they have its size and checksum.
 ///
 /// # Errors
-/// [`ArchiveError::Checksum`].
-pub fn checked<'a>(bytes: &'a [u8], entry: &Entry) -> Result<&'a [u8], ArchiveError> {
+/// [`ArchiveError::Inflate`], [`ArchiveError::Checksum`].
+pub fn checked<'a>(bytes: &'a [u8], entry: &Entry) -> Result<Cow<'a, [u8]>, ArchiveError> {
     let data = &bytes[entry.data.clone()];
-    if crc32(data) == entry.checksum { Ok(data) } else { Err(ArchiveError::Checksum) }
+    let data = if entry.deflated { Cow::Owned(inflate(data, entry.size)?) } else { Cow::Borrowed(data) };
+    if crc32(&data) == entry.checksum { Ok(data) } else { Err(ArchiveError::Checksum) }
+}
+
+/// Exactly `size` bytes: the stream is cut off where it would give more.
+fn inflate(data: &[u8], size: u64) -> Result<Vec<u8>, ArchiveError> {
+    let limit = usize::try_from(size).map_err(|_| ArchiveError::Inflate(size))?;
+    match decompress_to_vec_with_limit(data, limit) {
+        Ok(inflated) if inflated.len() == limit => Ok(inflated),
+        _ => Err(ArchiveError::Inflate(size)),
+    }
 }
 
 /// CRC-32 of ISO 3309, reflected, as zip has it.

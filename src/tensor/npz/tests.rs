@@ -74,6 +74,55 @@ fn a_broken_archive_is_a_fault_and_never_a_panic() {
     assert_eq!(fault, "array \"f4\": its bytes do not have the stated checksum");
 }
 
+fn shipped(name: &str) -> Vec<(String, Tensor)> {
+    read_npz(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)).unwrap()
+}
+
+#[test]
+fn deflated_archives_are_read() {
+    for (name, samples) in [("mnist_test.npz", 1000), ("mnist_calibrate.npz", 100)] {
+        let arrays = shipped(name);
+        let shapes: Vec<(&str, &[usize])> =
+            arrays.iter().map(|(name, tensor)| (name.as_str(), tensor.shape())).collect();
+        assert_eq!(shapes, [("image", &[samples, 1, 28, 28][..]), ("labels", &[samples])]);
+    }
+}
+
+/// One deflated entry of zeros with the given size in the directory.
+fn deflated(zeros: usize, stated: u32) -> Vec<u8> {
+    let data = miniz_oxide::deflate::compress_to_vec(&vec![0; zeros], 9);
+    let length = u32::try_from(data.len()).unwrap();
+    let fixed =
+        |flags: &[u8]| [flags, &8_u16.to_le_bytes(), &[0; 8], &length.to_le_bytes(), &stated.to_le_bytes()].concat();
+    let mut bytes = [b"PK\x03\x04\x14\0".to_vec(), fixed(&[0, 0]), vec![1, 0, 0, 0, b'a'], data].concat();
+    let directory = u32::try_from(bytes.len()).unwrap();
+    bytes.extend([b"PK\x01\x02\x14\0\x14\0".to_vec(), fixed(&[0, 0]), vec![1, 0], vec![0; 16], vec![b'a']].concat());
+    bytes.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0\0\0\0\0");
+    bytes.extend(directory.to_le_bytes());
+    bytes.extend([0, 0]);
+    bytes
+}
+
+#[test]
+fn a_deflated_entry_gives_its_stated_size_or_is_a_fault() {
+    let fault = |zeros, stated| parse_npz(&deflated(zeros, stated)).unwrap_err().to_string();
+    // Of the right size, so the next thing that is wrong is the checksum.
+    assert_eq!(fault(1000, 1000), "array \"a\": its bytes do not have the stated checksum");
+    for (zeros, stated) in [(100_000_000, 1000), (1000, 1001), (1000, 999), (0, 1)] {
+        let found = fault(zeros, stated);
+        assert!(found.contains(&format!("do not give the {stated} bytes that the directory states")), "{found}");
+    }
+    assert_eq!(fault(1000, u32::MAX - 1), "arrays have at most 2 GiB together");
+    let mut broken = deflated(1000, 1000);
+    broken[31] ^= 0xFF;
+    assert!(parse_npz(&broken).unwrap_err().to_string().contains("its compressed bytes are broken"));
+    // Method 12 is bzip2.
+    let mut other = deflated(1000, 1000);
+    let directory = other.windows(4).rposition(|four| four == b"PK\x01\x02").unwrap();
+    other[directory + 10] = 12;
+    assert!(parse_npz(&other).unwrap_err().to_string().contains("compressed by method 12"));
+}
+
 fn npy(header: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = b"\x93NUMPY\x02\x00".to_vec();
     bytes.extend(u32::try_from(header.len()).unwrap().to_le_bytes());
