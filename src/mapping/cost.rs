@@ -29,8 +29,13 @@ pub struct Rates {
     min_stream: u64,
     max_stream: u64,
     weight_load: u64,
-    shadow: bool,
+    /// Stationary tiles that wait in shadow registers.
+    shadow: u32,
     overlap: bool,
+    /// Cycles from a tile's last beat to its last result, weight or input stationary.
+    latency: u64,
+    /// The same, output stationary, shifting out apart.
+    output_latency: u64,
     packing: KPacking,
     array_period: Time,
     vector_period: Time,
@@ -41,7 +46,10 @@ pub struct Rates {
     depthwise_macs: u64,
     burst: u64,
     in_flight: u64,
-    dma_bytes_per_cycle: u64,
+    /// Array cycles in which a DMA engine moves a burst.
+    pace: u64,
+    /// Array cycles of a descriptor.
+    descriptor: u64,
     load_engines: u64,
     store_engines: u64,
     weight_memory: Memory,
@@ -68,13 +76,19 @@ impl Rates {
             service: accelerator.memory_service(id, Bytes(u64::from(config.dma.burst_bytes))),
             latency: accelerator.memory_latency(id),
         };
+        let array = &config.array;
+        let hop = 1 + u64::from(array.hop_registers);
+        let across = u64::from(array.rows - 1 + (array.cols - 1)) * hop;
+        let registers = u64::from(array.pe_registers);
         Self {
+            latency: across + u64::from(array.rows) * registers,
+            output_latency: across + registers,
             rows: u64::from(config.array.rows),
             cols: u64::from(config.array.cols),
             min_stream: u64::from(config.array.min_stream),
             max_stream: u64::from(config.array.max_stream),
             weight_load: u64::from(config.array.weight_load.cycles),
-            shadow: config.array.weight_load.shadow_depth > 0,
+            shadow: u32::from(config.array.weight_load.shadow_depth),
             overlap: config.array.overlap_tiles,
             packing: config.array.k_packing,
             array_period: accelerator.array_period,
@@ -89,7 +103,8 @@ impl Rates {
             },
             burst: u64::from(config.dma.burst_bytes),
             in_flight: u64::from(config.dma.bursts_in_flight),
-            dma_bytes_per_cycle: u64::from(config.dma.bytes_per_cycle),
+            pace: u64::from(config.dma.burst_bytes.div_ceil(config.dma.bytes_per_cycle)),
+            descriptor: u64::from(config.dma.descriptor_cycles),
             load_engines: u64::from(config.dma.load_engines),
             store_engines: u64::from(config.dma.store_engines),
             weight_memory: memory(accelerator.weight_memory),
@@ -97,6 +112,14 @@ impl Rates {
             same_memory: accelerator.weight_memory == accelerator.activation_memory,
             issue: u64::from(config.control.issue_cycles),
             hardware_loops: config.control.hardware_loops,
+        }
+    }
+
+    /// Cycles from the last beat of a tile to its last result.
+    fn drain(&self, dataflow: Dataflow) -> u64 {
+        match dataflow {
+            Dataflow::WS | Dataflow::IS => self.latency,
+            Dataflow::OS => self.output_latency + self.rows,
         }
     }
 
@@ -109,18 +132,18 @@ impl Rates {
         Cycles(elements.div_ceil(width) * cycles + self.startup * instructions).time(self.vector_period)
     }
 
-    /// Time of `bursts` and `bytes` through `engines` DMA engines, the memory's own service apart.
-    fn engine_time(&self, bursts: u64, bytes: u64, engines: u64, memory: Memory) -> Time {
-        let own = self.array(bytes / (self.dma_bytes_per_cycle * engines));
-        let slots = self.in_flight * engines;
-        let round_trips = Time((memory.service + memory.latency).0 * (bursts / slots));
+    /// Time of transfers through `engines` DMA engines, the memory's own service apart: the mean over the engines, which
+    /// the busiest does not go below.
+    fn engine_time(&self, moved: Transfers, engines: u64, memory: Memory) -> Time {
+        let own = self.array((moved.bursts * self.pace + moved.instructions * self.descriptor) / engines);
+        let round_trips = Time((memory.service + memory.latency).0 * (moved.bursts / (self.in_flight * engines)));
         own.max(round_trips)
     }
 
-    /// Latency of the activations' memory and of its transfers, for `mapping::vector`.
-    pub(super) fn activation_transfer(&self, bursts: u64, bytes: u64, stores: bool) -> Time {
+    /// Time of transfers between the activations' memory and the core.
+    pub(super) fn activation_transfer(&self, moved: Transfers, stores: bool) -> Time {
         let engines = if stores { self.store_engines } else { self.load_engines };
-        (self.activation_memory.service * bursts).max(self.engine_time(bursts, bytes, engines, self.activation_memory))
+        (self.activation_memory.service * moved.bursts).max(self.engine_time(moved, engines, self.activation_memory))
     }
 
     /// Latency of the activations' memory.
@@ -169,7 +192,8 @@ impl Transfers {
         Self { bytes: self.bytes * count, bursts: self.bursts * count, instructions: self.instructions * count }
     }
 
-    fn plus(self, other: Self) -> Self {
+    /// Both together.
+    pub(super) fn plus(self, other: Self) -> Self {
         Self {
             bytes: self.bytes + other.bytes,
             bursts: self.bursts + other.bursts,
@@ -280,7 +304,7 @@ pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
     } else {
         arrival(w, first_weight).max(arrival(a, first_input))
     };
-    let depth = if mapping.on_vector { Time::ZERO } else { rates.array(rates.rows + rates.cols - 2) };
+    let depth = if mapping.on_vector { Time::ZERO } else { rates.array(rates.drain(mapping.dataflow)) };
     let store_last = arrival(a, output_tile(mapping, rates, &last));
     let tail = depth + vector(tile_elements(&last), 1) + store_last;
     let first_tile =
@@ -293,11 +317,11 @@ pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
         (w.service * cost.weight.bursts).max(a.service * cost.input.bursts)
     };
     let load_engines = if rates.same_memory {
-        rates.engine_time(loads.bursts, loads.bytes, rates.load_engines, w)
+        rates.engine_time(loads, rates.load_engines, w)
     } else {
-        rates.array(loads.bytes / (rates.dma_bytes_per_cycle * rates.load_engines))
+        rates.engine_time(loads, rates.load_engines, Memory { service: Time::ZERO, latency: Time::ZERO })
     };
-    let stores = rates.activation_transfer(cost.output.bursts, cost.output.bytes, true);
+    let stores = rates.activation_transfer(cost.output, true);
     let shared = if rates.same_memory {
         w.service * (loads.bursts + cost.output.bursts)
     } else {
@@ -389,23 +413,40 @@ fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut C
             over_tiles(shape.p, tile.p, trips.p, |p| over_tiles(shape.q, tile.q, trips.q, |q| f(n * p * q)))
         })
     };
-    // One stream of `rows` rows: how many instructions, and how long with the bubbles of a minimum stream.
+    // One stream of `rows` rows: how many instructions, and how long with the bubbles of a minimum stream and, where
+    // tiles do not overlap, each one's way through the array.
     let streams = |rows: u64| if rates.max_stream == 0 { 1 } else { rows.div_ceil(rates.max_stream) };
     let stretched = |rows: u64| {
-        if rates.max_stream == 0 || rows <= rates.max_stream {
-            return rows.max(rates.min_stream);
-        }
-        let last = (rows - 1) % rates.max_stream + 1;
-        (rows - last) + last.max(rates.min_stream)
+        let full = if rates.max_stream == 0 || rows <= rates.max_stream {
+            rows.max(rates.min_stream)
+        } else {
+            let last = (rows - 1) % rates.max_stream + 1;
+            (rows - last) + last.max(rates.min_stream)
+        };
+        if rates.overlap { full } else { full.max(rows + streams(rows) * rates.latency) }
     };
-    let occupied;
+    // Distance of two stationary tiles whose streams are that long. A deeper shadow hides a load behind several tiles,
+    // which only the sum over the layer bounds.
+    let paced = |stream: u64| match rates.shadow {
+        0 => stream + rates.weight_load,
+        1 => stream.max(rates.weight_load),
+        _ => stream,
+    };
+    // Folds of K one after the other onto the same sums: each waits for the one before to leave the array.
+    let chained = |round: u64| (folds - 1) * round.max(rates.latency) + round;
+    let mut cycles;
     match mapping.dataflow {
         Dataflow::WS => {
             let tiles = passes * folds * column_folds;
             cost.preloads = tiles * trips.pixels();
             cost.array_tiles = tiles * over_pixels(&streams);
             cost.beats = tiles * shape.pixels();
-            occupied = tiles * over_pixels(&stretched);
+            // An output tile's rounds: all its column folds for one fold of K.
+            cycles = passes
+                * over_pixels(&|m| {
+                    let tile_time = paced(stretched(m));
+                    over_tiles(mapping.pass_outputs(), tile.o, trips.o, |o| chained(o.div_ceil(rates.cols) * tile_time))
+                });
         }
         Dataflow::IS => {
             let pixel_folds = over_pixels(&|m| m.div_ceil(rates.cols));
@@ -414,19 +455,37 @@ fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut C
             cost.preloads = tiles * u64::from(trips.o);
             cost.array_tiles = tiles * sum(&streams);
             cost.beats = tiles * u64::from(mapping.pass_outputs());
-            occupied = tiles * sum(&stretched);
+            // Folds of K follow each other only inside one tile of channels.
+            let round = |o: u64| {
+                let tile_time = paced(stretched(o));
+                if trips.c == 1 { chained(tile_time) } else { folds * tile_time }
+            };
+            cycles = passes * pixel_folds * sum(&round);
         }
         Dataflow::OS => {
             let tiles = passes * column_folds * over_pixels(&|m| m.div_ceil(rates.rows));
             cost.array_tiles = tiles * u64::from(trips.c);
             cost.beats = tiles * taps * u64::from(mapping.pass_channels());
-            occupied = cost.beats;
+            // The chain that shifts results out holds one tile.
+            cycles = tiles
+                * over_tiles(mapping.pass_channels(), tile.c, trips.c, |c| {
+                    let beats = taps * c;
+                    if rates.overlap { beats.max(rates.rows) } else { beats + rates.output_latency + rates.rows }
+                });
+            cycles = cycles.saturating_sub(rates.rows);
         }
     }
-    let loads = cost.preloads.saturating_sub(1) * rates.weight_load;
-    let mut cycles = if rates.shadow { occupied.max(loads) } else { occupied + loads };
-    if !rates.overlap && mapping.dataflow != Dataflow::OS {
-        cycles = cycles.max(cost.beats + (cost.array_tiles.saturating_sub(1)) * (rates.rows + rates.cols - 2));
+    if mapping.dataflow != Dataflow::OS {
+        // The first load may hide behind the first operands' arrival.
+        let loads = cost.preloads.saturating_sub(1) * rates.weight_load;
+        cycles = match rates.shadow {
+            0 => cycles.saturating_sub(rates.weight_load),
+            // The last tile's bubbles delay no one, and its way through the array is the tail's.
+            _ => {
+                let slack = rates.weight_load.max(rates.min_stream) + if rates.overlap { 0 } else { rates.latency };
+                cycles.saturating_sub(slack).max(cost.beats).max(loads)
+            }
+        };
     }
     cost.array = rates.array(cycles);
 }

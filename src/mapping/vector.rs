@@ -2,7 +2,7 @@
 //! output `[n, p, q, c]` that read one or two images; element-wise ones have a 1x1 window.
 
 use super::{
-    cost::{Part, Rates, image_transfer},
+    cost::{Part, Rates, Transfers, image_transfer},
     search::Infeasible,
     tiling::{Halo, Range, distinct_tiles, halo, tile_range},
 };
@@ -186,7 +186,7 @@ pub struct VectorCost {
 pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let shape = &mapping.shape;
     let steps = mapping.steps();
-    let (mut loads, mut stores) = ([0_u64; 2], [0_u64; 2]);
+    let (mut loads, mut stores) = (Transfers::default(), Transfers::default());
     let mut first_load = 0;
     let mut first_work = Time::ZERO;
     let mut last_store = 0;
@@ -205,8 +205,7 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
             let tile = mapping.operand_box(i, &step).map(|range| u64::from(range.len));
             let whole = [operand.extent[1], operand.extent[2], operand.extent[3]].map(u64::from);
             let moved = image_transfer(tile, whole, u64::from(operand.element), rates.burst());
-            loads[0] += moved.bytes;
-            loads[1] += moved.bursts;
+            loads = loads.plus(moved);
             bursts_here += moved.bursts;
         }
         let tile = step.ranges.map(|range| u64::from(range.len));
@@ -214,8 +213,7 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
         if !shape.output_resident {
             let whole = [shape.output[1], shape.output[2], shape.output[3]].map(u64::from);
             let moved = image_transfer(tile, whole, u64::from(shape.output_element), rates.burst());
-            stores[0] += moved.bytes;
-            stores[1] += moved.bursts;
+            stores = stores.plus(moved);
             stored_here = moved.bursts;
         }
         if index == 0 {
@@ -229,13 +227,13 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let latency = |bursts: u64| if bursts == 0 { Time::ZERO } else { rates.activation_latency() };
     let head = latency(first_load) + rates.activation_service(first_load);
     let tail = latency(last_store) + rates.activation_service(last_store);
-    let load = rates.activation_transfer(loads[1], loads[0], false);
-    let store = rates.activation_transfer(stores[1], stores[0], true);
+    let load = rates.activation_transfer(loads, false);
+    let store = rates.activation_transfer(stores, true);
     let parts = [
         (Part::Vector, head + total_work + tail),
         (Part::Load, load + tail),
         (Part::Store, head + first_work + store),
-        (Part::Memory, rates.activation_service(loads[1] + stores[1])),
+        (Part::Memory, rates.activation_service(loads.bursts + stores.bursts)),
     ];
     let (mut bound, mut bound_by) = (Time::ZERO, Part::Vector);
     for (part, time) in parts {
@@ -245,7 +243,7 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     }
     let single = mapping.input_slots == 1 && steps > 1;
     let estimate = if single { bound.max(load + total_work + tail) } else { bound };
-    VectorCost { input_bytes: loads[0], output_bytes: stores[0], bound, bound_by, estimate }
+    VectorCost { input_bytes: loads.bytes, output_bytes: stores.bytes, bound, bound_by, estimate }
 }
 
 /// The best tile of a vector layer. `whole_channels`: the channels must not be cut (softmax).

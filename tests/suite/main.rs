@@ -2,7 +2,9 @@
 
 mod architecture;
 mod cli;
+mod divergence;
 mod engine;
 mod layers;
+mod networks;
 mod programs;
 mod support;

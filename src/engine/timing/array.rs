@@ -44,6 +44,8 @@ pub(super) struct Tile {
     pub accumulators: [i64; 2],
     /// Accumulators between neighbouring rows.
     pub row_stride: u32,
+    /// Neighbouring accumulators that one row writes; 0 where a row's are not neighbours.
+    pub row_width: u32,
 }
 
 /// When an instruction may go on, apart from the array itself.
@@ -72,6 +74,23 @@ struct InFlight {
     end: u64,
     accumulators: [i64; 2],
     row_stride: u32,
+    row_width: u32,
+}
+
+impl InFlight {
+    /// Whether a tile writes accumulators that this one is still making. Tiles of the same rows and other columns
+    /// interleave without touching.
+    fn meets(&self, tile: &Tile) -> bool {
+        if self.accumulators[0] > tile.accumulators[1] || self.accumulators[1] < tile.accumulators[0] {
+            return false;
+        }
+        if self.row_stride != tile.row_stride || self.row_width == 0 || tile.row_width == 0 || self.row_stride == 0 {
+            return true;
+        }
+        let stride = i64::from(self.row_stride);
+        let shift = (tile.accumulators[0] - self.accumulators[0]).rem_euclid(stride);
+        shift < i64::from(self.row_width) || shift + i64::from(tile.row_width) > stride
+    }
 }
 
 /// The array in time.
@@ -217,6 +236,7 @@ impl ArrayTimer {
                 end: own.time,
                 accumulators: tile.accumulators,
                 row_stride: tile.row_stride,
+                row_width: tile.row_width,
             });
         }
         Ok(Phases { start, end: self.last_result })
@@ -229,9 +249,9 @@ impl ArrayTimer {
         }
         let mut last = bound;
         if tile.accumulate {
-            let [first, end] = tile.accumulators;
+            let first = tile.accumulators[0];
             for earlier in &self.in_flight {
-                if earlier.accumulators[0] > end || earlier.accumulators[1] < first {
+                if !earlier.meets(tile) {
                     continue;
                 }
                 let ahead = u64::try_from(first - earlier.accumulators[0]).unwrap_or(0);

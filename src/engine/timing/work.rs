@@ -171,6 +171,7 @@ impl<'a> Decoder<'a> {
             accumulate: matmul.accumulate,
             accumulators,
             row_stride: target.dims[row_axis].stride,
+            row_width: if target.dims[5].stride == 1 && target.window.is_none() { target.cols() } else { 0 },
         })
     }
 

@@ -429,10 +429,13 @@ impl<'a> MatrixEmitter<'a> {
             };
             match mapping.dataflow {
                 Dataflow::WS => {
-                    for n in chunks(step.o.len, cols) {
-                        written.clear();
-                        written.push(step.index.c > 0);
-                        for &window in &windows {
+                    // Folds of K outside: neighbouring tiles write different columns, so that a tile that adds to sums
+                    // still under way in the array waits as little as possible.
+                    let folds: SmallVec<[(u32, u32); 16]> = chunks(step.o.len, cols).collect();
+                    written.clear();
+                    written.resize(folds.len(), step.index.c > 0);
+                    for &window in &windows {
+                        for (fold, &n) in folds.iter().enumerate() {
                             let Some(macs) = self.density(step, window, n) else { continue };
                             let stationary = pass_tile.weight_region(n, window);
                             emit(builder, Operation::Preload { stationary }, &[weight_pending.take()]);
@@ -441,13 +444,13 @@ impl<'a> MatrixEmitter<'a> {
                                     stream: Region { row_window: part(rows, m), window: part(window, depth), ..walk },
                                     stationary: None,
                                     accumulators: pass_tile.accumulator_region(rows, n),
-                                    accumulate: written[0],
+                                    accumulate: written[fold],
                                     macs: macs * u64::from(rows.1),
                                 };
                                 let pending = [input_pending.take(), accumulator_pending.take()];
                                 emit(builder, Operation::Matmul(matmul), &pending);
                             }
-                            written[0] = true;
+                            written[fold] = true;
                         }
                     }
                 }
