@@ -151,6 +151,7 @@ pub fn plan(graph: &Graph<Quantized>, accelerator: &Accelerator, options: &PlanO
         rates,
         options,
         consumers: graph.consumers(),
+        producers: producers(graph),
         places: vec![None; graph.values.len()],
         known: BTreeMap::new(),
         faults: Vec::new(),
@@ -209,6 +210,7 @@ struct Planner<'a> {
     rates: Rates,
     options: &'a PlanOptions,
     consumers: Vec<Vec<NodeId>>,
+    producers: Vec<Option<NodeId>>,
     places: Vec<Option<Place>>,
     known: BTreeMap<Problem, Result<Found, Infeasible>>,
     faults: Vec<Diagnostic>,
@@ -227,10 +229,10 @@ impl Planner<'_> {
             }
             match &node.op {
                 // Conversions between the user's floats and the network's integers are the user's side's work.
-                Op::QuantizeLinear if self.is_boundary_input(node) => {
+                _ if is_conversion(node) && self.is_boundary_input(node) => {
                     self.places[node.inputs[0].index()] = Some(Place::Outside);
                 }
-                Op::DequantizeLinear if self.is_boundary_output(node) => {
+                _ if is_conversion(node) && self.is_boundary_output(node) => {
                     self.places[node.outputs[0].index()] = Some(Place::Outside);
                 }
                 Op::Reshape if is_free_reshape(graph.value(node.inputs[0]), graph.value(node.outputs[0])) => {
@@ -255,12 +257,36 @@ impl Planner<'_> {
         }
     }
 
+    /// Whether a conversion belongs to the user's side of an input: nothing but conversions stand before it, and no one
+    /// else reads what they convert.
     fn is_boundary_input(&self, node: &Node) -> bool {
-        self.graph.inputs.contains(&node.inputs[0]) && self.consumers[node.inputs[0].index()].len() == 1
+        let mut value = node.inputs[0];
+        loop {
+            if self.consumers[value.index()].len() != 1 || self.graph.outputs.contains(&value) {
+                return false;
+            }
+            if self.graph.inputs.contains(&value) {
+                return true;
+            }
+            match self.producers[value.index()].map(|id| self.graph.node(id)) {
+                Some(before) if is_conversion(before) => value = before.inputs[0],
+                _ => return false,
+            }
+        }
     }
 
+    /// Whether a conversion belongs to the user's side of an output: nothing but conversions stand behind it.
     fn is_boundary_output(&self, node: &Node) -> bool {
-        self.graph.outputs.contains(&node.outputs[0]) && self.consumers[node.outputs[0].index()].is_empty()
+        let mut value = node.outputs[0];
+        loop {
+            match self.consumers[value.index()].as_slice() {
+                [] => return self.graph.outputs.contains(&value),
+                &[consumer] if is_conversion(self.graph.node(consumer)) && !self.graph.outputs.contains(&value) => {
+                    value = self.graph.node(consumer).outputs[0];
+                }
+                _ => return false,
+            }
+        }
     }
 
     /// Operands of a concatenation that are produced by a layer and have the result's quantization are written where
@@ -560,6 +586,22 @@ impl Planner<'_> {
         }
         Ok(parts)
     }
+}
+
+/// The node that makes each value.
+fn producers(graph: &Graph<Quantized>) -> Vec<Option<NodeId>> {
+    let mut producers = vec![None; graph.values.len()];
+    for (id, node) in graph.nodes_with_ids() {
+        for output in &node.outputs {
+            producers[output.index()] = Some(id);
+        }
+    }
+    producers
+}
+
+/// Whether a node only converts between real and quantized values.
+const fn is_conversion(node: &Node) -> bool {
+    matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear)
 }
 
 /// The fault of a layer that does not fit.

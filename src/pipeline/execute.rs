@@ -80,19 +80,25 @@ fn machine_inputs(mapped: &Mapped, inputs: &[Tensor]) -> Result<Vec<Tensor>, Fai
         .collect()
 }
 
-/// Runs the boundary conversion between two values.
+/// Runs the boundary conversions from one value to another.
 fn convert(mapped: &Mapped, from: ValueId, to: ValueId, tensor: &Tensor) -> Result<Tensor, Failure> {
     let graph = &mapped.network.quantized;
-    let node = graph
-        .nodes_with_ids()
-        .find(|(_, node)| {
-            matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear)
-                && node.inputs[0] == from
-                && node.outputs[0] == to
-        })
-        .ok_or_else(|| internal("a boundary conversion is missing"))?;
-    let results = reference::run_node(graph, node.0, &[tensor], &Settings::default()).map_err(internal)?;
-    results.into_iter().next().ok_or_else(|| internal("a conversion without a result"))
+    let mut chain = Vec::new();
+    let mut value = to;
+    while value != from {
+        let (id, node) = graph
+            .nodes_with_ids()
+            .find(|(_, node)| matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear) && node.outputs[0] == value)
+            .ok_or_else(|| internal("a boundary conversion is missing"))?;
+        chain.push(id);
+        value = node.inputs[0];
+    }
+    let mut tensor = tensor.clone();
+    for id in chain.into_iter().rev() {
+        let results = reference::run_node(graph, id, &[&tensor], &Settings::default()).map_err(internal)?;
+        tensor = results.into_iter().next().ok_or_else(|| internal("a conversion without a result"))?;
+    }
+    Ok(tensor)
 }
 
 /// The machine's outputs on the user's side.

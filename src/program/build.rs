@@ -176,18 +176,23 @@ impl Builder<'_> {
         Some(tensor)
     }
 
-    /// The tensor of a network input or output: of its integer side where a conversion stands at the boundary.
+    /// The tensor of a network input or output on the machine's side of the conversions at the boundary.
     fn machine_side(&self, id: ValueId) -> TensorId {
-        let other_side = || {
-            self.graph.nodes.iter().find_map(|node| match node.op {
-                Op::QuantizeLinear if node.inputs[0] == id => Some(node.outputs[0]),
-                Op::DequantizeLinear if node.outputs[0] == id => Some(node.inputs[0]),
+        let mut value = id;
+        loop {
+            if let Some(tensor) = self.ids[value.index()] {
+                return tensor;
+            }
+            // From an input on to what its conversion makes, from an output back to what its conversion reads.
+            let other_side = self.graph.nodes.iter().find_map(|node| match node.op {
+                Op::QuantizeLinear | Op::DequantizeLinear if self.graph.inputs.contains(&id) => {
+                    (node.inputs[0] == value).then_some(node.outputs[0])
+                }
+                Op::QuantizeLinear | Op::DequantizeLinear => (node.outputs[0] == value).then_some(node.inputs[0]),
                 _ => None,
-            })
-        };
-        self.ids[id.index()]
-            .or_else(|| other_side().and_then(|id| self.ids[id.index()]))
-            .expect("every input and output has a place on the machine's side")
+            });
+            value = other_side.expect("every input and output has a place on the machine's side");
+        }
     }
 
     fn image(&mut self, layer: LayerId, node: &Node, mapping: &MatrixMapping) -> WeightImage {
