@@ -167,12 +167,11 @@ pub fn prepare(
         .any(|node| matches!(node.op.name(), "Conv" | "MatMul") && float.value(node.inputs[0]).quant.is_none());
     let mut ranges = Ranges::new(float.values.len());
     if was_float {
-        let inputs = match calibration {
-            Some(samples) => samples.inputs.clone(),
-            None => {
-                log.push("calibrated on random inputs: give --calibrate samples for ranges that mean something".into());
-                random_inputs(&float)
-            }
+        let inputs = if let Some(samples) = calibration {
+            samples.inputs.clone()
+        } else {
+            log.push("calibrated on random inputs: give --calibrate samples for ranges that mean something".into());
+            random_inputs(&float)
         };
         let execution = reference::run_float(&float, &inputs, &|id| constant(&float, id))
             .map_err(|error| Diagnostic::error(format!("the float reference cannot run the model: {error}")))?;

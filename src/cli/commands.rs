@@ -12,8 +12,10 @@ use super::{
 use crate::{
     config::{self, Accelerator},
     diag::{Diagnostic, Faults, Progress},
-    ir, pipeline,
+    ir,
+    pipeline::{self, LayerKind},
     result::RunResult,
+    units::thousands,
 };
 
 impl From<pipeline::Failure> for Failure {
@@ -73,25 +75,34 @@ pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
         }
     };
     let array = &accelerator.config.array;
-    let mut text =
-        format!("{}: {}x{} array, {} MHz, is fine\n", accelerator.config.name, array.rows, array.cols, array.clock_mhz);
+    let mut text = format!(
+        "{}: no fault; {} x {} array at {} MHz\n",
+        accelerator.config.name, array.rows, array.cols, array.clock_mhz
+    );
     for number in config::not_modelled(&accelerator) {
         let _ = writeln!(text, "not modelled: {number}");
     }
     if let Some(model) = model {
-        let network = pipeline::prepare(&model, &accelerator, None, true)?;
+        // What `run` would refuse without its flag, `check` says without being asked.
+        let strict = pipeline::prepare(&model, &accelerator, None, false);
+        let needs_requantizing = matches!(strict, Err(pipeline::Failure::User(_)));
+        let network = strict.or_else(|_| pipeline::prepare(&model, &accelerator, None, true))?;
         let mapped = pipeline::map(&network, &accelerator)?;
-        let host = mapped
-            .program
-            .header
-            .layers
-            .iter()
-            .filter(|layer| layer.kind == crate::pipeline::LayerKind::Host)
-            .map(|layer| format!("  {} ({})\n", layer.name, layer.op))
-            .collect::<String>();
-        let _ = writeln!(text, "{}: {} layers, all map", model.graph.name, mapped.program.header.layers.len());
-        if !host.is_empty() {
-            let _ = write!(text, "on the host:\n{host}");
+        let layers = &mapped.program.header.layers;
+        let on = |kind| layers.iter().filter(move |layer| layer.kind == kind);
+        let (array, vector) = (on(LayerKind::Array).count(), on(LayerKind::Vector).count());
+        let _ = writeln!(
+            text,
+            "{}: no fault; {} layers, {array} on the array, {vector} on the vector unit, {} on the host",
+            model.graph.name,
+            layers.len(),
+            on(LayerKind::Host).count()
+        );
+        for layer in on(LayerKind::Host) {
+            let _ = writeln!(text, "on the host: {} ({})", layer.name, layer.op);
+        }
+        if needs_requantizing {
+            let _ = writeln!(text, "runs with `--requantize` only: the machine lacks what the model's arithmetic uses");
         }
     }
     Ok(text)
@@ -104,7 +115,13 @@ pub fn inspect(settings: &InspectSettings) -> Result<String, Failure> {
     let mut text = graph.to_string();
     let macs: u64 = graph.nodes.iter().map(|node| ir::macs::macs(graph, node)).sum();
     let weights: u64 = graph.values.iter().filter(|value| value.constant.is_some()).map(ir::Value::elements).sum();
-    let _ = writeln!(text, "{} nodes, {macs} MACs, {weights} constant elements", graph.nodes.len());
+    let _ = writeln!(
+        text,
+        "{} nodes, {} MACs, {} constant elements",
+        graph.nodes.len(),
+        thousands(macs),
+        thousands(weights)
+    );
     Ok(text)
 }
 

@@ -222,7 +222,7 @@ mod tests {
     fn odd_ranges_and_texts_do_not_fail() {
         for (text, range) in [("", 0..0), ("é", 1..2), ("abc", 2..900), ("a\r\nb", 1..3), ("a\nb\nc", 0..5)] {
             let fault = Diagnostic::error("x").with_span(source(text), range);
-            assert!(render(&fault.into(), false).contains("x"));
+            assert!(render(&fault.into(), false).contains('x'));
         }
     }
 }

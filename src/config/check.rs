@@ -117,7 +117,7 @@ pub fn check(
         (Kind::List { item, min, max, .. }, Value::Array(items)) => {
             if items.len() < *min || items.len() > *max {
                 let message = format!("expected {}, found {} items", kind.expected(), items.len());
-                found.push(places.fault(path, message).with_help(format!("this is {reason}")));
+                found.push(places.fault(path, message).with_help(format!("what it is for: {reason}")));
                 items.resize_with((*min).clamp(items.len().min(*max), *max), || stand_in(item));
             }
             for (index, value) in items.iter_mut().enumerate() {
@@ -254,7 +254,7 @@ fn advice(value: &Value, kind: &Kind, reason: &str) -> String {
         },
         _ => None,
     };
-    todo.map_or_else(|| format!("this is {reason}"), |todo| format!("{todo}: {reason}"))
+    todo.map_or_else(|| format!("what it is for: {reason}"), |todo| format!("{todo}: {reason}"))
 }
 
 /// A value as a message shows it.

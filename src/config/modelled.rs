@@ -45,9 +45,6 @@ pub fn not_modelled(accelerator: &Accelerator) -> Vec<String> {
             buffer("buffers.layout.Split.output", output);
         }
     }
-    for (index, space) in config.memories.iter().enumerate() {
-        note(&format!("memories.{index}.bytes"), space.bytes, 0, "memory spaces never fill up");
-    }
     let placement = &config.placement;
     for space in &config.memories {
         if space.name != placement.weights && space.name != placement.activations {

@@ -401,7 +401,7 @@ fn the_hash_is_of_the_machine_and_not_of_its_text() {
 #[test]
 fn not_modelled_numbers_are_listed_when_they_are_set() {
     assert!(not_modelled(&load("edge_16x16", &[]).unwrap()).is_empty());
-    let machine = load("edge_16x16", &["accumulators.banks=4".into(), "memories.0.bytes=1024".into()]).unwrap();
+    let machine = load("edge_16x16", &["accumulators.banks=4".into(), "accumulators.ports=1".into()]).unwrap();
     let list = not_modelled(&machine);
     assert_eq!(list.len(), 2, "{list:?}");
     assert!(list[0].starts_with("accumulators.banks = 4: "));

@@ -31,7 +31,12 @@ pub fn load(path: &Path, options: &ImportOptions) -> Result<Graph<Float>, Faults
             Faults(named.collect())
         }),
         "ron" => ron::load(path, options.batch),
-        _ => Err(Diagnostic::error(format!("model format not known: {extension:?}"))
+        _ if path.is_dir() => Err(Diagnostic::error("is a folder, not a model").with_file(path).into()),
+        "" => Err(Diagnostic::error("a model's format is told by its extension, and this name has none")
+            .with_file(path)
+            .with_help("known are `.onnx` and `.ron`")
+            .into()),
+        _ => Err(Diagnostic::error(format!("no importer reads `.{extension}` files"))
             .with_file(path)
             .with_help("known are `.onnx` and `.ron`")
             .into()),

@@ -250,7 +250,7 @@ impl Pixels {
         // Two parts luminance, which an image's channels share, and one part colour.
         let luminance = smooth(image * (self.channels + 1));
         let colour = smooth(image * (self.channels + 1) + 1 + plane % self.channels);
-        let pixel = (luminance * 2 + colour) / 2 + i64::from(byte(bits)) / 8;
+        let pixel = i64::midpoint(luminance * 2, colour) + i64::from(byte(bits)) / 8;
         i32::try_from(pixel.clamp(-128, 127)).expect("clamped to a byte")
     }
 }

@@ -23,6 +23,7 @@ use crate::{
 
 /// The machine's rates as the closed form needs them; made once.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the config")]
 pub struct Rates {
     rows: u64,
     cols: u64,
@@ -478,13 +479,12 @@ fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut C
     if mapping.dataflow != Dataflow::OS {
         // The first load may hide behind the first operands' arrival.
         let loads = cost.preloads.saturating_sub(1) * rates.weight_load;
-        cycles = match rates.shadow {
-            0 => cycles.saturating_sub(rates.weight_load),
+        cycles = if rates.shadow == 0 {
+            cycles.saturating_sub(rates.weight_load)
+        } else {
             // The last tile's bubbles delay no one, and its way through the array is the tail's.
-            _ => {
-                let slack = rates.weight_load.max(rates.min_stream) + if rates.overlap { 0 } else { rates.latency };
-                cycles.saturating_sub(slack).max(cost.beats).max(loads)
-            }
+            let slack = rates.weight_load.max(rates.min_stream) + if rates.overlap { 0 } else { rates.latency };
+            cycles.saturating_sub(slack).max(cost.beats).max(loads)
         };
     }
     cost.array = rates.array(cycles);

@@ -7,7 +7,7 @@ use super::{
     plan::LayerMapping,
     vector::VectorMapping,
 };
-use crate::config::Dataflow;
+use crate::{config::Dataflow, units::thousands};
 
 /// One line.
 pub fn line(mapping: &LayerMapping) -> String {
@@ -49,7 +49,7 @@ pub fn loop_nest(mapping: &LayerMapping) -> String {
         LayerMapping::Matrix(m) => matrix_nest(m),
         LayerMapping::Vector(parts) => parts.iter().map(vector_nest).collect(),
         LayerMapping::Host => "on the host, whole\n".into(),
-        LayerMapping::Free => "nothing to do: the tensor already lies as it should\n".into(),
+        LayerMapping::Free => "nothing to do\n".into(),
     }
 }
 
@@ -84,26 +84,41 @@ fn matrix_nest(m: &MatrixMapping) -> String {
     }
     open(&mut nest, &mut depth, "c", trips.c, &cut(tile.c, m.pass_channels()));
     let indent = 2 * depth;
+    let tile = |bytes: u64, slots: u32, stays: bool| {
+        let bytes = match (stays, bytes) {
+            (true, _) => return "stays on chip".to_string(),
+            (false, bytes) => format!("{} B", thousands(bytes)),
+        };
+        if slots > 1 { format!("{slots} x {bytes}") } else { bytes }
+    };
     let _ = writeln!(
         nest,
-        "{:indent$}buffer tile: input {} B, weights {} B, output {} B, {} accumulators",
+        "{:indent$}buffers: input {}, weights {}, output {}",
         "",
-        m.input_slot(),
-        m.weight_slot() + m.parameter_slot(),
-        m.output_slot(),
-        m.accumulator_slot(),
+        tile(m.input_slot(), m.slots.input, m.input_resident),
+        tile(m.weight_slot() + m.parameter_slot(), m.slots.weight, false),
+        tile(m.output_slot(), m.slots.output, m.output_resident),
     );
+    if !m.on_vector {
+        let sums = tile_count(m.accumulator_slot(), m.slots.accumulator);
+        let _ = writeln!(nest, "{:indent$}accumulators: {sums}", "");
+    }
     let inside = if m.on_vector {
-        "depthwise on the vector unit, then requantize".to_string()
+        "vector unit: depthwise, then requantize".to_string()
     } else {
         match m.dataflow {
-            Dataflow::WS => "for output fold, K fold: preload weights; stream pixels".into(),
-            Dataflow::IS => "for pixel fold, K fold: preload input; stream weight rows".into(),
-            Dataflow::OS => "for pixel fold, output fold: stream K; drain".into(),
+            Dataflow::WS => "array, WS: for each fold of outputs and of K, preload weights and stream pixels".into(),
+            Dataflow::IS => "array, IS: for each fold of pixels and of K, preload pixels and stream weights".into(),
+            Dataflow::OS => "array, OS: for each fold of pixels and of outputs, stream K and drain".into(),
         }
     };
     let _ = writeln!(nest, "{:indent$}{inside}", "");
     nest
+}
+
+fn tile_count(count: u64, slots: u32) -> String {
+    let count = thousands(count);
+    if slots > 1 { format!("{slots} x {count}") } else { count }
 }
 
 fn vector_nest(m: &VectorMapping) -> String {
@@ -113,8 +128,7 @@ fn vector_nest(m: &VectorMapping) -> String {
     for (i, name) in ["n", "p", "q", "c"].iter().enumerate() {
         open(&mut nest, &mut depth, name, trips[i], &format!("   # {} of {}", tile[i], whole[i]));
     }
-    let what =
-        m.function.map_or("move through a buffer".to_string(), |function| format!("{function:?} on the vector unit"));
+    let what = m.function.map_or("move through a buffer".to_string(), |function| format!("vector unit: {function:?}"));
     let _ = writeln!(nest, "{:indent$}{what}", "", indent = 2 * depth);
     nest
 }

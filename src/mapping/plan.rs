@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{
     cost::{Cost, Part, Rates},
-    matrix::MatrixMapping,
+    matrix::{LoopOrder, MatrixMapping},
     search::{self, Found, Infeasible, Situation},
     shape::{MatrixShape, byte_width},
     vector::{self, OperandShape, VectorMapping, VectorShape},
@@ -15,7 +15,7 @@ use crate::{
     config::{Accelerator, BufferLayout, DepthwisePolicy, VectorFunction},
     diag::{Diagnostic, Faults},
     ir::{Graph, Node, NodeId, Op, Quantized, Value, ValueId, Window},
-    units::Time,
+    units::{Time, thousands},
 };
 
 /// What the caller decides.
@@ -621,19 +621,26 @@ fn reasons_of(found: &Found, accelerator: &Accelerator) -> Vec<String> {
     let period = accelerator.array_period;
     let cycles = |time: Time| time.cycles_ceil(period);
     let mut reasons = vec![format!(
-        "{} bounds it: at least {} cycles, estimated {}; {} mappings evaluated",
+        "limited by {}: {} cycles at least from first to last, {} estimated; best of {} mappings",
         found.cost.bound_by.name(),
-        cycles(found.cost.bound),
-        cycles(found.cost.estimate),
-        found.evaluated
+        thousands(cycles(found.cost.bound).get()),
+        thousands(cycles(found.cost.estimate).get()),
+        thousands(found.evaluated.into())
     )];
     if let Some((other, estimate)) = &found.runner_up {
         reasons.push(format!(
-            "next best of another kind: {:?}, {:?}, {} groups a pass, estimated {} cycles",
+            "best of another kind: {:?}, {} outermost{}: {} cycles estimated",
             other.dataflow,
-            other.order,
-            other.groups_per_pass,
-            cycles(*estimate)
+            match other.order {
+                LoopOrder::OutputsOuter => "output channels",
+                LoopOrder::PixelsOuter => "pixels",
+            },
+            if other.groups_per_pass > 1 {
+                format!(", {} groups a pass", other.groups_per_pass)
+            } else {
+                String::new()
+            },
+            thousands(cycles(*estimate).get())
         ));
     }
     reasons

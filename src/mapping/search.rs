@@ -54,7 +54,10 @@ pub struct Infeasible {
     pub available: u64,
 }
 
-/// Bytes by buffer role that a mapping needs, and what is short.
+/// Whether a mapping fits the buffers.
+///
+/// # Errors
+/// The first buffer that is short, and by how much.
 pub fn fits(mapping: &MatrixMapping, accelerator: &Accelerator, situation: &Situation) -> Result<(), Infeasible> {
     let slots = &mapping.slots;
     let input = mapping.input_slot() * u64::from(slots.input);
@@ -98,6 +101,9 @@ pub fn depthwise_on_vector(shape: &MatrixShape, accelerator: &Accelerator) -> bo
 ///
 /// # Errors
 /// Which buffer is short at the smallest tile, where nothing fits.
+///
+/// # Panics
+/// Never: a parameter record has 8 or 12 bytes.
 pub fn best(
     shape: &MatrixShape,
     accelerator: &Accelerator,
@@ -135,33 +141,31 @@ pub fn best(
             break;
         }
     }
-    match search.best {
-        Some((mapping, cost)) => Ok(Found {
-            mapping,
-            cost,
-            runner_up: search.runner_up.map(|(mapping, cost)| (mapping, cost.estimate)),
-            evaluated: search.evaluated,
-        }),
-        None => {
-            let smallest = MatrixMapping {
-                shape: *shape,
-                dataflow: dataflows[0],
-                on_vector,
-                groups_per_pass: 1,
-                tile: Tile { passes: 1, n: 1, p: 1, q: 1, o: 1, c: 1 },
-                order: LoopOrder::OutputsOuter,
-                slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
-                input_resident: situation.input_resident,
-                output_resident: situation.output_resident,
-                parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
-            };
-            Err(fits(&smallest, accelerator, &situation).err().unwrap_or(Infeasible {
-                buffer: "shared buffer",
-                needed: 0,
-                available: 0,
-            }))
-        }
-    }
+    let Some((mapping, cost)) = search.best else {
+        let smallest = MatrixMapping {
+            shape: *shape,
+            dataflow: dataflows[0],
+            on_vector,
+            groups_per_pass: 1,
+            tile: Tile { passes: 1, n: 1, p: 1, q: 1, o: 1, c: 1 },
+            order: LoopOrder::OutputsOuter,
+            slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
+            input_resident: situation.input_resident,
+            output_resident: situation.output_resident,
+            parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
+        };
+        return Err(fits(&smallest, accelerator, &situation).err().unwrap_or(Infeasible {
+            buffer: "shared buffer",
+            needed: 0,
+            available: 0,
+        }));
+    };
+    Ok(Found {
+        mapping,
+        cost,
+        runner_up: search.runner_up.map(|(mapping, cost)| (mapping, cost.estimate)),
+        evaluated: search.evaluated,
+    })
 }
 
 /// Bundles of groups worth trying: one, and the divisors of the number of groups whose blocks fill columns or rows at

@@ -28,6 +28,9 @@ pub struct Halo {
 /// The halo of an output range along one axis.
 ///
 /// `stride`, `dilation`, `kernel` and `pad` (at the low side) are those of the axis, `input` its extent.
+///
+/// # Panics
+/// Never: both ends are clamped to the extent.
 pub fn halo(output: Range, stride: u32, dilation: u32, kernel: u32, pad: u32, input: u32) -> Halo {
     let first_tap = i64::from(output.start) * i64::from(stride) - i64::from(pad);
     let last_tap = first_tap

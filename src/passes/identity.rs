@@ -45,13 +45,13 @@ fn keeps(work: &Work, x: ValueId, perm: &[usize]) -> bool {
 fn shorten(work: &mut Work, slot: Slot) -> bool {
     let Some(node) = work.node(slot) else { return false };
     let &[x] = node.inputs.as_slice() else { return false };
-    if let Op::Transpose { perm } = &node.op {
-        if keeps(work, x, perm) {
-            if let Some(op) = work.op_mut(slot) {
-                *op = Op::Reshape;
-            }
-            return true;
+    if let Op::Transpose { perm } = &node.op
+        && keeps(work, x, perm)
+    {
+        if let Some(op) = work.op_mut(slot) {
+            *op = Op::Reshape;
         }
+        return true;
     }
     let Some((_, before)) = work.producing(x) else { return false };
     let &[origin] = before.inputs.as_slice() else { return false };

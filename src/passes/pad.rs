@@ -52,10 +52,10 @@ fn widen(window: &mut Window, added: [usize; 4], pool: bool) -> Option<()> {
 /// Whether a value cannot be below zero: then a maximum with zero changes nothing.
 fn non_negative(work: &Work, x: ValueId) -> bool {
     let value = work.value(x);
-    if let (Some(quant), Some((low, _))) = (&value.quant, value.dtype.int_range()) {
-        if quant.zero_point.iter().all(|&zero| i64::from(zero) == low) {
-            return true;
-        }
+    if let (Some(quant), Some((low, _))) = (&value.quant, value.dtype.int_range())
+        && quant.zero_point.iter().all(|&zero| i64::from(zero) == low)
+    {
+        return true;
     }
     let at_least_zero = |activation: &Activation| match activation {
         Activation::None => false,

@@ -3,7 +3,7 @@
 use super::{Executed, Fidelity, Mapped, Model, RunSettings};
 use crate::{
     config::{self, Accelerator, MemoryModel},
-    engine::timing::{CauseVector, TimingReport},
+    engine::timing::{CauseVector, MemoryTiming, TimingReport},
     mapping::{cost::Part, describe, plan::Predicted},
     passes::Arithmetic,
     program::{Layer, LayerKind, TensorPlace},
@@ -154,40 +154,37 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
         mapping: describe::line(&plan.mapping),
         ..LayerResult::default()
     };
-    match timing.map(|report| &report.layers[index]) {
-        Some(timed) => {
-            row.cycles = timed.cycles.get();
-            row.span = timed.span.get();
-            row.array_macs = timed.array_macs.get();
-            row.vector_macs = timed.vector_macs.get();
-            row.beats = timed.beats.get();
-            row.array_busy = timed.array_busy.get();
-            row.causes = causes(&timed.causes);
-            row.traffic = Traffic {
-                input_bytes: timed.input_bytes.get(),
-                weight_bytes: timed.weight_bytes.get(),
-                output_bytes: timed.output_bytes.get(),
-                moved_bytes: timed.moved_bytes.get(),
-            };
+    if let Some(timed) = timing.map(|report| &report.layers[index]) {
+        row.cycles = timed.cycles.get();
+        row.span = timed.span.get();
+        row.array_macs = timed.array_macs.get();
+        row.vector_macs = timed.vector_macs.get();
+        row.beats = timed.beats.get();
+        row.array_busy = timed.array_busy.get();
+        row.causes = causes(&timed.causes);
+        row.traffic = Traffic {
+            input_bytes: timed.input_bytes.get(),
+            weight_bytes: timed.weight_bytes.get(),
+            output_bytes: timed.output_bytes.get(),
+            moved_bytes: timed.moved_bytes.get(),
+        };
+    } else {
+        row.cycles = bound;
+        row.span = bound;
+        match layer.kind {
+            LayerKind::Array => row.array_macs = row.macs,
+            LayerKind::Vector => row.vector_macs = row.macs,
+            LayerKind::Host | LayerKind::Free => {}
         }
-        None => {
-            row.cycles = bound;
-            row.span = bound;
-            match layer.kind {
-                LayerKind::Array => row.array_macs = row.macs,
-                LayerKind::Vector => row.vector_macs = row.macs,
-                LayerKind::Host | LayerKind::Free => {}
-            }
-            row.beats = predicted.beats;
-            row.array_busy = predicted.beats;
-            row.causes = bound_causes(predicted, bound);
-            row.traffic = Traffic {
-                input_bytes: predicted.input_bytes,
-                weight_bytes: predicted.weight_bytes,
-                output_bytes: predicted.output_bytes,
-                moved_bytes: predicted.input_bytes + predicted.weight_bytes + predicted.output_bytes,
-            };
-        }
+        row.beats = predicted.beats;
+        row.array_busy = predicted.beats;
+        row.causes = bound_causes(predicted, bound);
+        row.traffic = Traffic {
+            input_bytes: predicted.input_bytes,
+            weight_bytes: predicted.weight_bytes,
+            output_bytes: predicted.output_bytes,
+            moved_bytes: predicted.input_bytes + predicted.weight_bytes + predicted.output_bytes,
+        };
     }
     let cells = machine.rows * machine.cols;
     row.mapping_efficiency = ratio(row.array_macs, row.beats * cells);
@@ -263,8 +260,8 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
         },
         compulsory_bytes: place(&header.inputs) + place(&header.outputs) + weights,
         average_bandwidth_gb_per_s: average,
-        peak_bandwidth_gb_per_s: pins.map_or(0.0, |memory| memory.peak_gb_per_s()),
-        p95_bandwidth_gb_per_s: pins.map_or(0.0, |memory| memory.p95_gb_per_s()),
+        peak_bandwidth_gb_per_s: pins.map_or(0.0, MemoryTiming::peak_gb_per_s),
+        p95_bandwidth_gb_per_s: pins.map_or(0.0, MemoryTiming::p95_gb_per_s),
         memory_efficiency: average / machine.peak_bandwidth_gb_per_s,
         causes: all_causes,
         bound_by: String::new(),

@@ -3,7 +3,19 @@
 use std::fmt::Write as _;
 
 use super::Mapped;
-use crate::{mapping::describe, program::text::Line};
+use crate::{
+    mapping::describe,
+    program::{LayerKind, text::Line},
+    units::thousands,
+};
+
+/// Why a layer takes no time.
+fn why_free(op: &str) -> &'static str {
+    match op {
+        "QuantizeLinear" | "DequantizeLinear" => "at the boundary of the network: listed, takes no cycles",
+        _ => "nothing to do: the tensor already lies as it should",
+    }
+}
 
 /// The mapping of all layers, or of one; with the instructions where asked for.
 pub fn describe_mapping(mapped: &Mapped, only: Option<&str>, program: bool) -> String {
@@ -14,9 +26,17 @@ pub fn describe_mapping(mapped: &Mapped, only: Option<&str>, program: bool) -> S
     for (index, (layer, plan)) in header.layers.iter().zip(&mapped.plan.layers).enumerate() {
         let wanted = only.is_none_or(|name| layer.name == name);
         if wanted {
-            let _ = writeln!(text, "{} ({}), {} MACs", layer.name, layer.op, layer.macs);
-            for line in describe::loop_nest(&plan.mapping).lines() {
-                let _ = writeln!(text, "    {line}");
+            let macs = match layer.macs.get() {
+                0 => String::new(),
+                macs => format!(", {} MACs", thousands(macs)),
+            };
+            let _ = writeln!(text, "{} ({}){macs}", layer.name, layer.op);
+            if layer.kind == LayerKind::Free {
+                let _ = writeln!(text, "    {}", why_free(&layer.op));
+            } else {
+                for line in describe::loop_nest(&plan.mapping).lines() {
+                    let _ = writeln!(text, "    {line}");
+                }
             }
             for reason in &plan.reasons {
                 let _ = writeln!(text, "    {reason}");

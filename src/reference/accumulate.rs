@@ -124,10 +124,10 @@ pub(super) fn exact(
     operands: &Operands,
     finish: impl Fn(usize, i64) -> i32 + Sync,
 ) -> Outcome<Vec<i32>> {
-    if let Product::Conv(geometry) = product {
-        if geometry.c == 1 {
-            return depthwise(geometry, operands, finish);
-        }
+    if let Product::Conv(geometry) = product
+        && geometry.c == 1
+    {
+        return depthwise(geometry, operands, finish);
     }
     with_method(choose(product, operands)?, product, operands, finish)
 }

@@ -1,18 +1,7 @@
 //! Numbers and names as short text, shared by the table and the charts. Every function takes any value, the extreme
 //! ones included, and none of them panics.
 
-/// `12,345,678`.
-pub fn thousands(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+pub use crate::units::thousands;
 
 /// Three significant digits and a decimal prefix: `1.23 M`, `640 k`, `0`. No unit; append it.
 pub fn si(value: f64) -> String {

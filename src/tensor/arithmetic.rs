@@ -34,7 +34,7 @@ pub enum Requantizer {
     /// ONNX Runtime and Gemmini: `M` in float32 as `f32(f32(xs*ws)/ys)`, `rne(f32(acc) * M)`.
     #[default]
     F32Rne,
-    /// TFLite, gemmlowp: `M` in float64 as `q * 2^(e-31)`; rounding doubling high multiply, then a rounding right
+    /// `TFLite`, gemmlowp: `M` in float64 as `q * 2^(e-31)`; rounding doubling high multiply, then a rounding right
     /// shift, half away from zero: two roundings.
     FixedDouble31,
     /// The same multiplier with one rounding, half up: `(acc*q + 2^(30-e)) >> (31-e)`.

@@ -117,7 +117,9 @@ pub fn requantizers() -> impl Strategy<Value = Requantizer> {
 fn sizes(low: u32, high: u32) -> impl Strategy<Value = u64> {
     (low..high, 0.0..1.0_f64).prop_map(|(exponent, part)| {
         let base = 2_f64.powi(i32::try_from(exponent).unwrap());
-        (base * (1.0 + part)) as u64
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 2^high")]
+        let size = (base * (1.0 + part)) as u64;
+        size
     })
 }
 
@@ -371,7 +373,9 @@ impl Builder {
         if quant.scale[0].log2().fract() != 0.0 || self.pick(0, 1) == 0 {
             quant.scale[0] = real * (depth as f32).sqrt() * self.pick(20, 200) as f32;
         } else {
-            quant.scale[0] = 2_f32.powi(real.log2().round() as i32 + i32::try_from(self.pick(4, 10)).unwrap());
+            #[allow(clippy::cast_possible_truncation, reason = "an exponent of float32")]
+            let exponent = real.log2().round() as i32;
+            quant.scale[0] = 2_f32.powi(exponent + i32::try_from(self.pick(4, 10)).unwrap());
         }
         (dtype, quant)
     }

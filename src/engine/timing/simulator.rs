@@ -261,7 +261,7 @@ impl<'a> Simulator<'a> {
             engine.queue.push_back(queued);
             self.start_head(id)?;
         }
-        if self.instructions % FORGET_EVERY == 0 {
+        if self.instructions.is_multiple_of(FORGET_EVERY) {
             let mut time = self.issued.time;
             for engine in &self.engines {
                 if let Some(oldest) = engine.queue.front() {

@@ -158,11 +158,11 @@ impl<'a> Builder<'a> {
         let mut sound = scale.is_none_or(|scale| self.positive(part, "scale", scale));
         sound &= weight.is_none_or(|weight| self.positive(part, "weight", weight));
         sound &= zero.is_none_or(|zero| self.zero(part, zero));
-        if let Some(schema::Activation::Clip { low, high }) = op.activation() {
-            if !(low.is_finite() && high.is_finite() && low < high) {
-                self.found.add(part, "op.activation", format!("clips to an empty range: {low}..{high}"), None);
-                sound = false;
-            }
+        if let Some(schema::Activation::Clip { low, high }) = op.activation()
+            && !(low.is_finite() && high.is_finite() && low < high)
+        {
+            self.found.add(part, "op.activation", format!("clips to an empty range: {low}..{high}"), None);
+            sound = false;
         }
         sound
     }

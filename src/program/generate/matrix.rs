@@ -188,7 +188,7 @@ impl<'a> MatrixEmitter<'a> {
     fn load_parameters(&self, builder: &mut Builder, step: &Step, slot: u32) {
         let record = u64::from(self.mapping.parameter_bytes);
         let first = u64::from(step.passes.start) * u64::from(self.mapping.pass_outputs()) + u64::from(step.o.start);
-        let bytes = self.channels(step) * record;
+        let bytes = channels(step) * record;
         let source = self.image.base + self.image.parameters_offset + first * record;
         let target = self.parameter_slot(slot);
         self.load_flat(builder, source, target, bytes);
@@ -224,11 +224,6 @@ impl<'a> MatrixEmitter<'a> {
 
     fn accumulators(&self, placement: &Placement) -> u64 {
         u64::from(placement.output % self.mapping.slots.accumulator) * self.mapping.accumulator_slot()
-    }
-
-    /// Output channels of a step, all its passes.
-    fn channels(&self, step: &Step) -> u64 {
-        u64::from(step.passes.len) * u64::from(step.o.len)
     }
 
     /// First input channel of the layer that a step's tile holds, and their number.
@@ -379,7 +374,7 @@ impl<'a> MatrixEmitter<'a> {
 
     fn accumulator_access(&self, usage: Use, placement: &Placement) -> Access {
         let step = &placement.step;
-        let words = pixels(step) * self.channels(step);
+        let words = pixels(step) * channels(step);
         span(usage, Space::Accumulators, self.accumulators(placement), words)
     }
 
@@ -397,7 +392,7 @@ impl<'a> MatrixEmitter<'a> {
             _ => k_windows(array.k_packing, rows, taps, step.c.len).collect(),
         };
         let tile = Tile {
-            channels: u32::try_from(self.channels(step)).expect("a tile's channels fit the accumulators"),
+            channels: u32::try_from(channels(step)).expect("a tile's channels fit the accumulators"),
             depth,
             size: u32::from(self.image.element_bytes),
             weights: self.weight_slot(placement.weight.0),
@@ -527,7 +522,7 @@ impl<'a> MatrixEmitter<'a> {
     /// unit.
     fn finish(&self, builder: &mut Builder, placement: &Placement) {
         let (step, mapping) = (&placement.step, self.mapping);
-        let channels = u32::try_from(self.channels(step)).expect("a tile's channels fit a buffer");
+        let channels = u32::try_from(channels(step)).expect("a tile's channels fit a buffer");
         let [n, h, w, c] = image(self.output);
         let offset = u64::from(step.n.start) * u64::from(n.stride)
             + u64::from(step.p.start) * u64::from(h.stride)
@@ -672,6 +667,11 @@ impl Tile {
         let dims = [Dim::ONE, Dim::ONE, straight.dims[5], Dim::ONE, Dim::ONE, straight.dims[2]];
         Region { dims, ..straight }
     }
+}
+
+/// Output channels of a step, all its passes.
+fn channels(step: &Step) -> u64 {
+    u64::from(step.passes.len) * u64::from(step.o.len)
 }
 
 /// Output pixels of a step.

@@ -32,6 +32,7 @@ pub struct Instructions<'a> {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Emitter<'a> {
     Matrix(matrix::MatrixEmitter<'a>),
     Vector(vector::VectorEmitter<'a>),

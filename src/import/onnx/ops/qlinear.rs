@@ -33,7 +33,7 @@ pub(super) fn unary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible
 /// `QLinearConcat`: `[ys, yz, (x, xs, xz)...]`.
 pub(super) fn concat<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let count = node.proto.input.len() - 2;
-    if count % 3 != 0 {
+    if !count.is_multiple_of(3) {
         refuse!("{} operands; expected two and three for each joined tensor", count + 2);
     }
     let operands = (0..count / 3)
