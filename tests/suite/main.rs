@@ -1,7 +1,10 @@
 //! The cross-cutting tests, in one binary: what no single room can promise on its own.
 
 mod architecture;
+mod effects;
 mod engine;
+mod invariants;
 mod layers;
+mod mutants;
 mod programs;
 mod support;
