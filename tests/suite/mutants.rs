@@ -2,26 +2,29 @@
 //! instruction is rejected by the verifier, or changes the bits, or is shown to be dead. What survives unexplained
 //! would be a hole in the claim that what is timed is what is executed.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rand::SeedableRng;
 use systole::{
     config::{Accelerator, AcceleratorConfig, Accumulators, Buffer, BufferLayout, Dataflow},
     engine::functional::Machine,
-    ir::{Graph, Quantized},
+    ir::{Constant, Graph, Quantized, Value},
     program::{
         Instruction, Operation, Pad, Program, Region, Space, TensorId,
         orders::random_legal,
         verify::{regions, verify},
     },
-    tensor::Tensor,
+    tensor::{DType, Tensor},
 };
 
 use crate::{
     engine::machine,
     layers::small_network,
     programs::mapped,
-    support::{inputs_of, plain_config},
+    support::{Builder, inputs_of, plain_config},
 };
 
 /// What a mutant changes.
@@ -163,30 +166,120 @@ fn outcome<'a>(
         .collect()
 }
 
-/// Why a mutant that neither the verifier nor the bits reject is no different program.
+/// Addresses of a region in the order of its walk; `None` is padding.
+fn addresses(region: &Region) -> Vec<Option<u64>> {
+    let cells = (0..region.rows()).flat_map(|row| (0..region.cols()).map(move |col| (row, col)));
+    cells.map(|(row, col)| region.address(row, col)).collect()
+}
+
+/// Why a mutant that neither the verifier nor the bits reject is no different program: by addresses, not by values.
 fn dead(mutant: &Mutant, before: &[Instruction], after: &[Instruction]) -> Option<&'static str> {
-    if mutant.kind == Kind::DroppedInstruction || mutant.kind == Kind::DroppedWait {
-        return None;
+    let original = &before[mutant.at].operation;
+    match mutant.kind {
+        Kind::DroppedWait => None,
+        Kind::DroppedInstruction => {
+            // The last one that wrote any of what it writes did exactly the same.
+            let writes: BTreeSet<_> = written(original);
+            let last =
+                before[..mutant.at].iter().rev().find(|earlier| !written(&earlier.operation).is_disjoint(&writes));
+            let again = match (last.map(|last| &last.operation), original) {
+                (Some(Operation::Load(last)), Operation::Load(this)) => last == this,
+                _ => false,
+            };
+            again.then_some("loads again what is there")
+        }
+        _ => {
+            let touched = |operation| -> Vec<_> {
+                regions(operation).into_iter().map(|(region, writes)| (writes, addresses(region))).collect()
+            };
+            let (was, is) = (touched(original), touched(&after[mutant.at].operation));
+            if was == is {
+                return Some("touches the same addresses");
+            }
+            // Only what no later instruction reads is moved.
+            let mut lost = written(original);
+            if lost.iter().any(|(space, _)| matches!(space, Space::Memory(_))) {
+                return None;
+            }
+            for later in &before[mutant.at + 1..] {
+                for (region, writes) in regions(&later.operation) {
+                    for address in addresses(region).into_iter().flatten() {
+                        let cell = (region.space, address);
+                        if writes {
+                            lost.remove(&cell);
+                        } else if lost.contains(&cell) {
+                            return None;
+                        }
+                    }
+                }
+            }
+            Some("what it writes is never read")
+        }
     }
-    let touched = |program: &[Instruction]| -> Vec<(bool, Vec<Option<u64>>)> {
-        regions(&program[mutant.at].operation)
-            .into_iter()
-            .map(|(region, writes)| {
-                let cells = (0..region.rows()).flat_map(|row| (0..region.cols()).map(move |col| (row, col)));
-                (writes, cells.map(|(row, col)| region.address(row, col)).collect())
+}
+
+/// What an operation writes.
+fn written(operation: &Operation) -> BTreeSet<(Space, u64)> {
+    let written = regions(operation).into_iter().filter(|(_, writes)| *writes);
+    written
+        .flat_map(|(region, _)| addresses(region).into_iter().flatten().map(|address| (region.space, address)))
+        .collect()
+}
+
+/// The same network with other random weights, and biases that do not saturate its results, so that no change hides
+/// behind a clamp everywhere.
+fn with_data(graph: &Graph<Quantized>, seed: u64) -> Graph<Quantized> {
+    let mut graph = graph.clone();
+    let mut numbers = Builder::new(seed ^ 0x5eed);
+    for value in &mut graph.values {
+        if value.constant.is_some() {
+            let fresh = numbers_for(value, &mut numbers);
+            value.constant = Some(Constant::Dense(Arc::new(fresh)));
+        }
+    }
+    graph
+}
+
+fn numbers_for(value: &Value, numbers: &mut Builder) -> Tensor {
+    let limit = if value.dtype == DType::Int32 { 2000 } else { 127 };
+    let count: usize = value.shape.iter().product();
+    let values: Vec<i64> = (0..count)
+        .map(|_| {
+            loop {
+                let number = numbers.pick(-limit, limit);
+                if number != 0 {
+                    break number;
+                }
+            }
+        })
+        .collect();
+    Tensor::from_integers(value.dtype, &value.shape, &values).unwrap()
+}
+
+/// Among the first networks, the one whose tensors vary most: the smallest share of distinct values in any tensor.
+fn liveliest(accelerator: &Accelerator) -> (u64, Graph<Quantized>) {
+    let mut best: Option<(f64, u64, Graph<Quantized>)> = None;
+    for seed in 0..60 {
+        let graph = with_data(&small_network(seed), seed);
+        let Some(program) = mapped(&graph, accelerator) else { continue };
+        let instructions: Vec<Instruction> = program.instructions().collect();
+        let start = machine(&graph, &program, &inputs_of(&graph, seed));
+        let tensors = outcome(&start, &program, instructions.iter()).expect("the program runs");
+        let share = tensors
+            .iter()
+            .map(|tensor| {
+                let values = tensor.to_integers().unwrap();
+                let distinct: BTreeSet<i64> = values.iter().copied().collect();
+                distinct.len() as f64 / values.len().min(100) as f64
             })
-            .collect()
-    };
-    let (was, is) = (touched(before), touched(after));
-    if was == is {
-        return Some("touches the same addresses");
+            .fold(1.0, f64::min);
+        if best.as_ref().is_none_or(|(known, ..)| share > *known) {
+            best = Some((share, seed, graph));
+        }
     }
-    let nothing = |all: &[(bool, Vec<Option<u64>>)]| all.iter().any(|(_, cells)| cells.iter().all(Option::is_none));
-    let changed: Vec<usize> = (0..was.len().min(is.len())).filter(|&i| was[i] != is[i]).collect();
-    if changed.iter().all(|&i| nothing(&was[i..=i]) && nothing(&is[i..=i])) {
-        return Some("touches nothing");
-    }
-    None
+    let (share, seed, graph) = best.expect("a network fits");
+    println!("network {seed}: at least {share:.2} distinct values a value");
+    (seed, graph)
 }
 
 /// Mutants of a kind by what rejects them.
@@ -200,15 +293,18 @@ struct Tally {
 
 const SAMPLE: usize = 700;
 
-fn examine(name: &str, graph: &Graph<Quantized>, config: AcceleratorConfig, tallies: &mut BTreeMap<Kind, Tally>) {
+fn examine(name: &str, config: AcceleratorConfig, tallies: &mut BTreeMap<Kind, Tally>) {
     let accelerator = Accelerator::from_valid(config);
+    let (seed, graph) = liveliest(&accelerator);
+    let graph = &graph;
     let program = mapped(graph, &accelerator).expect("the network fits");
     let original: Vec<Instruction> = program.instructions().collect();
     let constants = |id| graph.value(id).constant.is_some();
     assert_eq!(verify(&accelerator, &program.header, original.iter().cloned(), &constants).count, 0);
-    let starts: Vec<(Machine, Vec<Tensor>)> = (0..4)
+    let starts: Vec<(Machine, Vec<Tensor>)> = (seed..seed + 5)
         .map(|seed| {
-            let start = machine(graph, &program, &inputs_of(graph, seed));
+            let graph = with_data(graph, seed);
+            let start = machine(&graph, &program, &inputs_of(&graph, seed));
             let expected = outcome(&start, &program, original.iter()).expect("the program runs");
             (start, expected)
         })
@@ -266,14 +362,14 @@ fn every_mutant_is_rejected_or_changes_the_bits_or_is_dead() {
     small.buffers.layout = BufferLayout::Shared(buffer(1400));
     small.accumulators = Accumulators { bytes: 1024, ..small.accumulators };
     small.residency = true;
-    examine("weight stationary, shared buffer", &small_network(3), small, &mut tallies);
+    examine("weight stationary, shared buffer", small, &mut tallies);
     let mut split = plain_config();
     (split.array.rows, split.array.cols) = (8, 16);
     split.array.dataflows = vec![Dataflow::OS];
     split.buffers.layout = BufferLayout::Split { input: buffer(600), weight: buffer(900), output: buffer(200) };
     split.accumulators = Accumulators { bytes: 700, ..split.accumulators };
     (split.dma.load_engines, split.dma.store_engines) = (2, 2);
-    examine("output stationary, split buffers", &small_network(5), split, &mut tallies);
+    examine("output stationary, split buffers", split, &mut tallies);
 
     println!("{:<22}{:>10}{:>8}{:>8}{:>12}", "kind", "verifier", "bits", "dead", "survivors");
     let mut survivors = 0;
