@@ -3,39 +3,45 @@
 //!
 //! # The bound
 //! Every part is a lower bound of what the timing engine does at `tile` fidelity, so `bound <= span` holds for every
-//! layer (a property test). With `head` the time until the first operands can have arrived, `tail` the time from the
-//! last operand to the last stored byte:
-//! - array: `head + array work + tail`;
-//! - loads: all load bursts through their memory and their engines, then `tail`;
-//! - stores: `head`, one output tile's array work, then all store bursts;
-//! - vector: `head`, one output tile's array work, then all vector work, then the last store;
+//! layer (a property test). With `start` the launch and the first command's issue, `head` the time until the first
+//! array tile can stream, `depth` from the end of a stream to its last result, and `finish` the smallest output tile's
+//! vector work and store:
+//! - array: `head + array work + depth + finish`;
+//! - loads: all loads, then the array work of the smallest step, `depth + finish`; parameter records come last and are
+//!   followed by `finish` alone;
+//! - stores: `head`, one output tile's array and vector work, then all stores;
+//! - vector: `head`, one output tile's array work, then all vector work, then the last store; in the store path, where
+//!   one engine does both, all stores;
 //! - a memory that both loads and stores use: all its bursts;
-//! - issue: the commands.
+//! - issue: all commands, then the last one's own work.
+//!
+//! Array work is a sum over stationary tiles of the distance from one stream's start to the next one's: the stream with
+//! its bubbles, the next tile's load where it cannot hide, and the pipeline where the next tile adds to the same rows.
 //!
 //! # The estimate
 //! The bound, and where an operand has one slot only, the time that its transfers then add to the array's.
 
 use super::matrix::{MatrixMapping, Step, Trips};
 use crate::{
-    config::{Accelerator, Dataflow, DepthwisePolicy, KPacking, MemoryId, MemoryModel, VectorFunction},
+    config::{
+        Accelerator, Dataflow, DepthwisePolicy, KPacking, MemoryId, MemoryModel, VectorFunction, VectorPlacement,
+    },
     units::{Bytes, Cycles, Time},
 };
 
 /// The machine's rates as the closed form needs them; made once.
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a switch of the config")]
 pub struct Rates {
     rows: u64,
     cols: u64,
     min_stream: u64,
     max_stream: u64,
     weight_load: u64,
-    /// Stationary tiles that wait in shadow registers.
-    shadow: u32,
+    shadow_depth: u64,
     overlap: bool,
-    /// Cycles from a tile's last beat to its last result, weight or input stationary.
-    latency: u64,
-    /// The same, output stationary, shifting out apart.
+    /// From the end of a stream to its last result, a stationary operand in the array.
+    stationary_latency: u64,
+    /// The same, output stationary, results shifted out.
     output_latency: u64,
     packing: KPacking,
     array_period: Time,
@@ -45,18 +51,19 @@ pub struct Rates {
     startup: u64,
     requantize: u64,
     depthwise_macs: u64,
+    vector_in_store_path: bool,
     burst: u64,
-    in_flight: u64,
-    /// Array cycles in which a DMA engine moves a burst.
+    /// Cycles in which a DMA engine moves a burst.
     pace: u64,
-    /// Array cycles of a descriptor.
     descriptor: u64,
+    in_flight: u64,
     load_engines: u64,
     store_engines: u64,
     weight_memory: Memory,
     activation_memory: Memory,
     same_memory: bool,
     issue: u64,
+    launch: u64,
     hardware_loops: bool,
 }
 
@@ -78,20 +85,21 @@ impl Rates {
             latency: accelerator.memory_latency(id),
         };
         let array = &config.array;
-        let hop = 1 + u64::from(array.hop_registers);
-        let across = u64::from(array.rows - 1 + (array.cols - 1)) * hop;
-        let registers = u64::from(array.pe_registers);
+        let [rows, cols, element, hop] =
+            [array.rows, array.cols, array.pe_registers, array.hop_registers].map(u64::from);
+        // The array's law, `engine::timing::array`.
+        let across = (rows - 1) * (1 + hop) + (cols - 1) * (1 + hop);
         Self {
-            latency: across + u64::from(array.rows) * registers,
-            output_latency: across + registers,
-            rows: u64::from(config.array.rows),
-            cols: u64::from(config.array.cols),
-            min_stream: u64::from(config.array.min_stream),
-            max_stream: u64::from(config.array.max_stream),
-            weight_load: u64::from(config.array.weight_load.cycles),
-            shadow: u32::from(config.array.weight_load.shadow_depth),
-            overlap: config.array.overlap_tiles,
-            packing: config.array.k_packing,
+            rows,
+            cols,
+            min_stream: u64::from(array.min_stream),
+            max_stream: u64::from(array.max_stream),
+            weight_load: u64::from(array.weight_load.cycles),
+            shadow_depth: u64::from(array.weight_load.shadow_depth),
+            overlap: array.overlap_tiles,
+            stationary_latency: across + rows * element,
+            output_latency: across + element + rows,
+            packing: array.k_packing,
             array_period: accelerator.array_period,
             vector_period: accelerator.vector_period,
             lanes: u64::from(config.vector.lanes),
@@ -102,25 +110,19 @@ impl Rates {
                 DepthwisePolicy::Vector { macs_per_cycle } => u64::from(macs_per_cycle),
                 _ => 1,
             },
+            vector_in_store_path: config.vector.placement == VectorPlacement::InStorePath,
             burst: u64::from(config.dma.burst_bytes),
-            in_flight: u64::from(config.dma.bursts_in_flight),
             pace: u64::from(config.dma.burst_bytes.div_ceil(config.dma.bytes_per_cycle)),
             descriptor: u64::from(config.dma.descriptor_cycles),
+            in_flight: u64::from(config.dma.bursts_in_flight),
             load_engines: u64::from(config.dma.load_engines),
             store_engines: u64::from(config.dma.store_engines),
             weight_memory: memory(accelerator.weight_memory),
             activation_memory: memory(accelerator.activation_memory),
             same_memory: accelerator.weight_memory == accelerator.activation_memory,
             issue: u64::from(config.control.issue_cycles),
+            launch: u64::from(config.control.launch_cycles),
             hardware_loops: config.control.hardware_loops,
-        }
-    }
-
-    /// Cycles from the last beat of a tile to its last result.
-    fn drain(&self, dataflow: Dataflow) -> u64 {
-        match dataflow {
-            Dataflow::WS | Dataflow::IS => self.latency,
-            Dataflow::OS => self.output_latency + self.rows,
         }
     }
 
@@ -128,33 +130,80 @@ impl Rates {
         Cycles(cycles).time(self.array_period)
     }
 
-    /// Time of vector work of `elements` at `cycles` each in `instructions` instructions, from below.
-    pub fn vector(&self, elements: u64, cycles: u64, width: u64, instructions: u64) -> Time {
-        Cycles(elements.div_ceil(width) * cycles + self.startup * instructions).time(self.vector_period)
+    /// Time of vector work of `elements` at `cycles` each, `lanes` at once, in `instructions` instructions, from below.
+    pub(super) fn vector(&self, elements: u64, cycles: u64, lanes: u64, instructions: u64) -> Time {
+        Cycles(elements.div_ceil(lanes) * cycles + self.startup * instructions).time(self.vector_period)
     }
 
-    /// Time of transfers through `engines` DMA engines, the memory's own service apart: the mean over the engines, which
-    /// the busiest does not go below.
-    fn engine_time(&self, moved: Transfers, engines: u64, memory: Memory) -> Time {
-        let own = self.array((moved.bursts * self.pace + moved.instructions * self.descriptor) / engines);
-        let round_trips = Time((memory.service + memory.latency).0 * (moved.bursts / (self.in_flight * engines)));
-        own.max(round_trips)
+    /// Time to requantize so many accumulators.
+    fn requantize(&self, elements: u64, instructions: u64) -> Time {
+        let work = self.vector(elements, self.requantize, self.lanes, instructions);
+        if self.read_width == 0 { work } else { work.max(self.vector(elements, 1, self.read_width, instructions)) }
     }
 
-    /// Time of transfers between the activations' memory and the core.
-    pub(super) fn activation_transfer(&self, moved: Transfers, stores: bool) -> Time {
-        let engines = if stores { self.store_engines } else { self.load_engines };
-        (self.activation_memory.service * moved.bursts).max(self.engine_time(moved, engines, self.activation_memory))
+    /// Time in which `engines` DMA engines get transfers done, the memory apart.
+    fn engine_time(&self, moved: Transfers, engines: u64) -> Time {
+        self.array((self.descriptor * moved.instructions + self.pace * moved.bursts) / engines)
     }
 
-    /// Latency of the activations' memory.
-    pub(super) fn activation_latency(&self) -> Time {
-        self.activation_memory.latency
+    /// Time until the last byte has arrived, each request waiting for a place in flight.
+    fn round_trips(&self, bursts: u64, engines: u64, memory: Memory) -> Time {
+        let Some(before) = bursts.div_ceil(engines).checked_sub(1) else { return Time::ZERO };
+        let trip = memory.service + memory.latency;
+        trip * (before / self.in_flight) + memory.service * (before % self.in_flight) + trip
     }
 
-    /// Service time of `bursts` at the activations' memory.
-    pub(super) fn activation_service(&self, bursts: u64) -> Time {
-        self.activation_memory.service * bursts
+    /// Time from the first command until transfers over one memory are done.
+    fn transfer(&self, moved: Transfers, engines: u64, memory: Memory) -> Time {
+        if moved.bursts == 0 {
+            return Time::ZERO;
+        }
+        let served = memory.service * moved.bursts + memory.latency;
+        let first = self.array(self.descriptor);
+        (first + served.max(self.round_trips(moved.bursts, engines, memory))).max(self.engine_time(moved, engines))
+    }
+
+    /// Time from the first command until loads from the weights' and the activations' memory are done.
+    pub(super) fn loads(&self, weights: Transfers, activations: Transfers) -> Time {
+        let (w, a) = (self.weight_memory, self.activation_memory);
+        let both = weights.plus(activations);
+        if self.same_memory {
+            return self.transfer(both, self.load_engines, w);
+        }
+        if both.bursts == 0 {
+            return Time::ZERO;
+        }
+        let either = Memory { service: w.service.min(a.service), latency: w.latency.min(a.latency) };
+        self.transfer(weights, self.load_engines, w)
+            .max(self.transfer(activations, self.load_engines, a))
+            .max(self.engine_time(both, self.load_engines))
+            .max(self.round_trips(both.bursts, self.load_engines, either))
+    }
+
+    /// Time from the first command until so many stores are done.
+    pub(super) fn stores(&self, moved: Transfers) -> Time {
+        self.transfer(moved, self.store_engines, self.activation_memory)
+    }
+
+    /// Time of one store.
+    pub(super) fn one_store(&self, moved: Transfers) -> Time {
+        self.transfer(moved, 1, self.activation_memory)
+    }
+
+    /// Time in which the memory that results go to serves all that is loaded from it and stored to it.
+    pub(super) fn shared_memory(&self, weights: Transfers, activations: Transfers, stores: Transfers) -> Time {
+        let memory = self.activation_memory;
+        let mut bursts = activations.bursts + stores.bursts;
+        if self.same_memory {
+            bursts += weights.bursts;
+        }
+        if bursts == 0 { Time::ZERO } else { memory.service * bursts + memory.latency }
+    }
+
+    /// Time of vector work and stores where one engine does both; else of the vector work.
+    pub(super) fn vector_engine(&self, work: Time, stores: Transfers) -> Time {
+        let shared = self.vector_in_store_path && self.store_engines == 1;
+        if shared { work + self.engine_time(stores, 1) } else { work }
     }
 
     /// Bytes of a burst.
@@ -167,9 +216,9 @@ impl Rates {
         self.lanes
     }
 
-    /// Array cycles to issue a command, as a time.
-    pub(super) fn issue(&self, commands: u64) -> Time {
-        self.array(self.issue * commands)
+    /// A layer's launch and the issue of so many commands.
+    pub(super) fn commands(&self, commands: u64) -> Time {
+        self.array(self.launch + self.issue * commands)
     }
 }
 
@@ -189,11 +238,10 @@ impl Transfers {
         Self { bytes: count * bytes, bursts: count * bytes.div_ceil(burst), instructions: 0 }
     }
 
-    fn times(self, count: u64) -> Self {
+    pub(super) fn times(self, count: u64) -> Self {
         Self { bytes: self.bytes * count, bursts: self.bursts * count, instructions: self.instructions * count }
     }
 
-    /// Both together.
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
             bytes: self.bytes + other.bytes,
@@ -265,70 +313,55 @@ pub fn k_folds(packing: KPacking, rows: u64, taps: u64, channels: u64) -> u64 {
     }
 }
 
-/// Sum of `f` over the tiles of an extent: all but the last are full.
-fn over_tiles(extent: u32, tile: u32, trips: u32, f: impl Fn(u64) -> u64) -> u64 {
-    let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
-    u64::from(trips - 1) * f(u64::from(tile)) + f(last)
-}
-
 /// The closed form of `mapping` on the machine of `rates`.
 pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
     let trips = mapping.trips();
     let mut cost = Cost::default();
-    array_work(mapping, rates, trips, &mut cost);
-    transfers(mapping, rates, trips, &mut cost);
+    let parameters = transfers(mapping, rates, trips, &mut cost);
+    let work = array_work(mapping, rates, trips, &mut cost);
     let first = mapping.step(0);
     let last = mapping.step(trips.steps() - 1);
     let tile_elements = |step: &Step| pixels(step) * u64::from(step.passes.len) * u64::from(step.o.len);
     let output_tiles = trips.steps() / u64::from(trips.c);
     let outputs = mapping.shape.pixels() * u64::from(mapping.shape.o);
-    let taps = mapping.shape.taps();
     let vector = |elements: u64, instructions: u64| {
         if mapping.on_vector {
-            rates.vector(elements * taps, 1, rates.depthwise_macs, instructions)
+            rates.vector(elements * mapping.shape.taps(), 1, rates.depthwise_macs, instructions)
         } else {
-            let width = if rates.read_width == 0 { rates.lanes } else { rates.lanes.min(rates.read_width) };
-            rates.vector(elements, rates.requantize, width, instructions)
+            rates.requantize(elements, instructions)
         }
     };
     cost.vector = vector(outputs, output_tiles);
 
-    // Head: the first tile's operands, over one memory or two.
-    let (w, a) = (rates.weight_memory, rates.activation_memory);
+    let start = rates.commands(1);
     let first_input = input_tile(mapping, rates, &first);
     let first_weight = weight_tile(mapping, rates, &first);
-    let arrival = |memory: Memory, moved: Transfers| {
-        if moved.bursts == 0 { Time::ZERO } else { memory.latency + memory.service * moved.bursts }
+    let stationary = match mapping.dataflow {
+        _ if mapping.on_vector => Time::ZERO,
+        Dataflow::WS => rates.loads(first_weight, Transfers::default()) + rates.array(rates.weight_load),
+        Dataflow::IS => rates.loads(Transfers::default(), first_input) + rates.array(rates.weight_load),
+        Dataflow::OS => Time::ZERO,
     };
-    let head = if rates.same_memory {
-        arrival(w, first_weight.plus(first_input))
-    } else {
-        arrival(w, first_weight).max(arrival(a, first_input))
+    let head = start + rates.loads(first_weight, first_input).max(stationary);
+    let depth = match mapping.dataflow {
+        _ if mapping.on_vector => Time::ZERO,
+        Dataflow::OS => rates.array(rates.output_latency),
+        Dataflow::WS | Dataflow::IS => rates.array(rates.stationary_latency),
     };
-    let depth = if mapping.on_vector { Time::ZERO } else { rates.array(rates.drain(mapping.dataflow)) };
-    let store_last = arrival(a, output_tile(mapping, rates, &last));
-    let tail = depth + vector(tile_elements(&last), 1) + store_last;
-    let first_tile =
-        if mapping.on_vector { Time::ZERO } else { rates.array(first_tile_beats(mapping, rates, &first)) + depth };
+    let store_last = rates.one_store(output_tile(mapping, rates, &last));
+    let finish = vector(tile_elements(&last), 1) + store_last;
+    let first_tile = rates.array(work.first_tile) + depth;
 
-    let loads = cost.input.plus(cost.weight);
-    let load_service = if rates.same_memory {
-        w.service * loads.bursts
-    } else {
-        (w.service * cost.weight.bursts).max(a.service * cost.input.bursts)
+    let operands = Transfers {
+        bytes: cost.weight.bytes - parameters.bytes,
+        bursts: cost.weight.bursts - parameters.bursts,
+        instructions: cost.weight.instructions - parameters.instructions,
     };
-    let load_engines = if rates.same_memory {
-        rates.engine_time(loads, rates.load_engines, w)
-    } else {
-        rates.engine_time(loads, rates.load_engines, Memory { service: Time::ZERO, latency: Time::ZERO })
-    };
-    let stores = rates.activation_transfer(cost.output, true);
-    let shared = if rates.same_memory {
-        w.service * (loads.bursts + cost.output.bursts)
-    } else {
-        a.service * (cost.input.bursts + cost.output.bursts)
-    };
-    let commands = loads.instructions
+    let all_loads = rates.loads(cost.weight, cost.input);
+    let operand_loads = rates.loads(operands, cost.input) + rates.array(work.last_step) + depth;
+    let stores = rates.stores(cost.output);
+    let commands = cost.input.instructions
+        + cost.weight.instructions
         + cost.output.instructions
         + output_tiles
         + if mapping.on_vector {
@@ -338,13 +371,15 @@ pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
         } else {
             cost.preloads + cost.array_tiles
         };
+    let vector_engine = rates.vector_engine(cost.vector, cost.output);
+    let last_command = if mapping.output_resident { finish } else { store_last };
     let parts = [
-        (Part::Array, head + cost.array + tail),
-        (Part::Load, load_service.max(load_engines) + tail),
-        (Part::Store, head + first_tile + stores),
-        (Part::Vector, head + first_tile + cost.vector + store_last),
-        (Part::Memory, shared),
-        (Part::Issue, rates.issue(commands.saturating_sub(1))),
+        (Part::Array, head + cost.array + depth + finish),
+        (Part::Load, start + all_loads.max(operand_loads) + finish),
+        (Part::Store, head + first_tile + vector(tile_elements(&first), 1) + stores),
+        (Part::Vector, head + first_tile + (cost.vector + store_last).max(vector_engine)),
+        (Part::Memory, start + rates.shared_memory(cost.weight, cost.input, cost.output)),
+        (Part::Issue, rates.commands(commands) + last_command),
     ];
     // The first of equal parts, so that the explanation does not depend on iteration.
     for (part, time) in parts {
@@ -352,7 +387,8 @@ pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
             (cost.bound, cost.bound_by) = (time, part);
         }
     }
-    cost.estimate = cost.bound.max(head + cost.array + serial_time(mapping, rates, trips, &cost, stores) + tail);
+    let serial = serial_time(mapping, rates, trips, &cost, stores);
+    cost.estimate = cost.bound.max(head + cost.array + serial + depth + finish);
     cost
 }
 
@@ -384,110 +420,149 @@ const fn pixels(step: &Step) -> u64 {
     step.n.len as u64 * step.p.len as u64 * step.q.len as u64
 }
 
-/// Beats of the first output tile, all its channel tiles: what the first result must wait for.
-fn first_tile_beats(mapping: &MatrixMapping, rates: &Rates, first: &Step) -> u64 {
-    let (m, o) = (pixels(first), u64::from(first.o.len));
-    let trips = mapping.trips();
-    let taps = mapping.shape.taps();
-    let folds =
-        over_tiles(mapping.pass_channels(), mapping.tile.c, trips.c, |c| k_folds(rates.packing, rates.rows, taps, c));
-    u64::from(first.passes.len)
-        * match mapping.dataflow {
-            Dataflow::WS => o.div_ceil(rates.cols) * folds * m,
-            Dataflow::IS => m.div_ceil(rates.cols) * folds * o,
-            Dataflow::OS => m.div_ceil(rates.rows) * o.div_ceil(rates.cols) * taps * u64::from(mapping.pass_channels()),
-        }
+/// What the array does for one pass of one step.
+#[derive(Clone, Copy, Debug, Default)]
+struct StepWork {
+    preloads: u64,
+    tiles: u64,
+    beats: u64,
+    /// Cycles from the first stream's start to the start of the first stream after the step.
+    gaps: u64,
 }
 
-fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Cost) {
+impl StepWork {
+    fn add(&mut self, other: Self, times: u64) {
+        self.preloads += other.preloads * times;
+        self.tiles += other.tiles * times;
+        self.beats += other.beats * times;
+        self.gaps += other.gaps * times;
+    }
+}
+
+/// Cycles from the first stream's start to the last stream's end.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stretches {
+    /// In the first output tile.
+    first_tile: u64,
+    /// In the last step, which is the smallest.
+    last_step: u64,
+}
+
+impl Rates {
+    /// Streams of so many rows.
+    fn streams(&self, rows: u64) -> u64 {
+        if self.max_stream == 0 { 1 } else { rows.div_ceil(self.max_stream) }
+    }
+
+    /// Cycles from the first stream of a stationary operand of `rows` rows to the first of the next one.
+    fn gap(&self, rows: u64) -> u64 {
+        let streams = self.streams(rows);
+        let bubble = self.min_stream.saturating_sub(rows - (streams - 1) * self.max_stream);
+        let drained = rows + self.stationary_latency * streams;
+        let own = if self.overlap { rows + bubble } else { drained.max(rows + bubble) };
+        match self.shadow_depth {
+            0 if self.overlap => own.max(rows + self.weight_load),
+            0 => own.max(drained + self.weight_load),
+            1 => own.max(self.weight_load),
+            // Two loads may follow each other: `array_work` counts them as a whole.
+            _ => own,
+        }
+    }
+
+    /// Cycles from the first stream of a stationary operand to the end of its last.
+    fn stretch(&self, rows: u64) -> u64 {
+        if self.overlap { rows } else { rows + self.stationary_latency * (self.streams(rows) - 1) }
+    }
+
+    /// The same for an output stationary tile, to the next.
+    fn output_gap(&self, depth: u64) -> u64 {
+        let free = if self.overlap { depth.max(self.rows) } else { depth + self.output_latency };
+        free.max(self.min_stream)
+    }
+}
+
+/// The work of one pass of a step of `m` pixels, `outputs` output channels and `channels` input channels.
+fn step_work(mapping: &MatrixMapping, rates: &Rates, m: u64, outputs: u64, channels: u64) -> StepWork {
+    let taps = mapping.shape.taps();
+    let windows = k_folds(rates.packing, rates.rows, taps, channels);
+    // Rounds of `folds` stationary tiles one after the other; all rounds but the first add to the sums of the one before,
+    // which must have left the array.
+    let rounds = |folds: u64, rows: u64| {
+        let round = folds * rates.gap(rows);
+        StepWork {
+            preloads: windows * folds,
+            tiles: windows * folds * rates.streams(rows),
+            beats: windows * folds * rows,
+            gaps: (windows - 1) * round.max(rates.stationary_latency) + round,
+        }
+    };
+    let mut work = StepWork::default();
+    match mapping.dataflow {
+        Dataflow::WS => work = rounds(outputs.div_ceil(rates.cols), m),
+        Dataflow::IS => work.add(rounds(1, outputs), m.div_ceil(rates.cols)),
+        Dataflow::OS => {
+            let depth = taps * channels;
+            work.tiles = m.div_ceil(rates.rows) * outputs.div_ceil(rates.cols);
+            work.beats = work.tiles * depth;
+            work.gaps = work.tiles * rates.output_gap(depth);
+        }
+    }
+    work
+}
+
+fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Cost) -> Stretches {
     if mapping.on_vector {
-        return;
+        return Stretches::default();
     }
     let (shape, tile) = (&mapping.shape, &mapping.tile);
     let taps = shape.taps();
-    let passes = u64::from(mapping.passes());
-    let folds = over_tiles(mapping.pass_channels(), tile.c, trips.c, |c| k_folds(rates.packing, rates.rows, taps, c));
-    let column_folds = over_tiles(mapping.pass_outputs(), tile.o, trips.o, |o| o.div_ceil(rates.cols));
-    // Sums over the pixel tiles: full and last along each of n, p, q.
-    let over_pixels = |f: &dyn Fn(u64) -> u64| {
-        over_tiles(shape.n, tile.n, trips.n, |n| {
-            over_tiles(shape.p, tile.p, trips.p, |p| over_tiles(shape.q, tile.q, trips.q, |q| f(n * p * q)))
-        })
-    };
-    // One stream of `rows` rows: how many instructions, and how long with the bubbles of a minimum stream and, where
-    // tiles do not overlap, each one's way through the array.
-    let streams = |rows: u64| if rates.max_stream == 0 { 1 } else { rows.div_ceil(rates.max_stream) };
-    let stretched = |rows: u64| {
-        let full = if rates.max_stream == 0 || rows <= rates.max_stream {
-            rows.max(rates.min_stream)
-        } else {
-            let last = (rows - 1) % rates.max_stream + 1;
-            (rows - last) + last.max(rates.min_stream)
-        };
-        if rates.overlap { full } else { full.max(rows + streams(rows) * rates.latency) }
-    };
-    // Distance of two stationary tiles whose streams are that long. A deeper shadow hides a load behind several tiles,
-    // which only the sum over the layer bounds.
-    let paced = |stream: u64| match rates.shadow {
-        0 => stream + rates.weight_load,
-        1 => stream.max(rates.weight_load),
-        _ => stream,
-    };
-    // Folds of K one after the other onto the same sums: each waits for the one before to leave the array.
-    let chained = |round: u64| (folds - 1) * round.max(rates.latency) + round;
-    let mut cycles;
-    match mapping.dataflow {
-        Dataflow::WS => {
-            let tiles = passes * folds * column_folds;
-            cost.preloads = tiles * trips.pixels();
-            cost.array_tiles = tiles * over_pixels(&streams);
-            cost.beats = tiles * shape.pixels();
-            // An output tile's rounds: all its column folds for one fold of K.
-            cycles = passes
-                * over_pixels(&|m| {
-                    let tile_time = paced(stretched(m));
-                    over_tiles(mapping.pass_outputs(), tile.o, trips.o, |o| chained(o.div_ceil(rates.cols) * tile_time))
-                });
-        }
-        Dataflow::IS => {
-            let pixel_folds = over_pixels(&|m| m.div_ceil(rates.cols));
-            let tiles = passes * folds * pixel_folds;
-            let sum = |f: &dyn Fn(u64) -> u64| over_tiles(mapping.pass_outputs(), tile.o, trips.o, f);
-            cost.preloads = tiles * u64::from(trips.o);
-            cost.array_tiles = tiles * sum(&streams);
-            cost.beats = tiles * u64::from(mapping.pass_outputs());
-            // Folds of K follow each other only inside one tile of channels.
-            let round = |o: u64| {
-                let tile_time = paced(stretched(o));
-                if trips.c == 1 { chained(tile_time) } else { folds * tile_time }
-            };
-            cycles = passes * pixel_folds * sum(&round);
-        }
-        Dataflow::OS => {
-            let tiles = passes * column_folds * over_pixels(&|m| m.div_ceil(rates.rows));
-            cost.array_tiles = tiles * u64::from(trips.c);
-            cost.beats = tiles * taps * u64::from(mapping.pass_channels());
-            // The chain that shifts results out holds one tile.
-            cycles = tiles
-                * over_tiles(mapping.pass_channels(), tile.c, trips.c, |c| {
-                    let beats = taps * c;
-                    if rates.overlap { beats.max(rates.rows) } else { beats + rates.output_latency + rates.rows }
-                });
-            cycles = cycles.saturating_sub(rates.rows);
+    let outputs = pieces(mapping.pass_outputs(), tile.o, trips.o);
+    let channels = pieces(mapping.pass_channels(), tile.c, trips.c);
+    let mut total = StepWork::default();
+    for (n, n_times) in pieces(shape.n, tile.n, trips.n) {
+        for (p, p_times) in pieces(shape.p, tile.p, trips.p) {
+            for (q, q_times) in pieces(shape.q, tile.q, trips.q) {
+                for (o, o_times) in outputs {
+                    for (c, c_times) in channels {
+                        let times = n_times * p_times * q_times * o_times * c_times * u64::from(mapping.passes());
+                        if times > 0 {
+                            total.add(step_work(mapping, rates, n * p * q, o, c), times);
+                        }
+                    }
+                }
+            }
         }
     }
-    if mapping.dataflow != Dataflow::OS {
-        // The first load may hide behind the first operands' arrival.
-        let loads = cost.preloads.saturating_sub(1) * rates.weight_load;
-        cycles = if rates.shadow == 0 {
-            cycles.saturating_sub(rates.weight_load)
-        } else {
-            // The last tile's bubbles delay no one, and its way through the array is the tail's.
-            let slack = rates.weight_load.max(rates.min_stream) + if rates.overlap { 0 } else { rates.latency };
-            cycles.saturating_sub(slack).max(cost.beats).max(loads)
+    (cost.preloads, cost.array_tiles, cost.beats) = (total.preloads, total.tiles, total.beats);
+
+    // From the start of the last unit of a step on, the stream alone counts, not the distance to a next one.
+    let to_end = |gaps: u64, step: &Step, c: u32| {
+        let (next, own) = match mapping.dataflow {
+            Dataflow::WS => (rates.gap(pixels(step)), rates.stretch(pixels(step))),
+            Dataflow::IS => (rates.gap(u64::from(step.o.len)), rates.stretch(u64::from(step.o.len))),
+            Dataflow::OS => (rates.output_gap(taps * u64::from(c)), taps * u64::from(c)),
         };
-    }
+        gaps.saturating_sub(next) + own
+    };
+    let (first, last) = (mapping.step(0), mapping.step(trips.steps() - 1));
+    let mut cycles = to_end(total.gaps, &last, last.c.len);
+    // The first `shadow_depth` loads need not wait for the first stream.
+    cycles = cycles.max(total.preloads.saturating_sub(rates.shadow_depth.max(1)) * rates.weight_load);
     cost.array = rates.array(cycles);
+
+    let (mut first_tile, mut last_step) = (StepWork::default(), StepWork::default());
+    for (c, times) in channels {
+        if times > 0 {
+            let one = step_work(mapping, rates, pixels(&first), u64::from(first.o.len), c);
+            first_tile.add(one, times * u64::from(first.passes.len));
+        }
+    }
+    let one = step_work(mapping, rates, pixels(&last), u64::from(last.o.len), u64::from(last.c.len));
+    last_step.add(one, u64::from(last.passes.len));
+    Stretches {
+        first_tile: to_end(first_tile.gaps, &first, last.c.len),
+        last_step: to_end(last_step.gaps, &last, last.c.len),
+    }
 }
 
 /// One input tile's transfer.
@@ -553,8 +628,8 @@ pub(super) fn image_transfer(tile: [u64; 4], whole: [u64; 3], element: u64, burs
     Transfers { instructions: 1, ..Transfers::runs(count, run, burst) }
 }
 
-/// All transfers of the layer.
-fn transfers(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Cost) {
+/// All transfers of the layer; returns those of the parameter records, which count as weights.
+fn transfers(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Cost) -> Transfers {
     let (shape, tile) = (&mapping.shape, &mapping.tile);
     let passes = mapping.passes();
     let reloads = input_loads_per_tile(mapping, trips);
@@ -599,6 +674,7 @@ fn transfers(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Co
         cost.output = sum_boxes(&rows, &cols, &channels, whole, u64::from(shape.output_bytes()));
     }
     let taps = shape.taps();
+    let mut parameters = Transfers::default();
     for (count, times) in cut(passes, tile.passes, trips.passes) {
         for (o, o_times) in cut(mapping.pass_outputs(), tile.o, trips.o) {
             for (c, c_times) in cut(mapping.pass_channels(), tile.c, trips.c) {
@@ -611,15 +687,23 @@ fn transfers(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Co
                 instructions: 1,
                 ..Transfers::runs(1, count * o * u64::from(mapping.parameter_bytes), rates.burst)
             };
-            cost.weight = cost.weight.plus(records.times(times * o_times * parameter_loads_per_tile(mapping, trips)));
+            parameters = parameters.plus(records.times(times * o_times * parameter_loads_per_tile(mapping, trips)));
         }
     }
+    cost.weight = cost.weight.plus(parameters);
+    parameters
 }
 
 /// Sizes of the tiles of an extent with their number: full ones and the last.
 fn cut(extent: u32, tile: u32, trips: u32) -> Vec<(u64, u64)> {
     let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
     if trips == 1 { vec![(last, 1)] } else { vec![(u64::from(tile), u64::from(trips - 1)), (last, 1)] }
+}
+
+/// The same, with no tiles in place of a missing kind.
+fn pieces(extent: u32, tile: u32, trips: u32) -> [(u64, u64); 2] {
+    let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
+    [(u64::from(tile), u64::from(trips - 1)), (last, 1)]
 }
 
 /// Distinct lengths with their number.

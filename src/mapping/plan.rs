@@ -574,7 +574,12 @@ impl Planner<'_> {
                     output: extent,
                     output_element: byte_width(output.dtype),
                     output_resident: false,
-                    operands: vec![OperandShape { extent, element: byte_width(value.dtype), resident: false }],
+                    operands: vec![OperandShape {
+                        extent,
+                        element: byte_width(value.dtype),
+                        resident: false,
+                        constant: value.constant.is_some(),
+                    }],
                     ..unit_window()
                 },
                 cycles_per_element: self.accelerator.config.vector.cycles_of(VectorFunction::Table).unwrap_or(1),
@@ -727,7 +732,12 @@ fn vector_shape(graph: &Graph<Quantized>, node: &Node) -> Option<VectorShape> {
         if !windowed && !fits {
             return None;
         }
-        operands.push(OperandShape { extent: narrow(extent), element: byte_width(value.dtype), resident: false });
+        operands.push(OperandShape {
+            extent: narrow(extent),
+            element: byte_width(value.dtype),
+            resident: false,
+            constant: value.constant.is_some(),
+        });
     }
     let pair = |of: [usize; 2]| Some([u32::try_from(of[0]).ok()?, u32::try_from(of[1]).ok()?]);
     Some(VectorShape {

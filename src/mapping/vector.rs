@@ -20,6 +20,8 @@ pub struct OperandShape {
     pub element: u32,
     /// Whether it lies on chip already.
     pub resident: bool,
+    /// Whether it is a constant, which lies in the weights' memory.
+    pub constant: bool,
 }
 
 /// Loop bounds.
@@ -186,10 +188,9 @@ pub struct VectorCost {
 pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let shape = &mapping.shape;
     let steps = mapping.steps();
-    let (mut loads, mut stores) = (Transfers::default(), Transfers::default());
-    let mut first_load = 0;
-    let mut first_work = Time::ZERO;
-    let mut last_store = 0;
+    let [mut activations, mut constants, mut stores] = [Transfers::default(); 3];
+    let (mut first, mut first_work, mut last_work) = ([Transfers::default(); 2], Time::ZERO, Time::ZERO);
+    let mut last_store = Transfers::default();
     let taps = u64::from(shape.kernel[0]) * u64::from(shape.kernel[1]);
     let work = |elements: u64, instructions: u64| match mapping.function {
         None => Time::ZERO,
@@ -197,7 +198,6 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     };
     for index in 0..steps {
         let step = mapping.step(index);
-        let mut bursts_here = 0;
         for (i, operand) in shape.operands.iter().enumerate() {
             if operand.resident {
                 continue;
@@ -205,35 +205,40 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
             let tile = mapping.operand_box(i, &step).map(|range| u64::from(range.len));
             let whole = [operand.extent[1], operand.extent[2], operand.extent[3]].map(u64::from);
             let moved = image_transfer(tile, whole, u64::from(operand.element), rates.burst());
-            loads = loads.plus(moved);
-            bursts_here += moved.bursts;
+            let sum = if operand.constant { &mut constants } else { &mut activations };
+            *sum = sum.plus(moved);
         }
         let tile = step.ranges.map(|range| u64::from(range.len));
-        let mut stored_here = 0;
+        last_store = Transfers::default();
         if !shape.output_resident {
             let whole = [shape.output[1], shape.output[2], shape.output[3]].map(u64::from);
-            let moved = image_transfer(tile, whole, u64::from(shape.output_element), rates.burst());
-            stores = stores.plus(moved);
-            stored_here = moved.bursts;
+            last_store = image_transfer(tile, whole, u64::from(shape.output_element), rates.burst());
+            stores = stores.plus(last_store);
         }
+        last_work = work(tile.iter().product(), 1);
         if index == 0 {
-            first_load = bursts_here;
-            first_work = work(tile.iter().product(), 1);
+            first = [constants, activations];
+            first_work = last_work;
         }
-        last_store = stored_here;
     }
     let elements: u64 = shape.output.iter().map(|&extent| u64::from(extent)).product();
     let total_work = work(elements, steps);
-    let latency = |bursts: u64| if bursts == 0 { Time::ZERO } else { rates.activation_latency() };
-    let head = latency(first_load) + rates.activation_service(first_load);
-    let tail = latency(last_store) + rates.activation_service(last_store);
-    let load = rates.activation_transfer(loads, false);
-    let store = rates.activation_transfer(stores, true);
+    let start = rates.commands(1);
+    let head = start + rates.loads(first[0], first[1]);
+    let load = rates.loads(constants, activations);
+    // The last tile is the smallest.
+    let store_last = rates.one_store(last_store);
+    let commands = constants.instructions
+        + activations.instructions
+        + stores.instructions
+        + if mapping.function.is_some() { steps } else { 0 };
+    let last_command = if shape.output_resident { last_work } else { store_last };
     let parts = [
-        (Part::Vector, head + total_work + tail),
-        (Part::Load, load + tail),
-        (Part::Store, head + first_work + store),
-        (Part::Memory, rates.activation_service(loads.bursts + stores.bursts)),
+        (Part::Vector, head + (total_work + store_last).max(rates.vector_engine(total_work, stores))),
+        (Part::Load, start + load + last_work + store_last),
+        (Part::Store, head + first_work + rates.stores(stores)),
+        (Part::Memory, start + rates.shared_memory(constants, activations, stores)),
+        (Part::Issue, rates.commands(commands) + last_command),
     ];
     let (mut bound, mut bound_by) = (Time::ZERO, Part::Vector);
     for (part, time) in parts {
@@ -242,8 +247,14 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
         }
     }
     let single = mapping.input_slots == 1 && steps > 1;
-    let estimate = if single { bound.max(load + total_work + tail) } else { bound };
-    VectorCost { input_bytes: loads.bytes, output_bytes: stores.bytes, bound, bound_by, estimate }
+    let estimate = if single { bound.max(start + load + total_work + store_last) } else { bound };
+    VectorCost {
+        input_bytes: activations.bytes + constants.bytes,
+        output_bytes: stores.bytes,
+        bound,
+        bound_by,
+        estimate,
+    }
 }
 
 /// The best tile of a vector layer. `whole_channels`: the channels must not be cut (softmax).

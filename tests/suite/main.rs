@@ -3,8 +3,11 @@
 mod architecture;
 mod cli;
 mod divergence;
+mod effects;
 mod engine;
+mod invariants;
 mod layers;
+mod mutants;
 mod networks;
 mod programs;
 mod support;

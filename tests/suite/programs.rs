@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use systole::{
     config::Accelerator,
     ir::{Graph, Quantized},
-    mapping::{PlanOptions, order::may_overflow, plan},
+    mapping::{Plan, PlanOptions, order::may_overflow, plan},
     program::{Program, verify::verify},
 };
 
@@ -15,13 +15,19 @@ use crate::{
 
 /// Maps a graph; `None` where a layer does not fit the machine.
 pub fn mapped(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Option<Program> {
+    planned(graph, accelerator).map(|(_, program)| program)
+}
+
+/// As [`mapped`], with the plan, which has the closed form of each layer.
+pub fn planned(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Option<(Plan, Program)> {
     let inexact = graph
         .nodes_with_ids()
         .filter(|(_, node)| matches!(node.op.name(), "Conv" | "MatMul") && may_overflow(graph, node, accelerator))
         .map(|(id, _)| id)
         .collect();
     let plan = plan(graph, accelerator, &PlanOptions { inexact }).ok()?;
-    Some(Program::build(graph, &plan, accelerator))
+    let program = Program::build(graph, &plan, accelerator);
+    Some((plan, program))
 }
 
 fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), TestCaseError> {

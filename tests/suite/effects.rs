@@ -1,0 +1,109 @@
+//! Effects of the right size: what loading weights behind the stream is worth on a real network, by the tiles of the
+//! real program.
+//!
+//! The expected figures are those of `R`, `C` and `M` alone: ResNet-50 v1.5 with its fully connected layer, batch 1, M
+//! not split, weight stationary, `W = R`; summed over array tiles, a tile takes `max(M, R)` with a shadow register,
+//! `M + R` without, and `R + M + R + C - 2` where load, stream and drain follow each other.
+
+use std::path::Path;
+
+use systole::{
+    config::{Accelerator, Accumulators, Buffer, BufferLayout, MemoryModel, WeightLoad},
+    engine::timing,
+    mapping::{LayerMapping, LoopOrder, PlanOptions, Slots, Tile, plan},
+    pipeline,
+    program::{Operation, Program},
+};
+
+use crate::support::plain_config;
+
+/// An `n x n` array with memory and buffers that never bind, and nothing beside it that takes time.
+fn bare_array(n: u32, shadow_depth: u32, overlap_tiles: bool) -> Accelerator {
+    let mut config = plain_config();
+    (config.array.rows, config.array.cols) = (n, n);
+    config.array.weight_load = WeightLoad { cycles: n, shadow_depth: u8::try_from(shadow_depth).unwrap() };
+    config.array.overlap_tiles = overlap_tiles;
+    config.buffers.layout =
+        BufferLayout::Shared(Buffer { bytes: 1 << 30, banks: 64, word_bytes: 64, ports: 2, latency: 1 });
+    config.accumulators = Accumulators { bytes: 1 << 30, ..config.accumulators };
+    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: 1e9, latency_ns: 0.0 };
+    (config.dma.bytes_per_cycle, config.dma.burst_bytes, config.dma.bursts_in_flight) = (1 << 20, 1 << 20, 1 << 20);
+    config.vector.lanes = 1 << 20;
+    Accelerator::from_valid(config)
+}
+
+/// ResNet-50 on a bare array, each layer one buffer tile.
+fn unsplit_resnet50(accelerator: &Accelerator) -> Program {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet50.ron");
+    let model = pipeline::load_model(&path, Some(1)).unwrap();
+    let network = pipeline::prepare(&model, accelerator, None, false).unwrap();
+    let mut plan = plan(&network.quantized, accelerator, &PlanOptions::default()).unwrap();
+    for layer in &mut plan.layers {
+        if let LayerMapping::Matrix(mapping) = &mut layer.mapping {
+            let shape = &mapping.shape;
+            let (o, c) = (mapping.pass_outputs(), mapping.pass_channels());
+            mapping.tile = Tile { passes: 1, n: shape.n, p: shape.p, q: shape.q, o, c };
+            mapping.slots = Slots { input: 1, weight: 1, output: 1, accumulator: 1 };
+            mapping.order = LoopOrder::OutputsOuter;
+        }
+    }
+    Program::build(&network.quantized, &plan, accelerator)
+}
+
+/// Sums over the array tiles of the program: shadow register, none, all serial.
+fn laws(n: u64, program: &Program) -> [u64; 3] {
+    let mut sums = [0; 3];
+    for instruction in program.instructions() {
+        if let Operation::Matmul(matmul) = &instruction.operation {
+            let m = u64::from(matmul.stream.rows());
+            sums[0] += m.max(n);
+            sums[1] += m + n;
+            sums[2] += n + m + n + n - 2;
+        }
+    }
+    sums
+}
+
+/// By how many percent `b` is more than `a`.
+fn more(a: u64, b: u64) -> f64 {
+    100.0 * (b as f64 / a as f64 - 1.0)
+}
+
+#[test]
+fn a_shadow_register_and_overlap_are_worth_on_resnet50_what_the_law_says() {
+    let expected = [(16_u32, 9.1, 27.7), (32, 18.1, 56.1), (128, 29.0, 129.0)];
+    for (n, without_shadow, serial) in expected {
+        let program = unsplit_resnet50(&bare_array(n, 1, true));
+        let [base, exposed, all] = laws(u64::from(n), &program);
+        println!("{n}x{n}: exposed load +{:.1} %, serial +{:.1} %", more(base, exposed), more(base, all));
+        assert!((more(base, exposed) - without_shadow).abs() <= 0.1, "{n}x{n}: shadow 0 against 1");
+        assert!((more(base, all) - serial).abs() <= 0.1, "{n}x{n}: serial");
+    }
+}
+
+/// The engine on the same tiles: one waits more, for rows that the tile before still adds to, where `M < R + C - 2`.
+#[test]
+fn the_timing_engine_gives_the_laws_of_the_array_on_resnet50() {
+    for n in [16_u32, 32, 128] {
+        let busy = |shadow, overlap| {
+            let accelerator = bare_array(n, shadow, overlap);
+            let program = unsplit_resnet50(&accelerator);
+            let report =
+                timing::simulate(&accelerator, &program.header, program.instructions(), timing::Options::default())
+                    .unwrap();
+            let array = usize::from(accelerator.array_engine().0);
+            (report.engines[array].busy.get(), laws(u64::from(n), &program))
+        };
+        let (shadow, [max, sum, serial]) = busy(1, true);
+        let (exposed, _) = busy(0, true);
+        let (all, _) = busy(0, false);
+        println!(
+            "{n}x{n}: engine {shadow}, {exposed}, {all} cycles (+{:.1} %, +{:.1} %); law {max}, {sum}, {serial}",
+            more(shadow, exposed),
+            more(shadow, all)
+        );
+        // No tile is shorter than the law's; loads before the first stream and drains of layers add little.
+        assert!(shadow >= max && exposed >= sum);
+        assert!(more(serial, all).abs() <= 1.0, "serial: {all} cycles against {serial}");
+    }
+}
