@@ -21,235 +21,19 @@
 //! # The estimate
 //! The bound, and where an operand has one slot only, the time that its transfers then add to the array's.
 
+mod rates;
+mod traffic;
+
 use super::matrix::{MatrixMapping, Step, Trips};
 use crate::{
-    config::{
-        Accelerator, Dataflow, DepthwisePolicy, KPacking, MemoryId, MemoryModel, VectorFunction, VectorPlacement,
-    },
-    units::{Bytes, Cycles, Time},
+    config::{Dataflow, KPacking},
+    units::Time,
 };
-
-/// The machine's rates as the closed form needs them; made once.
-#[derive(Clone, Debug)]
-pub struct Rates {
-    rows: u64,
-    cols: u64,
-    min_stream: u64,
-    max_stream: u64,
-    weight_load: u64,
-    shadow_depth: u64,
-    overlap: bool,
-    /// From the end of a stream to its last result, a stationary operand in the array.
-    stationary_latency: u64,
-    /// The same, output stationary, results shifted out.
-    output_latency: u64,
-    packing: KPacking,
-    array_period: Time,
-    vector_period: Time,
-    lanes: u64,
-    read_width: u64,
-    startup: u64,
-    requantize: u64,
-    depthwise_macs: u64,
-    vector_in_store_path: bool,
-    burst: u64,
-    /// Cycles in which a DMA engine moves a burst.
-    pace: u64,
-    descriptor: u64,
-    in_flight: u64,
-    load_engines: u64,
-    store_engines: u64,
-    weight_memory: Memory,
-    activation_memory: Memory,
-    same_memory: bool,
-    issue: u64,
-    launch: u64,
-    hardware_loops: bool,
-}
-
-/// One memory space.
-#[derive(Clone, Copy, Debug)]
-struct Memory {
-    /// Time of one burst at its bandwidth.
-    service: Time,
-    /// Its latency.
-    latency: Time,
-}
-
-impl Rates {
-    /// The rates of a machine.
-    pub fn of(accelerator: &Accelerator) -> Self {
-        let config = &accelerator.config;
-        let memory = |id: MemoryId| Memory {
-            service: accelerator.memory_service(id, Bytes(u64::from(config.dma.burst_bytes))),
-            latency: accelerator.memory_latency(id),
-        };
-        let array = &config.array;
-        let [rows, cols, element, hop] =
-            [array.rows, array.cols, array.pe_registers, array.hop_registers].map(u64::from);
-        // The array's law, `engine::timing::array`.
-        let across = (rows - 1) * (1 + hop) + (cols - 1) * (1 + hop);
-        Self {
-            rows,
-            cols,
-            min_stream: u64::from(array.min_stream),
-            max_stream: u64::from(array.max_stream),
-            weight_load: u64::from(array.weight_load.cycles),
-            shadow_depth: u64::from(array.weight_load.shadow_depth),
-            overlap: array.overlap_tiles,
-            stationary_latency: across + rows * element,
-            output_latency: across + element + rows,
-            packing: array.k_packing,
-            array_period: accelerator.array_period,
-            vector_period: accelerator.vector_period,
-            lanes: u64::from(config.vector.lanes),
-            read_width: u64::from(config.accumulators.read_width),
-            startup: u64::from(config.vector.startup_cycles),
-            requantize: u64::from(config.vector.cycles_of(VectorFunction::Requantize).unwrap_or(1)),
-            depthwise_macs: match config.depthwise {
-                DepthwisePolicy::Vector { macs_per_cycle } => u64::from(macs_per_cycle),
-                _ => 1,
-            },
-            vector_in_store_path: config.vector.placement == VectorPlacement::InStorePath,
-            burst: u64::from(config.dma.burst_bytes),
-            pace: u64::from(config.dma.burst_bytes.div_ceil(config.dma.bytes_per_cycle)),
-            descriptor: u64::from(config.dma.descriptor_cycles),
-            in_flight: u64::from(config.dma.bursts_in_flight),
-            load_engines: u64::from(config.dma.load_engines),
-            store_engines: u64::from(config.dma.store_engines),
-            weight_memory: memory(accelerator.weight_memory),
-            activation_memory: memory(accelerator.activation_memory),
-            same_memory: accelerator.weight_memory == accelerator.activation_memory,
-            issue: u64::from(config.control.issue_cycles),
-            launch: u64::from(config.control.launch_cycles),
-            hardware_loops: config.control.hardware_loops,
-        }
-    }
-
-    fn array(&self, cycles: u64) -> Time {
-        Cycles(cycles).time(self.array_period)
-    }
-
-    /// Time of vector work of `elements` at `cycles` each, `lanes` at once, in `instructions` instructions, from below.
-    pub(super) fn vector(&self, elements: u64, cycles: u64, lanes: u64, instructions: u64) -> Time {
-        Cycles(elements.div_ceil(lanes) * cycles + self.startup * instructions).time(self.vector_period)
-    }
-
-    /// Time to requantize so many accumulators.
-    fn requantize(&self, elements: u64, instructions: u64) -> Time {
-        let work = self.vector(elements, self.requantize, self.lanes, instructions);
-        if self.read_width == 0 { work } else { work.max(self.vector(elements, 1, self.read_width, instructions)) }
-    }
-
-    /// Time in which `engines` DMA engines get transfers done, the memory apart.
-    fn engine_time(&self, moved: Transfers, engines: u64) -> Time {
-        self.array((self.descriptor * moved.instructions + self.pace * moved.bursts) / engines)
-    }
-
-    /// Time until the last byte has arrived, each request waiting for a place in flight.
-    fn round_trips(&self, bursts: u64, engines: u64, memory: Memory) -> Time {
-        let Some(before) = bursts.div_ceil(engines).checked_sub(1) else { return Time::ZERO };
-        let trip = memory.service + memory.latency;
-        trip * (before / self.in_flight) + memory.service * (before % self.in_flight) + trip
-    }
-
-    /// Time from the first command until transfers over one memory are done.
-    fn transfer(&self, moved: Transfers, engines: u64, memory: Memory) -> Time {
-        if moved.bursts == 0 {
-            return Time::ZERO;
-        }
-        let served = memory.service * moved.bursts + memory.latency;
-        let first = self.array(self.descriptor);
-        (first + served.max(self.round_trips(moved.bursts, engines, memory))).max(self.engine_time(moved, engines))
-    }
-
-    /// Time from the first command until loads from the weights' and the activations' memory are done.
-    pub(super) fn loads(&self, weights: Transfers, activations: Transfers) -> Time {
-        let (w, a) = (self.weight_memory, self.activation_memory);
-        let both = weights.plus(activations);
-        if self.same_memory {
-            return self.transfer(both, self.load_engines, w);
-        }
-        if both.bursts == 0 {
-            return Time::ZERO;
-        }
-        let either = Memory { service: w.service.min(a.service), latency: w.latency.min(a.latency) };
-        self.transfer(weights, self.load_engines, w)
-            .max(self.transfer(activations, self.load_engines, a))
-            .max(self.engine_time(both, self.load_engines))
-            .max(self.round_trips(both.bursts, self.load_engines, either))
-    }
-
-    /// Time from the first command until so many stores are done.
-    pub(super) fn stores(&self, moved: Transfers) -> Time {
-        self.transfer(moved, self.store_engines, self.activation_memory)
-    }
-
-    /// Time of one store.
-    pub(super) fn one_store(&self, moved: Transfers) -> Time {
-        self.transfer(moved, 1, self.activation_memory)
-    }
-
-    /// Time in which the memory that results go to serves all that is loaded from it and stored to it.
-    pub(super) fn shared_memory(&self, weights: Transfers, activations: Transfers, stores: Transfers) -> Time {
-        let memory = self.activation_memory;
-        let mut bursts = activations.bursts + stores.bursts;
-        if self.same_memory {
-            bursts += weights.bursts;
-        }
-        if bursts == 0 { Time::ZERO } else { memory.service * bursts + memory.latency }
-    }
-
-    /// Time of vector work and stores where one engine does both; else of the vector work.
-    pub(super) fn vector_engine(&self, work: Time, stores: Transfers) -> Time {
-        let shared = self.vector_in_store_path && self.store_engines == 1;
-        if shared { work + self.engine_time(stores, 1) } else { work }
-    }
-
-    /// Bytes of a burst.
-    pub(super) fn burst(&self) -> u64 {
-        self.burst
-    }
-
-    /// Lanes of the vector unit.
-    pub(super) fn lanes(&self) -> u64 {
-        self.lanes
-    }
-
-    /// A layer's launch and the issue of so many commands.
-    pub(super) fn commands(&self, commands: u64) -> Time {
-        self.array(self.launch + self.issue * commands)
-    }
-}
-
-/// Bytes and the bursts that they take at least.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Transfers {
-    /// Useful bytes.
-    pub bytes: u64,
-    /// Aligned bursts that their contiguous runs overlap at least.
-    pub bursts: u64,
-    /// Instructions.
-    pub instructions: u64,
-}
-
-impl Transfers {
-    fn runs(count: u64, bytes: u64, burst: u64) -> Self {
-        Self { bytes: count * bytes, bursts: count * bytes.div_ceil(burst), instructions: 0 }
-    }
-
-    pub(super) fn times(self, count: u64) -> Self {
-        Self { bytes: self.bytes * count, bursts: self.bursts * count, instructions: self.instructions * count }
-    }
-
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self {
-            bytes: self.bytes + other.bytes,
-            bursts: self.bursts + other.bursts,
-            instructions: self.instructions + other.instructions,
-        }
-    }
-}
+use rates::Memory;
+pub use rates::Rates;
+pub(in crate::mapping) use traffic::image_transfer;
+pub use traffic::{InputLengths, Transfers};
+use traffic::{input_tile, output_tile, pieces, transfers, weight_tile};
 
 /// Work of one layer by engine, and what follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -315,9 +99,39 @@ pub fn k_folds(packing: KPacking, rows: u64, taps: u64, channels: u64) -> u64 {
 
 /// The closed form of `mapping` on the machine of `rates`.
 pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
+    let lengths = [InputLengths::rows(mapping), InputLengths::cols(mapping)];
+    Slotless::of(mapping, rates, [&lengths[0], &lengths[1]]).cost(mapping, rates)
+}
+
+/// The closed form before slots: the same for all choices of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Slotless {
+    cost: Cost,
+    trips: Trips,
+    /// The array's work with what stands before and after it.
+    whole: Time,
+    stores: Time,
+}
+
+impl Slotless {
+    /// The cost under the mapping's slots.
+    pub fn cost(&self, mapping: &MatrixMapping, rates: &Rates) -> Cost {
+        let mut cost = self.cost;
+        let serial = serial_time(mapping, rates, self.trips, &cost, self.stores);
+        cost.estimate = cost.bound.max(self.whole + serial);
+        cost
+    }
+
+    /// `lengths` are those of rows and columns.
+    pub fn of(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2]) -> Self {
+        slotless(mapping, rates, lengths)
+    }
+}
+
+fn slotless(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2]) -> Slotless {
     let trips = mapping.trips();
     let mut cost = Cost::default();
-    let parameters = transfers(mapping, rates, trips, &mut cost);
+    let parameters = transfers(mapping, rates, trips, lengths, &mut cost);
     let work = array_work(mapping, rates, trips, &mut cost);
     let first = mapping.step(0);
     let last = mapping.step(trips.steps() - 1);
@@ -387,9 +201,7 @@ pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
             (cost.bound, cost.bound_by) = (time, part);
         }
     }
-    let serial = serial_time(mapping, rates, trips, &cost, stores);
-    cost.estimate = cost.bound.max(head + cost.array + serial + depth + finish);
-    cost
+    Slotless { cost, trips, whole: head + cost.array + depth + finish, stores }
 }
 
 /// Time that single slots add: what they move or compute cannot overlap with the array.
@@ -563,199 +375,4 @@ fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut C
         first_tile: to_end(first_tile.gaps, &first, last.c.len),
         last_step: to_end(last_step.gaps, &last, last.c.len),
     }
-}
-
-/// One input tile's transfer.
-fn input_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -> Transfers {
-    if mapping.input_resident {
-        return Transfers::default();
-    }
-    let shape = &mapping.shape;
-    let channels = u64::from(step.c.len) * u64::from(step.passes.len);
-    let rows = u64::from(mapping.rows(step.p).present.len);
-    let cols = u64::from(mapping.cols(step.q).present.len);
-    image_transfer(
-        [u64::from(step.n.len), rows, cols, channels],
-        [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)],
-        u64::from(shape.input_bytes()),
-        rates.burst,
-    )
-}
-
-/// One output tile's transfer.
-fn output_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -> Transfers {
-    if mapping.output_resident {
-        return Transfers::default();
-    }
-    let shape = &mapping.shape;
-    let channels = u64::from(step.o.len) * u64::from(step.passes.len);
-    image_transfer(
-        [u64::from(step.n.len), u64::from(step.p.len), u64::from(step.q.len), channels],
-        [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)],
-        u64::from(shape.output_bytes()),
-        rates.burst,
-    )
-}
-
-/// One weight tile's transfer, parameter records apart.
-fn weight_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -> Transfers {
-    let bytes = u64::from(step.passes.len)
-        * u64::from(step.o.len)
-        * u64::from(step.c.len)
-        * mapping.shape.taps()
-        * u64::from(mapping.shape.weight_bytes);
-    Transfers { instructions: 1, ..Transfers::runs(1, bytes, rates.burst) }
-}
-
-/// A box `[n, rows, cols, channels]` of an NHWC image `[_, height, width, channels]`: contiguous runs grow across a
-/// dimension that the box covers whole.
-pub(super) fn image_transfer(tile: [u64; 4], whole: [u64; 3], element: u64, burst: u64) -> Transfers {
-    let [n, rows, cols, channels] = tile;
-    let [height, width, all_channels] = whole;
-    if n * rows * cols * channels == 0 {
-        return Transfers::default();
-    }
-    let (mut run, mut count) = (channels * element, n * rows * cols);
-    if channels == all_channels {
-        (run, count) = (run * cols, n * rows);
-        if cols == width {
-            (run, count) = (run * rows, n);
-            if rows == height {
-                (run, count) = (run * n, 1);
-            }
-        }
-    }
-    Transfers { instructions: 1, ..Transfers::runs(count, run, burst) }
-}
-
-/// All transfers of the layer; returns those of the parameter records, which count as weights.
-fn transfers(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Cost) -> Transfers {
-    let (shape, tile) = (&mapping.shape, &mapping.tile);
-    let passes = mapping.passes();
-    let reloads = input_loads_per_tile(mapping, trips);
-    // Channels of a tile: passes and channels are never both cut.
-    let sum_boxes = |ranges_p: &[(u64, u64)], ranges_q: &[(u64, u64)], channels: &[(u64, u64)], whole, element| {
-        let mut sum = Transfers::default();
-        for &(rows, rows_count) in ranges_p {
-            for &(cols, cols_count) in ranges_q {
-                for &(depth, depth_count) in channels {
-                    for (images, images_count) in cut(shape.n, tile.n, trips.n) {
-                        let one = image_transfer([images, rows, cols, depth], whole, element, rates.burst);
-                        sum = sum.plus(one.times(rows_count * cols_count * depth_count * images_count));
-                    }
-                }
-            }
-        }
-        sum
-    };
-    if !mapping.input_resident {
-        let rows =
-            count_equal((0..trips.p).map(|i| mapping.rows(super::tiling::tile_range(shape.p, tile.p, i)).present.len));
-        let cols =
-            count_equal((0..trips.q).map(|i| mapping.cols(super::tiling::tile_range(shape.q, tile.q, i)).present.len));
-        let mut channels = Vec::new();
-        for (count, times) in cut(passes, tile.passes, trips.passes) {
-            for (c, c_times) in cut(mapping.pass_channels(), tile.c, trips.c) {
-                channels.push((count * c, times * c_times));
-            }
-        }
-        let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
-        cost.input = sum_boxes(&rows, &cols, &channels, whole, u64::from(shape.input_bytes())).times(reloads);
-    }
-    if !mapping.output_resident {
-        let mut channels = Vec::new();
-        for (count, times) in cut(passes, tile.passes, trips.passes) {
-            for (o, o_times) in cut(mapping.pass_outputs(), tile.o, trips.o) {
-                channels.push((count * o, times * o_times));
-            }
-        }
-        let whole = [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)];
-        let (rows, cols) = (cut(shape.p, tile.p, trips.p), cut(shape.q, tile.q, trips.q));
-        cost.output = sum_boxes(&rows, &cols, &channels, whole, u64::from(shape.output_bytes()));
-    }
-    let taps = shape.taps();
-    let mut parameters = Transfers::default();
-    for (count, times) in cut(passes, tile.passes, trips.passes) {
-        for (o, o_times) in cut(mapping.pass_outputs(), tile.o, trips.o) {
-            for (c, c_times) in cut(mapping.pass_channels(), tile.c, trips.c) {
-                let bytes = count * o * c * taps * u64::from(shape.weight_bytes);
-                let one = Transfers { instructions: 1, ..Transfers::runs(1, bytes, rates.burst) };
-                cost.weight =
-                    cost.weight.plus(one.times(times * o_times * c_times * weight_loads_per_tile(mapping, trips)));
-            }
-            let records = Transfers {
-                instructions: 1,
-                ..Transfers::runs(1, count * o * u64::from(mapping.parameter_bytes), rates.burst)
-            };
-            parameters = parameters.plus(records.times(times * o_times * parameter_loads_per_tile(mapping, trips)));
-        }
-    }
-    cost.weight = cost.weight.plus(parameters);
-    parameters
-}
-
-/// Sizes of the tiles of an extent with their number: full ones and the last.
-fn cut(extent: u32, tile: u32, trips: u32) -> Vec<(u64, u64)> {
-    let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
-    if trips == 1 { vec![(last, 1)] } else { vec![(u64::from(tile), u64::from(trips - 1)), (last, 1)] }
-}
-
-/// The same, with no tiles in place of a missing kind.
-fn pieces(extent: u32, tile: u32, trips: u32) -> [(u64, u64); 2] {
-    let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
-    [(u64::from(tile), u64::from(trips - 1)), (last, 1)]
-}
-
-/// Distinct lengths with their number.
-fn count_equal(lengths: impl Iterator<Item = u32>) -> Vec<(u64, u64)> {
-    let mut counts: Vec<(u64, u64)> = Vec::new();
-    for length in lengths {
-        match counts.iter_mut().find(|(known, _)| *known == u64::from(length)) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((u64::from(length), 1)),
-        }
-    }
-    counts
-}
-
-/// How often each input tile is loaded: again for every output tile unless it is still there.
-pub fn input_loads_per_tile(mapping: &MatrixMapping, trips: Trips) -> u64 {
-    use super::matrix::LoopOrder::{OutputsOuter, PixelsOuter};
-    let again = match mapping.order {
-        // The slot still holds the tile when the pixel loops have one trip and channels are not cut.
-        OutputsOuter => trips.pixels() > 1 || trips.c > 1,
-        PixelsOuter => trips.c > 1,
-    };
-    if again { u64::from(trips.o) } else { 1 }
-}
-
-/// How often each weight tile is loaded.
-pub fn weight_loads_per_tile(mapping: &MatrixMapping, trips: Trips) -> u64 {
-    use super::matrix::LoopOrder::{OutputsOuter, PixelsOuter};
-    let again = match mapping.order {
-        OutputsOuter => trips.c > 1,
-        PixelsOuter => trips.o > 1 || trips.c > 1,
-    };
-    if again { trips.pixels() } else { 1 }
-}
-
-/// How often each tile of parameter records is loaded.
-pub fn parameter_loads_per_tile(mapping: &MatrixMapping, trips: Trips) -> u64 {
-    use super::matrix::LoopOrder::{OutputsOuter, PixelsOuter};
-    match mapping.order {
-        OutputsOuter => 1,
-        PixelsOuter => {
-            if trips.o > 1 {
-                trips.pixels()
-            } else {
-                1
-            }
-        }
-    }
-}
-
-/// Peak rates of a memory, for explanations.
-pub fn memory_gb_per_s(model: &MemoryModel) -> f64 {
-    let MemoryModel::Ideal { bandwidth_gb_per_s, .. } = model;
-    *bandwidth_gb_per_s
 }

@@ -1,0 +1,206 @@
+//! The machine's rates as the closed form needs them, and how long transfers and vector work take at those rates, from
+//! below.
+
+use super::Transfers;
+use crate::{
+    config::{Accelerator, DepthwisePolicy, KPacking, MemoryId, VectorFunction, VectorPlacement},
+    units::{Bytes, Cycles, Time},
+};
+
+/// The machine's rates as the closed form needs them; made once.
+#[derive(Clone, Debug)]
+pub struct Rates {
+    pub(in crate::mapping) rows: u64,
+    pub(in crate::mapping) cols: u64,
+    pub(in crate::mapping) min_stream: u64,
+    pub(in crate::mapping) max_stream: u64,
+    pub(in crate::mapping) weight_load: u64,
+    pub(in crate::mapping) shadow_depth: u64,
+    pub(in crate::mapping) overlap: bool,
+    /// From the end of a stream to its last result, a stationary operand in the array.
+    pub(in crate::mapping) stationary_latency: u64,
+    /// The same, output stationary, results shifted out.
+    pub(in crate::mapping) output_latency: u64,
+    pub(in crate::mapping) packing: KPacking,
+    pub(in crate::mapping) array_period: Time,
+    pub(in crate::mapping) vector_period: Time,
+    pub(in crate::mapping) lanes: u64,
+    pub(in crate::mapping) read_width: u64,
+    pub(in crate::mapping) startup: u64,
+    pub(in crate::mapping) requantize: u64,
+    pub(in crate::mapping) depthwise_macs: u64,
+    pub(in crate::mapping) vector_in_store_path: bool,
+    pub(in crate::mapping) burst: u64,
+    /// Cycles in which a DMA engine moves a burst.
+    pub(in crate::mapping) pace: u64,
+    pub(in crate::mapping) descriptor: u64,
+    pub(in crate::mapping) in_flight: u64,
+    pub(in crate::mapping) load_engines: u64,
+    pub(in crate::mapping) store_engines: u64,
+    pub(in crate::mapping) weight_memory: Memory,
+    pub(in crate::mapping) activation_memory: Memory,
+    pub(in crate::mapping) same_memory: bool,
+    pub(in crate::mapping) issue: u64,
+    pub(in crate::mapping) launch: u64,
+    pub(in crate::mapping) hardware_loops: bool,
+}
+
+/// One memory space.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mapping) struct Memory {
+    /// Time of one burst at its bandwidth.
+    pub(in crate::mapping) service: Time,
+    /// Its latency.
+    pub(in crate::mapping) latency: Time,
+}
+
+impl Rates {
+    /// The rates of a machine.
+    pub fn of(accelerator: &Accelerator) -> Self {
+        let config = &accelerator.config;
+        let memory = |id: MemoryId| Memory {
+            service: accelerator.memory_service(id, Bytes(u64::from(config.dma.burst_bytes))),
+            latency: accelerator.memory_latency(id),
+        };
+        let array = &config.array;
+        let [rows, cols, element, hop] =
+            [array.rows, array.cols, array.pe_registers, array.hop_registers].map(u64::from);
+        // The array's law, `engine::timing::array`.
+        let across = (rows - 1) * (1 + hop) + (cols - 1) * (1 + hop);
+        Self {
+            rows,
+            cols,
+            min_stream: u64::from(array.min_stream),
+            max_stream: u64::from(array.max_stream),
+            weight_load: u64::from(array.weight_load.cycles),
+            shadow_depth: u64::from(array.weight_load.shadow_depth),
+            overlap: array.overlap_tiles,
+            stationary_latency: across + rows * element,
+            output_latency: across + element + rows,
+            packing: array.k_packing,
+            array_period: accelerator.array_period,
+            vector_period: accelerator.vector_period,
+            lanes: u64::from(config.vector.lanes),
+            read_width: u64::from(config.accumulators.read_width),
+            startup: u64::from(config.vector.startup_cycles),
+            requantize: u64::from(config.vector.cycles_of(VectorFunction::Requantize).unwrap_or(1)),
+            depthwise_macs: match config.depthwise {
+                DepthwisePolicy::Vector { macs_per_cycle } => u64::from(macs_per_cycle),
+                _ => 1,
+            },
+            vector_in_store_path: config.vector.placement == VectorPlacement::InStorePath,
+            burst: u64::from(config.dma.burst_bytes),
+            pace: u64::from(config.dma.burst_bytes.div_ceil(config.dma.bytes_per_cycle)),
+            descriptor: u64::from(config.dma.descriptor_cycles),
+            in_flight: u64::from(config.dma.bursts_in_flight),
+            load_engines: u64::from(config.dma.load_engines),
+            store_engines: u64::from(config.dma.store_engines),
+            weight_memory: memory(accelerator.weight_memory),
+            activation_memory: memory(accelerator.activation_memory),
+            same_memory: accelerator.weight_memory == accelerator.activation_memory,
+            issue: u64::from(config.control.issue_cycles),
+            launch: u64::from(config.control.launch_cycles),
+            hardware_loops: config.control.hardware_loops,
+        }
+    }
+
+    pub(in crate::mapping) fn array(&self, cycles: u64) -> Time {
+        Cycles(cycles).time(self.array_period)
+    }
+
+    /// Time of vector work of `elements` at `cycles` each, `lanes` at once, in `instructions` instructions, from below.
+    pub(in crate::mapping) fn vector(&self, elements: u64, cycles: u64, lanes: u64, instructions: u64) -> Time {
+        Cycles(elements.div_ceil(lanes) * cycles + self.startup * instructions).time(self.vector_period)
+    }
+
+    /// Time to requantize so many accumulators.
+    pub(in crate::mapping) fn requantize(&self, elements: u64, instructions: u64) -> Time {
+        let work = self.vector(elements, self.requantize, self.lanes, instructions);
+        if self.read_width == 0 { work } else { work.max(self.vector(elements, 1, self.read_width, instructions)) }
+    }
+
+    /// Time in which `engines` DMA engines get transfers done, the memory apart.
+    pub(in crate::mapping) fn engine_time(&self, moved: Transfers, engines: u64) -> Time {
+        self.array((self.descriptor * moved.instructions + self.pace * moved.bursts) / engines)
+    }
+
+    /// Time until the last byte has arrived, each request waiting for a place in flight.
+    pub(in crate::mapping) fn round_trips(&self, bursts: u64, engines: u64, memory: Memory) -> Time {
+        let Some(before) = bursts.div_ceil(engines).checked_sub(1) else { return Time::ZERO };
+        let trip = memory.service + memory.latency;
+        trip * (before / self.in_flight) + memory.service * (before % self.in_flight) + trip
+    }
+
+    /// Time from the first command until transfers over one memory are done.
+    pub(in crate::mapping) fn transfer(&self, moved: Transfers, engines: u64, memory: Memory) -> Time {
+        if moved.bursts == 0 {
+            return Time::ZERO;
+        }
+        let served = memory.service * moved.bursts + memory.latency;
+        let first = self.array(self.descriptor);
+        (first + served.max(self.round_trips(moved.bursts, engines, memory))).max(self.engine_time(moved, engines))
+    }
+
+    /// Time from the first command until loads from the weights' and the activations' memory are done.
+    pub(in crate::mapping) fn loads(&self, weights: Transfers, activations: Transfers) -> Time {
+        let (w, a) = (self.weight_memory, self.activation_memory);
+        let both = weights.plus(activations);
+        if self.same_memory {
+            return self.transfer(both, self.load_engines, w);
+        }
+        if both.bursts == 0 {
+            return Time::ZERO;
+        }
+        let either = Memory { service: w.service.min(a.service), latency: w.latency.min(a.latency) };
+        self.transfer(weights, self.load_engines, w)
+            .max(self.transfer(activations, self.load_engines, a))
+            .max(self.engine_time(both, self.load_engines))
+            .max(self.round_trips(both.bursts, self.load_engines, either))
+    }
+
+    /// Time from the first command until so many stores are done.
+    pub(in crate::mapping) fn stores(&self, moved: Transfers) -> Time {
+        self.transfer(moved, self.store_engines, self.activation_memory)
+    }
+
+    /// Time of one store.
+    pub(in crate::mapping) fn one_store(&self, moved: Transfers) -> Time {
+        self.transfer(moved, 1, self.activation_memory)
+    }
+
+    /// Time in which the memory that results go to serves all that is loaded from it and stored to it.
+    pub(in crate::mapping) fn shared_memory(
+        &self,
+        weights: Transfers,
+        activations: Transfers,
+        stores: Transfers,
+    ) -> Time {
+        let memory = self.activation_memory;
+        let mut bursts = activations.bursts + stores.bursts;
+        if self.same_memory {
+            bursts += weights.bursts;
+        }
+        if bursts == 0 { Time::ZERO } else { memory.service * bursts + memory.latency }
+    }
+
+    /// Time of vector work and stores where one engine does both; else of the vector work.
+    pub(in crate::mapping) fn vector_engine(&self, work: Time, stores: Transfers) -> Time {
+        let shared = self.vector_in_store_path && self.store_engines == 1;
+        if shared { work + self.engine_time(stores, 1) } else { work }
+    }
+
+    /// Bytes of a burst.
+    pub(in crate::mapping) fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// Lanes of the vector unit.
+    pub(in crate::mapping) fn lanes(&self) -> u64 {
+        self.lanes
+    }
+
+    /// A layer's launch and the issue of so many commands.
+    pub(in crate::mapping) fn commands(&self, commands: u64) -> Time {
+        self.array(self.launch + self.issue * commands)
+    }
+}
