@@ -15,7 +15,12 @@
 //! # The estimate
 //! The bound, and where an operand has one slot only, the time that its transfers then add to the array's.
 
-use super::matrix::{MatrixMapping, Step, Trips};
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    matrix::{MatrixMapping, Step, Trips},
+    tiling::tile_range,
+};
 use crate::{
     config::{Accelerator, Dataflow, DepthwisePolicy, KPacking, MemoryId, MemoryModel, VectorFunction},
     units::{Bytes, Cycles, Time},
@@ -248,10 +253,58 @@ fn over_tiles(extent: u32, tile: u32, trips: u32, f: impl Fn(u64) -> u64) -> u64
 
 /// The closed form of `mapping` on the machine of `rates`.
 pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
+    let halos = [InputLengths::rows(mapping), InputLengths::cols(mapping)];
+    Slotless::of(mapping, rates, [&halos[0], &halos[1]]).cost(mapping, rates)
+}
+
+/// Lengths of the input ranges of all tiles along one axis, with their number. They depend on the tile's extent on that
+/// axis alone, and take a step a tile to find: a search keeps them.
+#[derive(Clone, Debug)]
+pub struct InputLengths(Cut);
+
+impl InputLengths {
+    /// Of rows.
+    pub fn rows(mapping: &MatrixMapping) -> Self {
+        let (extent, tile) = (mapping.shape.p, mapping.tile.p);
+        Self(count_equal((0..extent.div_ceil(tile)).map(|i| mapping.rows(tile_range(extent, tile, i)).present.len)))
+    }
+
+    /// Of columns.
+    pub fn cols(mapping: &MatrixMapping) -> Self {
+        let (extent, tile) = (mapping.shape.q, mapping.tile.q);
+        Self(count_equal((0..extent.div_ceil(tile)).map(|i| mapping.cols(tile_range(extent, tile, i)).present.len)))
+    }
+}
+
+/// The closed form before slots: the same for all choices of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Slotless {
+    cost: Cost,
+    trips: Trips,
+    /// The array's work with what stands before and after it.
+    whole: Time,
+    stores: Time,
+}
+
+impl Slotless {
+    /// The cost under the mapping's slots.
+    pub fn cost(&self, mapping: &MatrixMapping, rates: &Rates) -> Cost {
+        let mut cost = self.cost;
+        cost.estimate = cost.bound.max(self.whole + serial_time(mapping, rates, self.trips, &cost, self.stores));
+        cost
+    }
+
+    /// `lengths` are those of rows and columns.
+    pub fn of(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2]) -> Self {
+        slotless(mapping, rates, lengths)
+    }
+}
+
+fn slotless(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2]) -> Slotless {
     let trips = mapping.trips();
     let mut cost = Cost::default();
     array_work(mapping, rates, trips, &mut cost);
-    transfers(mapping, rates, trips, &mut cost);
+    transfers(mapping, rates, trips, lengths, &mut cost);
     let first = mapping.step(0);
     let last = mapping.step(trips.steps() - 1);
     let tile_elements = |step: &Step| pixels(step) * u64::from(step.passes.len) * u64::from(step.o.len);
@@ -327,8 +380,7 @@ pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
             (cost.bound, cost.bound_by) = (time, part);
         }
     }
-    cost.estimate = cost.bound.max(head + cost.array + serial_time(mapping, rates, trips, &cost, stores) + tail);
-    cost
+    Slotless { cost, trips, whole: head + cost.array + tail, stores }
 }
 
 /// Time that single slots add: what they move or compute cannot overlap with the array.
@@ -495,7 +547,7 @@ pub(super) fn image_transfer(tile: [u64; 4], whole: [u64; 3], element: u64, burs
 }
 
 /// All transfers of the layer.
-fn transfers(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Cost) {
+fn transfers(mapping: &MatrixMapping, rates: &Rates, trips: Trips, lengths: [&InputLengths; 2], cost: &mut Cost) {
     let (shape, tile) = (&mapping.shape, &mapping.tile);
     let passes = mapping.passes();
     let reloads = input_loads_per_tile(mapping, trips);
@@ -515,21 +567,18 @@ fn transfers(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Co
         sum
     };
     if !mapping.input_resident {
-        let rows =
-            count_equal((0..trips.p).map(|i| mapping.rows(super::tiling::tile_range(shape.p, tile.p, i)).present.len));
-        let cols =
-            count_equal((0..trips.q).map(|i| mapping.cols(super::tiling::tile_range(shape.q, tile.q, i)).present.len));
-        let mut channels = Vec::new();
+        let [InputLengths(rows), InputLengths(cols)] = lengths;
+        let mut channels = Cut::new();
         for (count, times) in cut(passes, tile.passes, trips.passes) {
             for (c, c_times) in cut(mapping.pass_channels(), tile.c, trips.c) {
                 channels.push((count * c, times * c_times));
             }
         }
         let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
-        cost.input = sum_boxes(&rows, &cols, &channels, whole, u64::from(shape.input_bytes())).times(reloads);
+        cost.input = sum_boxes(rows, cols, &channels, whole, u64::from(shape.input_bytes())).times(reloads);
     }
     if !mapping.output_resident {
-        let mut channels = Vec::new();
+        let mut channels = Cut::new();
         for (count, times) in cut(passes, tile.passes, trips.passes) {
             for (o, o_times) in cut(mapping.pass_outputs(), tile.o, trips.o) {
                 channels.push((count * o, times * o_times));
@@ -557,15 +606,18 @@ fn transfers(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Co
     }
 }
 
+/// Sizes of tiles with their number.
+type Cut = SmallVec<[(u64, u64); 4]>;
+
 /// Sizes of the tiles of an extent with their number: full ones and the last.
-fn cut(extent: u32, tile: u32, trips: u32) -> Vec<(u64, u64)> {
+fn cut(extent: u32, tile: u32, trips: u32) -> Cut {
     let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
-    if trips == 1 { vec![(last, 1)] } else { vec![(u64::from(tile), u64::from(trips - 1)), (last, 1)] }
+    if trips == 1 { smallvec![(last, 1)] } else { smallvec![(u64::from(tile), u64::from(trips - 1)), (last, 1)] }
 }
 
 /// Distinct lengths with their number.
-fn count_equal(lengths: impl Iterator<Item = u32>) -> Vec<(u64, u64)> {
-    let mut counts: Vec<(u64, u64)> = Vec::new();
+fn count_equal(lengths: impl Iterator<Item = u32>) -> Cut {
+    let mut counts = Cut::new();
     for length in lengths {
         match counts.iter_mut().find(|(known, _)| *known == u64::from(length)) {
             Some((_, count)) => *count += 1,
