@@ -10,7 +10,7 @@ use super::{
 };
 /// Depth of one packed block: a panel of it stays in the first-level cache.
 const DEPTH: usize = 256;
-/// Output pixels of one task.
+/// Most output pixels of one task.
 const PIXELS: usize = 96;
 
 /// A sliding window over `[H, W]`; rows first.
@@ -74,6 +74,11 @@ impl Conv {
         Some(Self { image, output, window, kind, zero, blocks: blocks.collect() })
     }
 
+    /// Shape of the image: `[H, W, C]`.
+    pub const fn image(&self) -> [usize; 3] {
+        self.image
+    }
+
     /// Shape of the result: `[P, Q, O]`.
     pub const fn output(&self) -> [usize; 3] {
         self.output
@@ -91,13 +96,17 @@ impl Conv {
         if o == 0 {
             return Some(());
         }
-        out.par_chunks_mut(PIXELS * o).enumerate().for_each_init(Scratch::default, |scratch, (task, out)| {
+        // As many tasks for each thread; what they compute does not depend on it.
+        let threads = rayon::current_num_threads();
+        let tasks = (p * q).div_ceil(PIXELS).next_multiple_of(threads);
+        let each = (p * q).div_ceil(tasks).max(1);
+        out.par_chunks_mut(each * o).enumerate().for_each_init(Scratch::default, |scratch, (task, out)| {
             let pixels = out.len() / o;
             scratch.sums.resize(pixels * o, 0);
             scratch.offsets.clear();
             scratch.offsets.extend((0..pixels).map(|i| i * o));
             for (index, block) in self.blocks.iter().enumerate() {
-                self.gather(x, task * PIXELS, pixels, index, &mut scratch.columns);
+                self.gather(x, task * each, pixels, index, &mut scratch.columns);
                 gemm(&scratch.columns, block, &mut scratch.sums, &scratch.offsets, index > 0);
             }
             for (sums, out) in scratch.sums.chunks_exact(o).zip(out.chunks_exact_mut(o)) {

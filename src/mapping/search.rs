@@ -6,8 +6,8 @@
 //! the order of enumeration. The interface is `best`: a provably optimal search can take its place.
 
 use super::{
-    cost::{Cost, Rates, evaluate},
-    matrix::{LoopOrder, MatrixMapping, Slots, Tile},
+    cost::{Cost, InputLengths, Rates, Slotless},
+    matrix::{LoopOrder, MatrixMapping, Slots, Tile, Trips},
     shape::MatrixShape,
     tiling::distinct_tiles,
 };
@@ -59,28 +59,65 @@ pub struct Infeasible {
 /// # Errors
 /// The first buffer that is short, and by how much.
 pub fn fits(mapping: &MatrixMapping, accelerator: &Accelerator, situation: &Situation) -> Result<(), Infeasible> {
-    let slots = &mapping.slots;
-    let input = mapping.input_slot() * u64::from(slots.input);
-    let weight = (mapping.weight_slot() + mapping.parameter_slot()) * u64::from(slots.weight);
-    let output = mapping.output_slot() * u64::from(slots.output);
-    let check = |buffer, needed: u64, available: u64| {
-        if needed > available { Err(Infeasible { buffer, needed, available }) } else { Ok(()) }
-    };
-    match accelerator.config.buffers.layout {
-        BufferLayout::Shared(pool) => {
-            check("shared buffer", input + weight + output, pool.bytes.saturating_sub(situation.reserved))?;
-        }
-        BufferLayout::Split { input: i, weight: w, output: o } => {
-            check("input buffer", input, i.bytes)?;
-            check("weight buffer", weight, w.bytes)?;
-            check("output buffer", output, o.bytes)?;
+    Footprint::of(mapping).fits(mapping, accelerator, situation)
+}
+
+/// Sizes of one slot of each kind, the same for all choices of slots.
+#[derive(Clone, Copy, Debug)]
+struct Footprint {
+    input: u64,
+    weight: u64,
+    output: u64,
+    accumulators: u64,
+}
+
+impl Footprint {
+    fn of(mapping: &MatrixMapping) -> Self {
+        Self {
+            input: mapping.input_slot(),
+            weight: mapping.weight_slot() + mapping.parameter_slot(),
+            output: mapping.output_slot(),
+            accumulators: mapping.accumulator_slot(),
         }
     }
-    if !mapping.on_vector {
-        let words = mapping.accumulator_slot() * u64::from(slots.accumulator);
-        check("accumulators", words * accelerator.accumulator_bytes(), accelerator.config.accumulators.bytes)?;
+
+    fn fits(
+        &self,
+        mapping: &MatrixMapping,
+        accelerator: &Accelerator,
+        situation: &Situation,
+    ) -> Result<(), Infeasible> {
+        let slots = &mapping.slots;
+        let input = self.input * u64::from(slots.input);
+        let weight = self.weight * u64::from(slots.weight);
+        let output = self.output * u64::from(slots.output);
+        let check = |buffer, needed: u64, available: u64| {
+            if needed > available { Err(Infeasible { buffer, needed, available }) } else { Ok(()) }
+        };
+        match accelerator.config.buffers.layout {
+            BufferLayout::Shared(pool) => {
+                check("shared buffer", input + weight + output, pool.bytes.saturating_sub(situation.reserved))?;
+            }
+            BufferLayout::Split { input: i, weight: w, output: o } => {
+                check("input buffer", input, i.bytes)?;
+                check("weight buffer", weight, w.bytes)?;
+                check("output buffer", output, o.bytes)?;
+            }
+        }
+        if !mapping.on_vector {
+            let words = self.accumulators * u64::from(slots.accumulator);
+            check("accumulators", words * accelerator.accumulator_bytes(), accelerator.config.accumulators.bytes)?;
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// What all choices of slots share for one tile.
+struct Known {
+    trips: Trips,
+    footprint: Footprint,
+    /// By loop order.
+    costs: [Option<Slotless>; 2],
 }
 
 /// Slot choices, most overlap first.
@@ -224,23 +261,39 @@ impl Search<'_> {
                 combinations.push((1, o, c));
             }
         }
+        let lengths: Vec<[InputLengths; 2]> = pixels
+            .iter()
+            .map(|&(n, p, q)| {
+                let mapping = MatrixMapping { tile: Tile { n, p, q, ..base.tile }, ..*base };
+                [InputLengths::rows(&mapping), InputLengths::cols(&mapping)]
+            })
+            .collect();
+        let mut all: Vec<Known> = Vec::with_capacity(pixels.len());
         for (passes, o, c) in combinations {
+            all.clear();
+            all.extend(pixels.iter().map(|&(n, p, q)| {
+                let mapping = MatrixMapping { tile: Tile { passes, n, p, q, o, c }, ..*base };
+                Known { trips: mapping.trips(), footprint: Footprint::of(&mapping), costs: [None; 2] }
+            }));
             for slots in slot_choices {
                 let mut tried = 0;
-                for &(n, p, q) in &pixels {
+                for ((&(n, p, q), [rows, cols]), known) in pixels.iter().zip(&lengths).zip(&mut all) {
                     let mut mapping = MatrixMapping {
                         tile: Tile { passes, n, p, q, o, c },
                         slots: Slots { input: slots[0], weight: slots[1], output: slots[2], accumulator: slots[3] },
                         ..*base
                     };
-                    normalize_slots(&mut mapping);
-                    if fits(&mapping, self.accelerator, &self.situation).is_err() {
+                    let trips = known.trips;
+                    normalize_slots(&mut mapping, trips);
+                    if known.footprint.fits(&mapping, self.accelerator, &self.situation).is_err() {
                         continue;
                     }
-                    for order in [LoopOrder::OutputsOuter, LoopOrder::PixelsOuter] {
+                    let orders = [LoopOrder::OutputsOuter, LoopOrder::PixelsOuter];
+                    for (order, known) in orders.into_iter().zip(&mut known.costs) {
                         mapping.order = order;
-                        self.consider(&mapping);
-                        let trips = mapping.trips();
+                        let slotless = known.get_or_insert_with(|| Slotless::of(&mapping, self.rates, [rows, cols]));
+                        let cost = slotless.cost(&mapping, self.rates);
+                        self.consider(&mapping, cost);
                         if trips.o == 1 || trips.pixels() == 1 {
                             break;
                         }
@@ -254,12 +307,11 @@ impl Search<'_> {
         }
     }
 
-    fn consider(&mut self, mapping: &MatrixMapping) {
+    fn consider(&mut self, mapping: &MatrixMapping, cost: Cost) {
         self.evaluated += 1;
-        let cost = evaluate(mapping, self.rates);
         let better = |than: &Option<(MatrixMapping, Cost)>| match than {
             None => true,
-            Some((other, known)) => key(mapping, &cost) < key(other, known),
+            Some((other, known)) => is_better((mapping, &cost), (other, known)),
         };
         let class = |m: &MatrixMapping| (m.dataflow, m.order, m.groups_per_pass);
         if better(&self.best) {
@@ -279,14 +331,15 @@ impl Search<'_> {
     }
 }
 
-/// What is minimized, most important first.
-fn key(mapping: &MatrixMapping, cost: &Cost) -> (Time, u64, u64) {
-    (cost.estimate, cost.input.bytes + cost.weight.bytes + cost.output.bytes, mapping.trips().steps())
+/// Whether the first of two is to be preferred: by the estimate, then bytes, then buffer tiles.
+fn is_better((mapping, cost): (&MatrixMapping, &Cost), (other, known): (&MatrixMapping, &Cost)) -> bool {
+    let bytes = |cost: &Cost| cost.input.bytes + cost.weight.bytes + cost.output.bytes;
+    let order = cost.estimate.cmp(&known.estimate).then_with(|| bytes(cost).cmp(&bytes(known)));
+    order.then_with(|| mapping.trips().steps().cmp(&other.trips().steps())).is_lt()
 }
 
 /// Drops slots that an operand with a single tile would never use.
-fn normalize_slots(mapping: &mut MatrixMapping) {
-    let trips = mapping.trips();
+fn normalize_slots(mapping: &mut MatrixMapping, trips: Trips) {
     let passes = u64::from(trips.passes);
     let limit = |slots: &mut u32, tiles: u64| {
         if tiles == 1 {

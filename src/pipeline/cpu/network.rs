@@ -1,0 +1,116 @@
+//! A quantized graph made ready for the CPU: a kernel for each node, weights packed, a place for each value. Knows
+//! neither machine nor clock.
+
+use super::{kernel::Kernel, layout::Held};
+use crate::{
+    ir::{Graph, NodeId, Op, Quantized, ValueId},
+    reference::{self, Settings},
+    tensor::Tensor,
+};
+
+/// Why the CPU cannot execute a node.
+#[derive(Debug, thiserror::Error)]
+pub enum CpuError {
+    /// An operator that only the reference has.
+    #[error(transparent)]
+    Reference(#[from] reference::ReferenceError),
+    /// A value is missing or of another form.
+    #[error("in node {0:?}: an operand is not as its kernel expects it")]
+    Operand(String),
+}
+
+struct Step {
+    node: NodeId,
+    kernel: Kernel,
+    counted: bool,
+}
+
+/// A network with its values.
+pub struct Network<'a> {
+    graph: &'a Graph<Quantized>,
+    steps: Vec<Step>,
+    values: Vec<Held>,
+}
+
+impl<'a> Network<'a> {
+    /// Chooses kernels and packs weights. `free` says which nodes the machine does not count; of these, conversions at
+    /// the boundary are not timed.
+    ///
+    /// # Errors
+    /// Constants that are not at hand.
+    pub fn new(
+        graph: &'a Graph<Quantized>,
+        constants: &dyn Fn(ValueId) -> Option<Tensor>,
+        free: &dyn Fn(NodeId) -> bool,
+    ) -> Result<Self, CpuError> {
+        let mut values: Vec<Held> = graph.values.iter().map(|_| Held::Nothing).collect();
+        let mut steps = Vec::with_capacity(graph.nodes.len());
+        for (id, node) in graph.nodes_with_ids() {
+            let kernel = Kernel::choose(graph, node, constants);
+            for &input in &node.inputs[kernel.operands(node.inputs.len())] {
+                if graph.value(input).constant.is_some() && matches!(values[input.index()], Held::Nothing) {
+                    let tensor = constants(input).ok_or_else(|| CpuError::Operand(node.name.clone()))?;
+                    values[input.index()] = Held::of(graph.value(input), &tensor);
+                }
+            }
+            let conversion = matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear);
+            steps.push(Step { node: id, kernel, counted: !(conversion && free(id)) });
+        }
+        Ok(Self { graph, steps, values })
+    }
+
+    /// Runs every node on these inputs.
+    ///
+    /// # Errors
+    /// A node that cannot be executed.
+    pub fn run_all(&mut self, inputs: &[Tensor]) -> Result<(), CpuError> {
+        for (&id, tensor) in self.graph.inputs.iter().zip(inputs) {
+            self.values[id.index()] = Held::of(self.graph.value(id), tensor);
+        }
+        self.run(false)
+    }
+
+    /// Runs again what counts, on the same inputs.
+    ///
+    /// # Errors
+    /// A node that cannot be executed.
+    pub fn run_counted(&mut self) -> Result<(), CpuError> {
+        self.run(true)
+    }
+
+    /// A value as it is now.
+    pub fn value(&self, id: ValueId) -> Option<Tensor> {
+        self.values[id.index()].tensor(self.graph.value(id))
+    }
+
+    fn run(&mut self, counted: bool) -> Result<(), CpuError> {
+        for step in self.steps.iter().filter(|step| step.counted || !counted) {
+            let node = self.graph.node(step.node);
+            let output = node.outputs[0];
+            // The allocation of the last run serves again.
+            let out = std::mem::replace(&mut self.values[output.index()], Held::Nothing);
+            let fault = || CpuError::Operand(node.name.clone());
+            let held = match &step.kernel {
+                Kernel::Reference => {
+                    let operands: Option<Vec<Tensor>> = node.inputs.iter().map(|&id| self.value(id)).collect();
+                    let operands = operands.ok_or_else(fault)?;
+                    let operands: Vec<&Tensor> = operands.iter().collect();
+                    let results = reference::run_node(self.graph, step.node, &operands, &Settings::default())?;
+                    let first = results.into_iter().next().ok_or_else(fault)?;
+                    Held::of(self.graph.value(output), &first)
+                }
+                kernel => {
+                    let operands = &node.inputs[kernel.operands(node.inputs.len())];
+                    let operands: Option<Vec<&[u8]>> =
+                        operands.iter().map(|&id| self.values[id.index()].bytes()).collect();
+                    let mut out = if let Held::Bytes(bytes) = out { bytes } else { Vec::new() };
+                    out.resize(usize::try_from(self.graph.value(output).elements()).map_err(|_| fault())?, 0);
+                    kernel.run(&operands.ok_or_else(fault)?, &mut out).ok_or_else(fault)?;
+                    Held::Bytes(out)
+                }
+            };
+            self.values[output.index()] = held;
+        }
+        Ok(())
+    }
+}
