@@ -7,7 +7,7 @@ use crate::{
     tensor::{AccumulationOrder, Tensor},
 };
 
-/// Largest magnitude of a value less its zero point, from its type (and from a synthetic constant's recipe).
+/// Largest magnitude of a value less its zero point, from its type.
 fn largest_magnitude(value: &Value) -> i128 {
     let (low, high) = value.dtype.int_range().unwrap_or((i64::MIN / 2, i64::MAX / 2));
     let zeros = value.quant.as_ref().map_or(&[0][..], |quant| &quant.zero_point);
@@ -39,6 +39,10 @@ fn largest_bias(value: &Value) -> i128 {
 /// ranges: if not, any order of additions gives the same bits.
 pub fn may_overflow(graph: &Graph<Quantized>, node: &Node, accelerator: &Accelerator) -> bool {
     let (x, w) = (graph.value(node.inputs[0]), graph.value(node.inputs[1]));
+    if x.quant.is_none() || w.quant.is_none() {
+        // Floats are the host's.
+        return false;
+    }
     let depth: u64 = match w.shape.as_slice() {
         [_, rest @ .., _] if w.shape.len() == 4 => {
             rest.iter().map(|&dim| dim as u64).product::<u64>() * w.shape[w.shape.len() - 1] as u64

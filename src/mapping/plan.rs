@@ -126,6 +126,9 @@ pub struct Plan {
     pub places: Vec<Option<Place>>,
 }
 
+/// Elements that a tensor must have less than.
+pub const LARGEST_TENSOR: u64 = 1 << 31;
+
 /// Alignment of a resident tensor and what it reserves.
 pub const RESIDENT_ALIGNMENT: u64 = 64;
 
@@ -156,6 +159,8 @@ pub fn plan(graph: &Graph<Quantized>, accelerator: &Accelerator, options: &PlanO
         known: BTreeMap::new(),
         faults: Vec::new(),
     };
+    planner.check_sizes();
+    Faults::check(std::mem::take(&mut planner.faults))?;
     planner.place();
     planner.search_ahead();
     let layers = planner.layers();
@@ -217,6 +222,23 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// Offsets within a tensor are 32-bit numbers, in elements and in bytes.
+    fn check_sizes(&mut self) {
+        let graph = self.graph;
+        let mut seen = vec![false; graph.values.len()];
+        for node in &graph.nodes {
+            for &id in node.inputs.iter().chain(&node.outputs) {
+                if std::mem::replace(&mut seen[id.index()], true) {
+                    continue;
+                }
+                if let Some(problem) = size_problem(graph.value(id)) {
+                    let fault = Diagnostic::error(problem).with_path(path_of(node));
+                    self.faults.push(fault.with_help("take a smaller batch or smaller images"));
+                }
+            }
+        }
+    }
+
     /// Where values lie before any residency: memory, aliases, parts of concatenations, outside.
     fn place(&mut self) {
         let graph = self.graph;
@@ -246,14 +268,17 @@ impl Planner<'_> {
                 }
                 _ => {}
             }
-            // Constants of element-wise and host operators lie in memory; weights have images of their own.
-            if !matches!(node.op, Op::Conv { .. } | Op::MatMul { .. }) || matches!(self.classify(node), Class::Host) {
-                for &input in &node.inputs {
-                    if graph.value(input).constant.is_some() {
-                        self.places[input.index()] = Some(Place::Memory);
-                    }
+            // Constants that operators read as they read activations lie in memory; weights have images of their own.
+            let product = matches!(node.op, Op::Conv { .. } | Op::MatMul { .. });
+            let read = if product && !matches!(self.classify(node), Class::Host) { 1 } else { node.inputs.len() };
+            for &input in &node.inputs[..read] {
+                if graph.value(input).constant.is_some() {
+                    self.places[input.index()] = Some(Place::Memory);
                 }
             }
+        }
+        for &output in &graph.outputs {
+            self.places[output.index()].get_or_insert(Place::Memory);
         }
     }
 
@@ -301,12 +326,18 @@ impl Planner<'_> {
             let channels = extents(&part.shape)[3];
             let twice = node.inputs.iter().filter(|&&other| other == input).count() > 1;
             let elsewhere = graph.inputs.contains(&input) || graph.outputs.contains(&input);
+            // The rows of a part are not adjacent: an alias with rows of another length could not be walked.
+            let recut = self.consumers[input.index()].iter().any(|&consumer| {
+                let other = graph.node(consumer);
+                matches!(other.op, Op::Reshape) && extents(&graph.value(other.outputs[0]).shape)[3] != channels
+            });
             if part.quant == result.quant
                 && part.dtype == result.dtype
                 && part.constant.is_none()
                 && self.places[input.index()] == Some(Place::Memory)
                 && !twice
                 && !elsewhere
+                && !recut
             {
                 self.places[input.index()] = Some(Place::Part { whole, channel });
             }
@@ -365,7 +396,10 @@ impl Planner<'_> {
             },
             // An instruction numbers its operand in eight bits.
             Op::Concat { axis } if is_channel_axis(output, *axis) && node.inputs.len() <= 255 => {
-                let needs_table = node.inputs.iter().any(|&id| graph.value(id).quant != output.quant);
+                let needs_table = node
+                    .inputs
+                    .iter()
+                    .any(|&id| graph.value(id).quant != output.quant || graph.value(id).dtype != output.dtype);
                 if needs_table && vector.cycles_of(VectorFunction::Table).is_none() {
                     Class::Host
                 } else {
@@ -405,7 +439,12 @@ impl Planner<'_> {
             let outgoing = self.outgoing(id, &class, reserved_in, resident_in);
             let reserved = reserved_in + outgoing.unwrap_or(0);
             match self.layer(id, node, class, reserved, resident_in, outgoing.is_some()) {
-                Ok(layer) => layers.push(layer),
+                Ok(mut layer) => {
+                    if let Some(bytes) = outgoing {
+                        layer.reasons.push(format!("the result stays on chip for the next layer, in {bytes} bytes"));
+                    }
+                    layers.push(layer);
+                }
                 Err(short) => self.faults.push(shortage(node, &short)),
             }
             incoming = outgoing.map(|bytes| {
@@ -532,7 +571,8 @@ impl Planner<'_> {
             Class::Vector(function, shape, whole) => {
                 let (mapping, cost) =
                     self.vector(node, function, &shape, whole, reserved, resident_in, output_resident)?;
-                (LayerMapping::Vector(vec![mapping]), Predicted::from(&cost), vec![])
+                let reasons = vec![bound_of(cost.bound_by, cost.bound, cost.estimate, self.accelerator)];
+                (LayerMapping::Vector(vec![mapping]), Predicted::from(&cost), reasons)
             }
             Class::Concat => {
                 let parts = self.concat(node)?;
@@ -609,6 +649,23 @@ const fn is_conversion(node: &Node) -> bool {
     matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear)
 }
 
+/// What is wrong with the size of a tensor, if anything is.
+fn size_problem(value: &Value) -> Option<String> {
+    let (name, element) = (&value.name, value.dtype.bytes());
+    match value.shape.iter().try_fold(1_u64, |all, &dim| all.checked_mul(dim as u64)) {
+        Some(0) => Some(format!("`{name}` has no elements")),
+        Some(elements) if elements < LARGEST_TENSOR && elements * element <= u64::from(u32::MAX) => None,
+        Some(elements) => Some(format!(
+            "`{name}` has {elements} elements of {element} bytes; fewer than 2^31 elements and 2^32 bytes can be mapped"
+        )),
+        None => Some(format!("`{name}` has more than 2^64 elements; fewer than 2^31 can be mapped")),
+    }
+}
+
+fn path_of(node: &Node) -> String {
+    format!("node \"{}\" ({})", node.name, node.op.name())
+}
+
 /// The fault of a layer that does not fit.
 fn shortage(node: &Node, short: &Infeasible) -> Diagnostic {
     Diagnostic::error(format!(
@@ -618,20 +675,33 @@ fn shortage(node: &Node, short: &Infeasible) -> Diagnostic {
         short.available,
         short.needed
     ))
-    .with_path(format!("node \"{}\" ({})", node.name, node.op.name()))
+    .with_path(path_of(node))
     .with_help(format!("make the {} larger, or its tiles smaller with narrower types", short.buffer))
 }
 
+/// Which part of the machine bounds a layer.
+fn bound_of(part: Part, bound: Time, estimate: Time, accelerator: &Accelerator) -> String {
+    let cycles = |time: Time| thousands(time.cycles_ceil(accelerator.array_period).get());
+    format!(
+        "limited by {}: {} cycles at least from first to last, {} estimated",
+        part.name(),
+        cycles(bound),
+        cycles(estimate)
+    )
+}
+
 fn reasons_of(found: &Found, accelerator: &Accelerator) -> Vec<String> {
-    let period = accelerator.array_period;
-    let cycles = |time: Time| time.cycles_ceil(period);
-    let mut reasons = vec![format!(
-        "limited by {}: {} cycles at least from first to last, {} estimated; best of {} mappings",
-        found.cost.bound_by.name(),
-        thousands(cycles(found.cost.bound).get()),
-        thousands(cycles(found.cost.estimate).get()),
-        thousands(found.evaluated.into())
-    )];
+    let cost = &found.cost;
+    let bound = bound_of(cost.bound_by, cost.bound, cost.estimate, accelerator);
+    let mut reasons = vec![format!("{bound}; best of {} mappings", thousands(found.evaluated.into()))];
+    if let Some(short) = &found.stopped_by {
+        reasons.push(format!(
+            "tile limited by the {}: the next larger one needs {} bytes, there are {}",
+            short.buffer,
+            thousands(short.needed),
+            thousands(short.available)
+        ));
+    }
     if let Some((other, estimate)) = &found.runner_up {
         reasons.push(format!(
             "best of another kind: {:?}, {} outermost{}: {} cycles estimated",
@@ -645,7 +715,7 @@ fn reasons_of(found: &Found, accelerator: &Accelerator) -> Vec<String> {
             } else {
                 String::new()
             },
-            thousands(cycles(*estimate).get())
+            thousands(estimate.cycles_ceil(accelerator.array_period).get())
         ));
     }
     reasons
@@ -701,17 +771,14 @@ fn unit_window() -> VectorShape {
 }
 
 fn narrow(extent: [usize; 4]) -> [u32; 4] {
-    extent.map(|dim| u32::try_from(dim).expect("graphs of more than 2^31 elements are refused"))
+    extent.map(|dim| u32::try_from(dim).expect("`check_sizes` has refused larger tensors"))
 }
 
-/// Loop bounds of a vector layer; `None` where the vector unit's walks do not cover it (other broadcasts, 16-bit
-/// tables, tensors of 2^31 elements).
+/// Loop bounds of a vector layer; `None` where the vector unit's walks do not cover it: other broadcasts, windows that
+/// reach further than addresses do.
 fn vector_shape(graph: &Graph<Quantized>, node: &Node) -> Option<VectorShape> {
     let output = graph.value(node.outputs[0]);
     let values: Vec<&Value> = node.inputs.iter().map(|&id| graph.value(id)).collect();
-    if values.iter().copied().chain([output]).any(|value| value.elements() >= 1 << 31 || value.elements() == 0) {
-        return None;
-    }
     let window = match &node.op {
         Op::MaxPool { window } | Op::AvgPool { window, .. } => *window,
         Op::GlobalAvgPool => {
@@ -738,6 +805,9 @@ fn vector_shape(graph: &Graph<Quantized>, node: &Node) -> Option<VectorShape> {
             resident: false,
             constant: value.constant.is_some(),
         });
+    }
+    if windowed && !super::shape::walkable(values[0], &window) {
+        return None;
     }
     let pair = |of: [usize; 2]| Some([u32::try_from(of[0]).ok()?, u32::try_from(of[1]).ok()?]);
     Some(VectorShape {

@@ -41,10 +41,13 @@ pub struct Found {
     pub runner_up: Option<(MatrixMapping, Time)>,
     /// Mappings evaluated.
     pub evaluated: u32,
+    /// What keeps the tile from being larger: the buffer that the next larger one would not fit; `None` where the
+    /// layer is one tile or where larger ones fit and are slower.
+    pub stopped_by: Option<Infeasible>,
 }
 
 /// A layer that fits no buffer: which one is short, by how much, at the smallest tile.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Infeasible {
     /// `input buffer`, `weight buffer`, `output buffer`, `shared buffer`, `accumulators`.
     pub buffer: &'static str,
@@ -155,54 +158,43 @@ pub fn best(
         vec![1]
     };
     let dataflows: &[Dataflow] = if on_vector { &[Dataflow::WS] } else { &config.array.dataflows };
+    let smallest = MatrixMapping {
+        shape: *shape,
+        dataflow: dataflows[0],
+        on_vector,
+        groups_per_pass: 1,
+        tile: Tile { passes: 1, n: 1, p: 1, q: 1, o: 1, c: 1 },
+        order: LoopOrder::OutputsOuter,
+        slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
+        input_resident: situation.input_resident,
+        output_resident: situation.output_resident,
+        parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
+    };
+    // No tile takes less: what does not fit now never will.
+    fits(&smallest, accelerator, &situation)?;
     let mut search = Search { accelerator, rates, situation, best: None, runner_up: None, evaluated: 0 };
     for thorough in [false, true] {
         for &dataflow in dataflows {
             for &groups_per_pass in &bundles {
-                let base = MatrixMapping {
-                    shape: *shape,
-                    dataflow,
-                    on_vector,
-                    groups_per_pass,
-                    tile: Tile { passes: 1, n: 1, p: 1, q: 1, o: 1, c: 1 },
-                    order: LoopOrder::OutputsOuter,
-                    slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
-                    input_resident: situation.input_resident,
-                    output_resident: situation.output_resident,
-                    parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
-                };
-                search.enumerate(&base, thorough);
+                search.enumerate(&MatrixMapping { dataflow, groups_per_pass, ..smallest }, thorough);
             }
         }
         if search.best.is_some() {
             break;
         }
     }
-    let Some((mapping, cost)) = search.best else {
-        let smallest = MatrixMapping {
-            shape: *shape,
-            dataflow: dataflows[0],
-            on_vector,
-            groups_per_pass: 1,
-            tile: Tile { passes: 1, n: 1, p: 1, q: 1, o: 1, c: 1 },
-            order: LoopOrder::OutputsOuter,
-            slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
-            input_resident: situation.input_resident,
-            output_resident: situation.output_resident,
-            parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
-        };
-        return Err(fits(&smallest, accelerator, &situation).err().unwrap_or(Infeasible {
-            buffer: "shared buffer",
-            needed: 0,
-            available: 0,
-        }));
-    };
-    Ok(Found {
-        mapping,
-        cost,
-        runner_up: search.runner_up.map(|(mapping, cost)| (mapping, cost.estimate)),
-        evaluated: search.evaluated,
-    })
+    let tightest = search.tightest();
+    match search.best {
+        Some((mapping, cost)) => Ok(Found {
+            mapping,
+            cost,
+            runner_up: search.runner_up.map(|(mapping, cost)| (mapping, cost.estimate)),
+            evaluated: search.evaluated,
+            stopped_by: tightest,
+        }),
+        // The smallest tile fits, and the thorough enumeration has it.
+        None => Err(Infeasible { buffer: "buffers", needed: 0, available: 0 }),
+    }
 }
 
 /// Bundles of groups worth trying: one, and the divisors of the number of groups whose blocks fill columns or rows at
@@ -234,6 +226,26 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// Why the best tile is not larger: what is short if one more loop were closed, the innermost that is open first.
+    fn tightest(&self) -> Option<Infeasible> {
+        let (mapping, _) = self.best?;
+        let (tile, shape, trips) = (mapping.tile, &mapping.shape, mapping.trips());
+        let larger = [
+            (trips.c, Tile { c: mapping.pass_channels(), ..tile }),
+            (trips.q, Tile { q: shape.q, ..tile }),
+            (trips.p, Tile { p: grown(shape.p, trips.p), ..tile }),
+            (trips.n, Tile { n: grown(shape.n, trips.n), ..tile }),
+            (trips.o, Tile { o: grown(mapping.pass_outputs(), trips.o), ..tile }),
+            (trips.passes, Tile { passes: grown(mapping.passes(), trips.passes), ..tile }),
+        ];
+        larger.into_iter().filter(|&(trips, _)| trips > 1).find_map(|(_, tile)| {
+            let mut mapping = MatrixMapping { tile, ..mapping };
+            let trips = mapping.trips();
+            normalize_slots(&mut mapping, trips);
+            fits(&mapping, self.accelerator, &self.situation).err()
+        })
+    }
+
     fn enumerate(&mut self, base: &MatrixMapping, thorough: bool) {
         let array = &self.accelerator.config.array;
         let taps = u32::try_from(base.shape.taps()).unwrap_or(u32::MAX);
@@ -353,9 +365,14 @@ fn normalize_slots(mapping: &mut MatrixMapping, trips: Trips) {
 }
 
 /// Tiles of a channel dimension: whole, the smallest of the first trip counts, multiples of `step` in powers of two.
-/// `thorough` takes every distinct one.
+/// `thorough` takes every distinct one, or of very many the powers of two.
 fn tile_candidates(extent: u32, step: u32, thorough: bool) -> Vec<u32> {
+    /// Distinct tiles of an extent of 4096.
+    const MANY: usize = 128;
     let mut tiles = distinct_tiles(extent);
+    if thorough && tiles.len() > MANY {
+        return tile_candidates(extent, 1, false);
+    }
     if !thorough {
         tiles.truncate(6);
         let mut tile = u64::from(step.max(1));
@@ -378,6 +395,11 @@ fn pixel_tiles(base: &MatrixMapping) -> Vec<(u32, u32, u32)> {
     tiles.extend(distinct_tiles(shape.q).into_iter().map(|q| (1, 1, q)));
     tiles.dedup();
     tiles
+}
+
+/// The smallest tile of one trip fewer.
+fn grown(extent: u32, trips: u32) -> u32 {
+    extent.div_ceil(trips.saturating_sub(1).max(1))
 }
 
 fn gcd(a: u32, b: u32) -> u32 {

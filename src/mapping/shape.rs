@@ -3,7 +3,7 @@
 //! of one pixel.
 
 use crate::{
-    ir::{Graph, Node, Op, Quantized, Window},
+    ir::{Graph, Node, Op, Quantized, Value, Window},
     tensor::DType,
 };
 
@@ -43,28 +43,34 @@ pub struct MatrixShape {
     pub output_type: DType,
 }
 
-/// Largest extent of a dimension and largest number of elements of a tensor that the mapping accepts.
-const LARGEST: u64 = 1 << 31;
+/// Whether every offset of a window's walk over an image `[N, C, H, W]` with its padding fits 32 bits, whatever the
+/// tile: a step of the window, a tap, the image's rows and columns.
+pub fn walkable(image: &Value, window: &Window) -> bool {
+    let &[_, c, h, w] = image.shape.as_slice() else { return false };
+    let size = u64::from(byte_width(image.dtype));
+    let padded = |input: usize, axis: usize| {
+        let sum = (input as u64).checked_add(window.pad[axis] as u64)?.checked_add(window.pad[axis + 2] as u64)?;
+        (sum < 1 << 31).then_some(sum)
+    };
+    let (Some(rows), Some(cols)) = (padded(h, 0), padded(w, 1)) else { return false };
+    let small = |value: usize| value as u64 <= u64::from(u32::MAX);
+    let pixel = c as u64 * size;
+    let fits = |count: u64, bytes: u64| count.checked_mul(bytes).is_some_and(|all| all <= u64::from(u32::MAX));
+    fits(rows, w as u64 * pixel)
+        && fits(cols, pixel)
+        && window.kernel.iter().chain(&window.stride).chain(&window.dilation).all(|&value| small(value))
+}
 
 impl MatrixShape {
     /// The shape of a `Conv` or `MatMul` node.
     ///
     /// # Errors
-    /// One sentence, where the node is neither or is too large.
+    /// One sentence, where the node is neither or reaches too far.
     pub fn of(graph: &Graph<Quantized>, node: &Node) -> Result<Self, String> {
         let (x, w, y) = match (node.inputs.as_slice(), node.outputs.first()) {
             ([x, w, ..], Some(&y)) => (graph.value(*x), graph.value(*w), graph.value(y)),
             _ => return Err("the node has no weights".into()),
         };
-        for value in [x, w, y] {
-            if value.shape.iter().try_fold(1_u64, |all, &dim| all.checked_mul(dim as u64)).is_none_or(|n| n >= LARGEST)
-            {
-                return Err(format!("`{}` has 2^31 elements or more, which the mapping does not take", value.name));
-            }
-            if value.shape.contains(&0) {
-                return Err(format!("`{}` has no elements", value.name));
-            }
-        }
         let dim = |value: usize| u32::try_from(value).map_err(|_| "a dimension is 2^32 or more".to_string());
         let types = |shape: Self| Self {
             input_type: x.dtype,
@@ -77,6 +83,9 @@ impl MatrixShape {
                 let (&[n, c, h, w], &[_, o, p, q]) = (x.shape.as_slice(), y.shape.as_slice()) else {
                     return Err("a convolution needs operands of rank 4".into());
                 };
+                if !walkable(x, window) {
+                    return Err(format!("the window reaches too far beyond `{}`", x.name));
+                }
                 let Window { kernel, stride, dilation, pad } = *window;
                 Ok(types(Self {
                     n: dim(n)?,
@@ -98,6 +107,10 @@ impl MatrixShape {
                 let (Some(&k), Some(&o)) = (x.shape.last(), y.shape.last()) else {
                     return Err("a matrix product needs operands of rank 1 or more".into());
                 };
+                if x.shape.len() == 4 {
+                    // Rank 4 lies as an image, whose innermost dimension is not the last.
+                    return Err("a matrix product of rank 4 does not run on the array".into());
+                }
                 let rows: usize = x.shape[..x.shape.len() - 1].iter().product();
                 Ok(types(Self { n: dim(rows)?, c: dim(k)?, o: dim(o)?, ..Self::EMPTY }))
             }

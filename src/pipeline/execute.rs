@@ -7,9 +7,9 @@ use super::{
     samples::{batch_of, join},
 };
 use crate::{
-    diag::Progress,
+    diag::{Diagnostic, Faults, Progress},
     engine::functional::{Machine, Trace},
-    ir::{NodeId, Op, ValueId},
+    ir::{Graph, NodeId, Op, Quantized, ValueId},
     mapping::LayerMapping,
     program::{Arithmetic, TensorId},
     reference::{self, Execution, Settings},
@@ -141,7 +141,14 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
     let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape.first().copied().unwrap_or(1));
     let all_inputs = samples.map_or_else(|| random_inputs(graph), |samples| samples.inputs.clone());
     let count = samples.map_or(batch, |samples| samples.count);
-    let first: Vec<Tensor> = all_inputs.iter().map(|tensor| batch_of(tensor, 0, batch)).collect();
+    if count != batch {
+        cuttable(graph, batch, count)?;
+    }
+    let first: Vec<Tensor> = if count == batch {
+        all_inputs.clone()
+    } else {
+        all_inputs.iter().map(|tensor| batch_of(tensor, 0, batch)).collect()
+    };
     let runs = count.div_ceil(batch);
     progress.stage("executing", Some(runs as u64));
     let first_inputs = machine_inputs(mapped, &first)?;
@@ -174,10 +181,17 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
         }
         let everything = reference_of(mapped, &all_inputs, keep(count) == reference::Keep::Outputs)?;
         reference_outputs = outputs_of(mapped, &everything);
+    } else if count < batch {
+        // Without the repeated samples that fill the batch.
+        reference_outputs =
+            reference_outputs.iter().filter_map(|output| join(std::slice::from_ref(output), count)).collect();
     }
     let outputs: Vec<Tensor> = outputs
         .iter()
-        .map(|parts| join(parts, count).ok_or_else(|| internal("outputs differ in type")))
+        .map(|parts| match parts.as_slice() {
+            [only] if count == batch => Ok(only.clone()),
+            parts => join(parts, count).ok_or_else(|| internal("outputs differ in type")),
+        })
         .collect::<Result<_, _>>()?;
     if runs > 1 {
         for ((actual, expected), &id) in outputs.iter().zip(&reference_outputs).zip(&graph.outputs) {
@@ -198,6 +212,24 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
         }
     }
     Ok(Executed { verification, outputs, reference: reference_outputs })
+}
+
+/// Samples other than the program's batch are run in pieces: every input and output must have the samples as its first
+/// dimension.
+fn cuttable(graph: &Graph<Quantized>, batch: usize, count: usize) -> Result<(), Faults> {
+    let values = graph.inputs.iter().map(|&id| ("input", id)).chain(graph.outputs.iter().map(|&id| ("output", id)));
+    let faults = values
+        .map(|(what, id)| (what, graph.value(id)))
+        .filter(|(_, value)| value.shape.first() != Some(&batch))
+        .map(|(what, value)| {
+            Diagnostic::error(format!(
+                "{count} samples cannot be run in batches of {batch}: the first dimension of {what} `{}` is not the \
+                 batch: {:?}",
+                value.name, value.shape
+            ))
+            .with_help("give as many samples as the batch is, or set `--batch`")
+        });
+    Faults::check(faults.collect())
 }
 
 fn outputs_of(mapped: &Mapped, oracle: &Execution) -> Vec<Tensor> {

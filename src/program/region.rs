@@ -31,6 +31,14 @@ impl Dim {
     pub const fn new(count: u32, stride: u32) -> Self {
         Self { count, stride }
     }
+
+    /// A loop of `step` times a stride. A loop of one trip goes nowhere, however far its step would take it.
+    ///
+    /// # Panics
+    /// Past 2^32 address units, where a second trip would end outside any tensor that is accepted.
+    pub const fn stepping(count: u32, step: u32, stride: u32) -> Self {
+        if count <= 1 { Self { count, stride: 0 } } else { Self { count, stride: step * stride } }
+    }
 }
 
 /// Which elements of an image walk are padding. The walk's dimensions must be `[n, oh, ow, r, s, c]`; the element
@@ -128,6 +136,11 @@ impl Region {
 
     /// Address of the element `(row, col)` of the matrix; `None` where it is padding.
     pub fn address(&self, row: u32, col: u32) -> Option<u64> {
+        self.signed_address(row, col).and_then(|address| u64::try_from(address).ok())
+    }
+
+    /// As [`Region::address`], below zero too: where a walk that is wrong would go.
+    pub fn signed_address(&self, row: u32, col: u32) -> Option<i64> {
         let split = usize::from(self.split);
         let mut index = [0_u32; 6];
         unflatten(&self.dims[..split], row + self.row_window.map_or(0, |(start, _)| start), &mut index[..split]);
@@ -138,7 +151,7 @@ impl Region {
             return None;
         }
         let offset: i64 = self.dims.iter().zip(index).map(|(dim, i)| i64::from(dim.stride) * i64::from(i)).sum();
-        u64::try_from(self.base + offset).ok()
+        Some(self.base + offset)
     }
 
     /// Calls `visit(address, units)` for the maximal contiguous stretches of the walk, in its order, padding left

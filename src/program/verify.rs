@@ -23,7 +23,7 @@ pub enum FaultKind {
     OverwritesRead,
     /// Writes a byte of memory that is an image's or was written before.
     WritesMemoryTwice,
-    /// Touches an address outside the space.
+    /// Touches an address outside the space; one below zero is shown by its distance.
     OutOfBounds,
     /// Waits for a token that no earlier instruction signals.
     UnknownToken,
@@ -263,6 +263,12 @@ impl Checker {
             Space::Accumulators => &mut self.accumulators,
         };
         let engines = shadow.engines;
+        if region.base < 0
+            && let Some(below) = lowest_address(region).filter(|&address| address < 0)
+        {
+            // Shown as its distance below the space.
+            found = Some((FaultKind::OutOfBounds, below.unsigned_abs(), None));
+        }
         region.for_each_run(|start, units| {
             for address in start..start.saturating_add(units) {
                 if address >= shadow.size {
@@ -304,6 +310,12 @@ impl Checker {
             self.fault(Fault { instruction, kind, address: Some((region.space, address)), other, token: None });
         }
     }
+}
+
+/// The lowest address of a walk, padding left out.
+fn lowest_address(region: &Region) -> Option<i64> {
+    let rows = (0..region.rows()).flat_map(|row| (0..region.cols()).map(move |col| (row, col)));
+    rows.filter_map(|(row, col)| region.signed_address(row, col)).min()
 }
 
 fn merge(clock: &mut [u32], other: &[u32]) {

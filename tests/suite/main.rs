@@ -3,6 +3,7 @@
 mod architecture;
 mod cli;
 mod divergence;
+mod edges;
 mod effects;
 mod engine;
 mod invariants;

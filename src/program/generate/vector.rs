@@ -179,7 +179,7 @@ impl<'a> Part<'a> {
         let size = u32::from(element(place));
         let (space, origin, strides, access);
         if resident {
-            let dims = image(place);
+            let dims = self.loops(place, i);
             let whole: u64 = dims.iter().map(|dim| u64::from(dim.count - 1) * u64::from(dim.stride)).sum();
             space = place.space;
             strides = dims.map(|dim| dim.stride);
@@ -212,10 +212,10 @@ impl<'a> Part<'a> {
             region.base = address(origin + first) + from[0] * i64::from(strides[1]) + from[1] * i64::from(strides[2]);
             region.dims = [
                 Dim::new(step.ranges[0].len, strides[0]),
-                Dim::new(step.ranges[1].len, shape.stride[0] * strides[1]),
-                Dim::new(step.ranges[2].len, shape.stride[1] * strides[2]),
-                Dim::new(shape.kernel[0], shape.dilation[0] * strides[1]),
-                Dim::new(shape.kernel[1], shape.dilation[1] * strides[2]),
+                Dim::stepping(step.ranges[1].len, shape.stride[0], strides[1]),
+                Dim::stepping(step.ranges[2].len, shape.stride[1], strides[2]),
+                Dim::stepping(shape.kernel[0], shape.dilation[0], strides[1]),
+                Dim::stepping(shape.kernel[1], shape.dilation[1], strides[2]),
                 Dim::new(step.ranges[3].len, strides[3]),
             ];
             let coordinate = |value: i64| i32::try_from(value).expect("image coordinates are below 2^31");
