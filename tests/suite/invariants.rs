@@ -136,6 +136,12 @@ fn stores_apart(program: &Program) -> Vec<Instruction> {
         .collect()
 }
 
+fn scale(space: &mut MemorySpace, bandwidth: f64, latency: f64) {
+    let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns } = &mut space.model;
+    *bandwidth_gb_per_s *= bandwidth;
+    *latency_ns *= latency;
+}
+
 /// Machines that differ from this one in one thing, which is better there.
 fn better(accelerator: &Accelerator, factor: f64) -> Vec<(&'static str, Accelerator)> {
     let mut all = Vec::new();
@@ -143,11 +149,6 @@ fn better(accelerator: &Accelerator, factor: f64) -> Vec<(&'static str, Accelera
         let mut config = accelerator.config.clone();
         change(&mut config);
         all.push((what, Accelerator::from_valid(config)));
-    };
-    let scale = |space: &mut MemorySpace, bandwidth: f64, latency: f64| {
-        let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns } = &mut space.model;
-        *bandwidth_gb_per_s *= bandwidth;
-        *latency_ns *= latency;
     };
     add("bandwidth", &|config| config.memories.iter_mut().for_each(|space| scale(space, factor, 1.0)));
     add("latency", &|config| config.memories.iter_mut().for_each(|space| scale(space, 1.0, 1.0 / factor)));
@@ -203,12 +204,20 @@ fn anomalies_of_arbitration_are_rare_and_small() {
     let (mut cases, mut faster, mut smallest) = (0, 0, None::<(usize, String)>);
     while cases < 400 {
         let (seed, accelerator) = strategy.new_tree(&mut runner).unwrap().current();
-        let graph = if cases % 2 == 0 { small_network(seed) } else { random_layer(seed) };
+        let mut config = accelerator.config;
+        if cases % 2 == 0 {
+            // Engines that are at one memory all the time.
+            (config.dma.load_engines, config.dma.store_engines) = (3, 2);
+            config.dma.burst_bytes = config.dma.burst_bytes.min(16);
+            scale(&mut config.memories[0], 0.1, 1.0);
+        }
+        let accelerator = Accelerator::from_valid(config);
+        let graph = if cases % 4 < 2 { small_network(seed) } else { random_layer(seed) };
         let Some((_, program)) = planned(&graph, &accelerator) else { continue };
         cases += 1;
         let instructions: Vec<Instruction> = program.instructions().collect();
         let before = time(&accelerator, &program.header, &instructions);
-        let machines = [1.05, 1.3, 2.0].into_iter().flat_map(|factor| better(&accelerator, factor));
+        let machines = [1.01, 1.05, 1.13, 1.3, 2.0].into_iter().flat_map(|factor| better(&accelerator, factor));
         for (what, machine) in machines {
             let after = time(&machine, &program.header, &instructions);
             faster += u32::from(after < before);
@@ -226,7 +235,7 @@ fn anomalies_of_arbitration_are_rare_and_small() {
             }
         }
     }
-    println!("of {cases} programs on three better machines of each kind; {faster} were faster:");
+    println!("of {cases} programs on five better machines of each kind; {faster} were faster:");
     assert!(faster > cases, "what is called better is of no effect");
     for (what, (count, worst)) in &counts {
         println!("  better {what}: {count} slower, at worst by {:.2} %", 100.0 * worst);
