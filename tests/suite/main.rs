@@ -4,5 +4,6 @@ mod architecture;
 mod edges;
 mod engine;
 mod layers;
+mod mappings;
 mod programs;
 mod support;
