@@ -8,6 +8,7 @@ mod effects;
 mod engine;
 mod invariants;
 mod layers;
+mod mappings;
 mod mutants;
 mod networks;
 mod programs;

@@ -175,6 +175,12 @@ fn addresses(region: &Region) -> Vec<Option<u64>> {
 /// Why a mutant that neither the verifier nor the bits reject is no different program: by addresses, not by values.
 fn dead(mutant: &Mutant, before: &[Instruction], after: &[Instruction]) -> Option<&'static str> {
     let original = &before[mutant.at].operation;
+    if let Operation::Matmul(matmul) = original
+        && matmul.accumulate
+        && addresses(&matmul.stream).iter().all(Option::is_none)
+    {
+        return Some("adds nothing but padding");
+    }
     match mutant.kind {
         // The verifier follows every byte; the generator, whole slots. Other orders have given the same bits.
         Kind::DroppedWait => Some("protects no conflict of any byte"),
