@@ -120,7 +120,7 @@ fn an_average_divides_by_what_its_layer_says() {
             .map(|taps| {
                 let sum: f32 = taps.iter().fold(0.0, |sum, &q| sum + (q - 10) as f32 * 0.5);
                 let count = if count_include_pad { 6 } else { taps.len() };
-                (((sum / count as f32) / 0.25).round_ties_even() + 7.0).clamp(0.0, 255.0) as u8
+                ((sum / count as f32) / 0.25 + 7.0).round_ties_even().clamp(0.0, 255.0) as u8
             })
             .collect();
         assert_eq!(got, expected);
