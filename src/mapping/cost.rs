@@ -37,6 +37,7 @@ use crate::{
 
 /// The machine's rates as the closed form needs them; made once.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Independent switches of the machine.
 pub struct Rates {
     rows: u64,
     cols: u64,
