@@ -15,6 +15,7 @@ use systole::{
     program::{
         Instruction, Operation, Pad, Program, Region, Space, TensorId,
         orders::random_legal,
+        text::Line,
         verify::{regions, verify},
     },
     tensor::{DType, Quantization, Tensor},
@@ -39,13 +40,16 @@ enum Kind {
     DroppedInstruction,
 }
 
+type PadChange = (&'static str, fn(&mut Pad));
+type Change = dyn Fn(&mut Vec<Instruction>);
+
 /// One changed program.
 struct Mutant {
     kind: Kind,
     at: usize,
     /// In words, for the list of survivors.
     what: String,
-    change: Box<dyn Fn(&mut Vec<Instruction>)>,
+    change: Box<Change>,
 }
 
 /// The regions of an operation, to change.
@@ -74,7 +78,7 @@ fn row_stride(region: &Region) -> i64 {
 fn mutants(instructions: &[Instruction]) -> Vec<Mutant> {
     let mut all: Vec<Mutant> = Vec::new();
     for (at, instruction) in instructions.iter().enumerate() {
-        let mut add = |kind, what: String, change: Box<dyn Fn(&mut Vec<Instruction>)>| {
+        let mut add = |kind, what: String, change: Box<Change>| {
             all.push(Mutant { kind, at, what, change });
         };
         for wait in 0..instruction.waits.len() {
@@ -101,7 +105,7 @@ fn mutants(instructions: &[Instruction]) -> Vec<Mutant> {
                 }
             }
             if region.pad.is_some() {
-                let changes: [(&str, fn(&mut Pad)); 4] = [
+                let changes: [PadChange; 4] = [
                     ("first row", |pad| pad.row0 += 1),
                     ("first column", |pad| pad.col0 += 1),
                     ("rows", |pad| pad.rows -= 1),
@@ -191,7 +195,9 @@ fn dead(mutant: &Mutant, before: &[Instruction], after: &[Instruction]) -> Optio
             };
             let (was, is) = (touched(original), touched(&after[mutant.at].operation));
             if was == is {
-                return Some("touches the same addresses");
+                let empty = |(_, cells): &(bool, Vec<Option<u64>>)| cells.iter().all(Option::is_none);
+                let only_padding = was.iter().any(empty);
+                return Some(if only_padding { "a walk of padding only" } else { "touches the same addresses" });
             }
             // Only what no later instruction reads is moved.
             let mut lost = written(original);
@@ -377,7 +383,9 @@ fn examine(name: &str, config: AcceleratorConfig, tallies: &mut BTreeMap<Kind, T
                 tally.bits += 1;
             } else if let Some(why) = dead(mutant, &original, &changed) {
                 *reasons.entry((kind, why)).or_default() += 1;
-                println!("  dead: {kind:?} {} at {}: {why}", mutant.what, mutant.at);
+                let instruction = &original[mutant.at];
+                let line = Line { accelerator: &accelerator, header: &program.header, instruction };
+                println!("  dead: {kind:?} {}: {why}: {line}", mutant.what);
                 tally.dead += 1;
             } else {
                 let instruction = &original[mutant.at];

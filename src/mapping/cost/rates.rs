@@ -9,6 +9,7 @@ use crate::{
 
 /// The machine's rates as the closed form needs them; made once.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Independent switches of the machine.
 pub struct Rates {
     pub(in crate::mapping) rows: u64,
     pub(in crate::mapping) cols: u64,
