@@ -75,7 +75,7 @@ class Network:
         low = reach // 2
         pads = [low, low, reach - low, reach - low]
         if group is None:
-            group = self.channels if self.choose(0, 0, 1) else 1
+            group = self.choose(1, 1, self.channels, 2 if self.channels % 2 == 0 else 1, 3 if self.channels % 3 == 0 else 1)
         if channels is None:
             channels = group * int(self.rng.integers(1, 3)) if group > 1 else int(self.rng.integers(3, 20))
         inputs = [x, self.weight(channels, self.channels // group, kernel, kernel)]
@@ -90,7 +90,7 @@ class Network:
         return y
 
     def activation(self, x):
-        kind = self.choose("Relu", "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", None)
+        kind = self.choose("Relu", "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", None)
         if kind is None:
             return x
         if kind == "Clip":
@@ -99,7 +99,9 @@ class Network:
 
     def block(self):
         x, before, size = self.value, self.channels, self.size
-        kind = self.choose("plain", "residual", "concat", "gate", "pool", "stride")
+        kind = self.choose(
+            "plain", "residual", "concat", "gate", "pool", "stride", "constant", "pad", "shuffle", "row", "normalize"
+        )
         if kind == "plain":
             self.activation(self.convolution(x))
         elif kind == "stride":
@@ -122,13 +124,44 @@ class Network:
             gate = self.node("Sigmoid", [self.convolution(pooled, channels=before, kernel=1, group=1)])
             self.size = size
             self.node("Mul", [x, gate])
+        elif kind == "constant":
+            # Sub and Div stay in float, on the host.
+            op = self.choose("Add", "Mul", "Sub", "Div")
+            constant = self.weight(*self.choose((1, before, 1, 1), (1,), (before, 1, 1)), scale=0.5)
+            if op == "Div":
+                self.constants[-1] = numpy_helper.from_array(np.abs(numpy_helper.to_array(self.constants[-1])) + 0.5, constant)
+            self.node(op, [x, constant] if op in ("Sub", "Div") else self.choose([x, constant], [constant, x]))
+        elif kind == "pad":
+            above, left, below, right = (int(self.rng.integers(0, 2)) for _ in range(4))
+            padded = self.node("Pad", [x, self.scalar([0, 0, above, left, 0, 0, 1 - above, 1 - left], np.int64)])
+            self.size += 1
+            self.activation(self.convolution(padded))
+        elif kind == "shuffle" and before % 2 == 0:
+            parts = self.node("Reshape", [x, self.scalar([0, 2, before // 2, size, size], np.int64)])
+            turned = self.node("Transpose", [parts], perm=[0, 2, 1, 3, 4])
+            self.node("Reshape", [turned, self.scalar([0, before, size, size], np.int64)])
+        elif kind == "row":
+            # A kernel and strides that differ in the two directions, brought back to a square by the padding.
+            weight = self.weight(before + 1, before, 1, 3)
+            self.node("Conv", [x, weight], kernel_shape=[1, 3], pads=[0, 0, 0, 2])
+            self.channels += 1
+        elif kind == "normalize":
+            y = self.convolution(x)
+            ones = [self.weight(self.channels) for _ in range(3)]
+            variance = self.weight(self.channels)
+            self.constants[-1] = numpy_helper.from_array(np.abs(numpy_helper.to_array(self.constants[-1])) + 0.2, variance)
+            self.activation(self.node("BatchNormalization", [y, *ones, variance]))
         elif size >= 4:
             op = self.choose("MaxPool", "AveragePool")
             kernel = self.choose(2, 3)
             pad = self.choose(0, 1) if kernel == 3 else 0
             extra = {"count_include_pad": self.choose(0, 1)} if op == "AveragePool" else {}
+            ceil = self.choose(0, 1) if op == "MaxPool" else 0
+            extra["ceil_mode"] = ceil
             self.node(op, [x], kernel_shape=[kernel] * 2, strides=[2, 2], pads=[pad] * 4, **extra)
-            self.size = (size + 2 * pad - kernel) // 2 + 1
+            self.size = (size + 2 * pad - kernel + ceil) // 2 + 1
+            if ceil and (self.size - 1) * 2 >= size + pad:
+                self.size -= 1
 
     def head(self):
         kind = self.choose("global", "mean", "flatten")
@@ -197,6 +230,17 @@ def save_run(folder, name, samples, signed):
     np.savez(folder / f"{name}.out.npz", **dict(zip(names, results)))
 
 
+def round_scales(path):
+    """Makes all scales of a QOperator model powers of two, so that sums often lie halfway between two results."""
+    model = onnx.load(path)
+    for index, tensor in enumerate(model.graph.initializer):
+        data = numpy_helper.to_array(tensor)
+        if tensor.name.endswith("_scale") and data.dtype == np.float32:
+            rounded = np.exp2(np.round(np.log2(data))).astype(np.float32)
+            model.graph.initializer[index].CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+    onnx.save(model, path)
+
+
 def quantize(folder, prepared, name, calibration, samples, forms=FORMS):
     entry = onnx.load(prepared).graph.input[0].name
     for form, (layout, activations, weights, channels) in forms.items():
@@ -212,6 +256,11 @@ def quantize(folder, prepared, name, calibration, samples, forms=FORMS):
             reduce_range=activations == S8,
         )
         save_run(folder, target, samples, activations == S8)
+        if layout == QuantFormat.QOperator and channels:
+            halfway = f"{target}_halfway"
+            (folder / f"{halfway}.onnx").write_bytes((folder / f"{target}.onnx").read_bytes())
+            round_scales(folder / f"{halfway}.onnx")
+            save_run(folder, halfway, samples, activations == S8)
 
 
 def main():
