@@ -21,7 +21,7 @@ use crate::{
     diag::{Diagnostic, Faults, Progress},
     engine::timing::{self, TimingError, TimingReport},
     import::{self, ImportOptions},
-    ir::{Float, Graph, NodeId, Quantized, ValueId, verify::verify_quantized},
+    ir::{self, Float, Graph, NodeId, Quantized, ValueId},
     mapping::{self, Plan, PlanOptions, order::may_overflow},
     passes::{self, Arithmetic, Capabilities, Prepared, Ranges},
     program::Program,
@@ -188,8 +188,8 @@ pub fn prepare(
     let Prepared { graph, arithmetic, log: more } =
         passes::quantize(&float, &ranges, &capabilities(accelerator), requantize)?;
     log.extend(more);
-    verify_quantized(&graph)
-        .map_err(|faults| Failure::Internal(format!("the passes made a network that is not valid: {faults}")))?;
+    ir::verify::verify_quantized(&graph)
+        .map_err(|faults| Failure::Internal(format!("the passes made a graph that no machine can run: {faults}")))?;
     let arithmetic =
         if accelerator.config.vector.requantizer == Requantizer::F32Rne { arithmetic } else { Arithmetic::Machine };
     Ok(Network { float, was_float, quantized: graph, arithmetic, log })

@@ -44,6 +44,8 @@ impl NodeId {
 pub trait Stage: Clone + std::fmt::Debug + 'static {
     /// For messages.
     const NAME: &'static str;
+    /// Whether weights may be constants behind `QuantizeLinear` and `DequantizeLinear`, as in the QDQ form.
+    const CONVERTS_WEIGHTS: bool;
 }
 
 /// As imported: float values, or any mixture with quantized ones (QDQ, `QOperator`).
@@ -58,10 +60,12 @@ pub struct Quantized;
 
 impl Stage for Float {
     const NAME: &'static str = "float";
+    const CONVERTS_WEIGHTS: bool = true;
 }
 
 impl Stage for Quantized {
     const NAME: &'static str = "quantized";
+    const CONVERTS_WEIGHTS: bool = false;
 }
 
 /// A constant's elements, at hand or made on demand.

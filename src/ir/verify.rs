@@ -16,7 +16,8 @@ use crate::{
 /// Checks what holds at every stage:
 /// - ids are in range, names of values and of nodes are unique and not empty;
 /// - every value has one origin (input, constant or one node) and is made before it is used;
-/// - weights and biases of `Conv` and `MatMul` and the parameters of `BatchNorm` are constants;
+/// - weights and biases of `Conv` and `MatMul` and the parameters of `BatchNorm` are constants; before quantization
+///   they may also be dequantized or quantized from one, as the QDQ form has them;
 /// - shapes are those that `infer` gives, types fit the operator, attributes are numbers that make sense;
 /// - quantization parameters have the length of their axis, positive finite scales and zero points in range;
 /// - constants have the shape and the type of their value.
@@ -222,11 +223,25 @@ fn check_constants<S: Stage>(graph: &Graph<S>, node: &Node, found: &mut Vec<Diag
     if matches!(node.op, Op::Conv { .. } | Op::MatMul { .. } | Op::BatchNorm { .. }) {
         for &id in &node.inputs[1..] {
             let value: &Value = graph.value(id);
-            if value.constant.is_none() {
+            if value.constant.is_none() && !(S::CONVERTS_WEIGHTS && converted_constant(graph, id)) {
                 found.push(node_fault(node, format!("needs a constant: {:?}", value.name)));
             }
         }
     }
+}
+
+/// Whether a value is a constant behind `QuantizeLinear` and `DequantizeLinear` alone.
+fn converted_constant<S: Stage>(graph: &Graph<S>, mut id: ValueId) -> bool {
+    // Nodes stand after what they read, so one walk backwards passes every conversion of a chain.
+    for node in graph.nodes.iter().rev().filter(|node| matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear)) {
+        if let ([x], [y]) = (node.inputs.as_slice(), node.outputs.as_slice())
+            && *y == id
+            && x.index() < graph.values.len()
+        {
+            id = *x;
+        }
+    }
+    graph.value(id).constant.is_some()
 }
 
 fn check_types(x: &Value, y: &Value, node: &Node, found: &mut Vec<Diagnostic>) {

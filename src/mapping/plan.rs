@@ -369,10 +369,10 @@ impl Planner<'_> {
     fn solve(&mut self, shape: &MatrixShape, situation: Situation) -> Result<Found, Infeasible> {
         let key = problem(shape, situation);
         if let Some(found) = self.known.get(&key) {
-            return found.clone();
+            return *found;
         }
         let found = search::best(shape, self.accelerator, &self.rates, situation);
-        self.known.insert(key, found.clone());
+        self.known.insert(key, found);
         found
     }
 
@@ -654,7 +654,7 @@ fn size_problem(value: &Value) -> Option<String> {
     let (name, element) = (&value.name, value.dtype.bytes());
     match value.shape.iter().try_fold(1_u64, |all, &dim| all.checked_mul(dim as u64)) {
         Some(0) => Some(format!("`{name}` has no elements")),
-        Some(elements) if elements < LARGEST_TENSOR && elements * element <= u64::from(u32::MAX) => None,
+        Some(elements) if elements < LARGEST_TENSOR && u32::try_from(elements * element).is_ok() => None,
         Some(elements) => Some(format!(
             "`{name}` has {elements} elements of {element} bytes; fewer than 2^31 elements and 2^32 bytes can be mapped"
         )),

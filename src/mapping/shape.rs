@@ -53,9 +53,9 @@ pub fn walkable(image: &Value, window: &Window) -> bool {
         (sum < 1 << 31).then_some(sum)
     };
     let (Some(rows), Some(cols)) = (padded(h, 0), padded(w, 1)) else { return false };
-    let small = |value: usize| value as u64 <= u64::from(u32::MAX);
+    let small = |value: usize| u32::try_from(value).is_ok();
     let pixel = c as u64 * size;
-    let fits = |count: u64, bytes: u64| count.checked_mul(bytes).is_some_and(|all| all <= u64::from(u32::MAX));
+    let fits = |count: u64, bytes: u64| count.checked_mul(bytes).is_some_and(|all| u32::try_from(all).is_ok());
     fits(rows, w as u64 * pixel)
         && fits(cols, pixel)
         && window.kernel.iter().chain(&window.stride).chain(&window.dilation).all(|&value| small(value))

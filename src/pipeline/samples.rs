@@ -110,6 +110,8 @@ pub(super) fn batch_of(tensor: &Tensor, start: usize, len: usize) -> Tensor {
     macro_rules! each {
         ($($variant:ident),*) => {
             match tensor {
+                // One number, the same for all samples.
+                $(Tensor::$variant(array) if array.ndim() == 0 => Tensor::$variant(array.clone()),)*
                 $(Tensor::$variant(array) => {
                     let last = array.shape()[0] - 1;
                     let indices: Vec<usize> = (start..start + len).map(|i| i.min(last)).collect();

@@ -14,7 +14,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use systole::{
     import::{ImportOptions, load, onnx},
-    ir::{ValueId, macs::macs},
+    ir::{Float, Graph, ValueId, macs::macs},
     tensor::Tensor,
 };
 
@@ -58,25 +58,25 @@ const TRIED: &[&str] = &[
 ];
 
 /// What a folder holds, in order of names.
-fn entries(folder: &Path) -> Vec<PathBuf> {
+pub fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).expect("the data folder is readable");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("the data folder is readable").path()).collect();
     paths.sort();
     paths
 }
 
-fn name(path: &Path) -> String {
+pub fn name(path: &Path) -> String {
     path.file_stem().expect("a case has a name").to_string_lossy().into_owned()
 }
 
 /// One of a node test's tensors; `None` if it is none (a sequence, a type that is not supported).
-fn tensor(case: &Path, file: &str) -> Option<Tensor> {
+pub fn tensor(case: &Path, file: &str) -> Option<Tensor> {
     onnx::from_pb(&fs::read(case.join("test_data_set_0").join(file)).ok()?).ok()
 }
 
 /// Imports a node test, and holds the result to the shape and type that it expects. All inputs but the first become
 /// constants: node tests leave weights, scales and axes to the user.
-fn import_case(case: &Path) -> Result<(), String> {
+pub fn import_case(case: &Path) -> Result<Graph<Float>, String> {
     let bytes = fs::read(case.join("model.onnx")).map_err(|error| error.to_string())?;
     let names = onnx::input_names(&bytes).map_err(|faults| faults.to_string())?;
     let inputs = names.iter().enumerate().skip(1);
@@ -91,7 +91,13 @@ fn import_case(case: &Path) -> Result<(), String> {
         assert_eq!(value.shape, expected.shape(), "{}", case.display());
         assert_eq!(value.dtype, expected.dtype(), "{}", case.display());
     }
-    Ok(())
+    Ok(graph)
+}
+
+/// Whether a node test is of an operator that is tried.
+pub fn is_tried(name: &str) -> bool {
+    let operator = name.trim_start_matches("test_");
+    TRIED.iter().any(|start| operator.starts_with(start)) && !operator.contains("_expanded")
 }
 
 #[test]
@@ -100,12 +106,11 @@ fn node_tests_of_supported_operators_import_or_say_why_not() {
     let (mut imported, mut refused) = (0, BTreeMap::<String, Vec<String>>::new());
     for case in entries(&data.join("node")) {
         let name = name(&case);
-        let operator = name.trim_start_matches("test_");
-        if !TRIED.iter().any(|start| operator.starts_with(start)) || operator.contains("_expanded") {
+        if !is_tried(&name) {
             continue;
         }
         match import_case(&case) {
-            Ok(()) => imported += 1,
+            Ok(_) => imported += 1,
             Err(why) => refused.entry(why).or_default().push(name),
         }
     }

@@ -2,6 +2,7 @@
 //! `tests/conformance/run` fetches or makes it and names its place in environment variables. Without it these tests say loudly
 //! that they did nothing.
 
+mod execute;
 mod import;
 
 use std::path::PathBuf;
@@ -14,6 +15,16 @@ fn onnx_data(test: &str) -> Option<PathBuf> {
 /// The folder of the models that `models.py` makes, if the script provides it.
 fn models(test: &str) -> Option<PathBuf> {
     folder("SYSTOLE_MODELS", test)
+}
+
+/// The folder of quantized models with what the runtime computes for them, made by `execute.py`.
+fn runs(test: &str) -> Option<PathBuf> {
+    folder("SYSTOLE_RUNS", test)
+}
+
+/// Whether only a part is to run, for a machine that waits for it.
+fn is_quick() -> bool {
+    std::env::var_os("SYSTOLE_QUICK").is_some()
 }
 
 fn folder(variable: &str, test: &str) -> Option<PathBuf> {

@@ -468,10 +468,10 @@ pub(super) fn accumulate(
     Ok(sum)
 }
 
-/// `clip(rne(f32(f32((a - za)(b - zb)) * f32(f32(sa * sb) / sc)) + zc))`, ONNX Runtime's `QLinearMul`.
+/// `clip(rne(f32(f32(f32((a - za)(b - zb)) * f32(f32(sa * sb) / sc)) + zc)))`, ONNX Runtime's `QLinearMul`: the zero point
+/// goes in before the rounding, which an odd one makes visible at ties.
 pub(super) fn multiply(a: i32, b: i32, qa: (f32, i32), qb: (f32, i32), qc: (f32, i32), clamp: [i32; 2]) -> i32 {
     let less = |q: i32, zero: i32| i64::from(q).saturating_sub(i64::from(zero));
     let product = less(a, qa.1).saturating_mul(less(b, qb.1));
-    // The zero point goes in before the rounding.
     table::round_and_clip(product as f32 * (qa.0 * qb.0 / qc.0) + qc.1 as f32, 0, clamp)
 }

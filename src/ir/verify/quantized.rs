@@ -8,8 +8,8 @@ use crate::{
 
 /// Checks [`verify`] and, if that holds, what [`Quantized`] promises:
 /// - no batch normalization; every constant is bound;
-/// - `Conv`, `MatMul`, `Add`, `MaxPool`, `AvgPool`, `GlobalAvgPool` and `Concat` have quantized values only; any other
-///   operator has either quantized values only or float values only (it runs on the host);
+/// - `Conv` and `MatMul` have quantized values only; any other operator has either quantized values only or float values
+///   only (it runs on the host);
 /// - quantized activations have 8 or 16 bits and one scale for the tensor;
 /// - weights have at most 16 bits and one scale for the tensor or one for each output channel; biases are int32 with
 ///   zero point 0 and the scale `f32(x_scale * w_scale[c])`, bit for bit;
@@ -100,17 +100,12 @@ fn other(graph: &Graph<Quantized>, node: &Node, found: &mut Vec<Diagnostic>) {
     let y = graph.value(node.outputs[0]);
     let values: Vec<&Value> = node.inputs.iter().map(|&id| graph.value(id)).chain([y]).collect();
     let quantized = values.iter().filter(|value| value.quant.is_some()).count();
-    let must = matches!(
-        node.op,
-        Op::Add { .. } | Op::MaxPool { .. } | Op::AvgPool { .. } | Op::GlobalAvgPool | Op::Concat { .. }
-    );
-    if quantized == 0 && !must {
+    if quantized == 0 {
         return;
     }
     if quantized < values.len() {
-        let message = if must { "is not quantized" } else { "has quantized and float values" };
         let float = values.iter().find(|value| value.quant.is_none()).map_or("", |value| value.name.as_str());
-        found.push(node_fault(node, format!("{message}: {float:?} is float")));
+        found.push(node_fault(node, format!("has quantized and float values: {float:?} is float")));
         return;
     }
     for value in &values {

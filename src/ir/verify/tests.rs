@@ -159,3 +159,31 @@ fn a_host_operator_is_all_float_or_all_quantized() {
     let mixed = with_softmax(None, DType::Fp32);
     assert!(mixed.contains("node \"softmax\": has quantized and float values: \"s\" is float"), "{mixed}");
 }
+
+/// `small`'s convolution in floats with a weight that is dequantized from `W`.
+fn qdq() -> Graph<Float> {
+    let mut graph = Graph::<Float>::new("qdq");
+    let x = add(&mut graph, "x", DType::Fp32, &[1, 3, 8, 8], None);
+    let q = add(&mut graph, "w_q", DType::Int8, &[2, 3, 3, 3], Some(Quantization::per_tensor(0.01, 0)));
+    let w = add(&mut graph, "w", DType::Fp32, &[2, 3, 3, 3], None);
+    let y = add(&mut graph, "y", DType::Fp32, &[1, 2, 6, 6], None);
+    synthetic(&mut graph, q, -127, 127);
+    graph.add_node(Node { name: "dq".into(), op: Op::DequantizeLinear, inputs: vec![q], outputs: vec![w] });
+    let window = Window { kernel: [3, 3], ..Window::UNIT };
+    let op = Op::Conv { window, groups: 1, activation: Activation::None };
+    graph.add_node(Node { name: "conv".into(), op, inputs: vec![x, w], outputs: vec![y] });
+    graph.inputs = vec![x];
+    graph.outputs = vec![y];
+    graph
+}
+
+#[test]
+fn a_dequantized_constant_is_a_weight_before_quantization_and_not_after() {
+    verify(&qdq()).unwrap();
+    let fault = verify_quantized(&qdq().into_stage::<Quantized>()).unwrap_err();
+    assert!(fault.to_string().contains("needs a constant: \"w\""), "{fault}");
+    let mut computed = qdq();
+    computed.value_mut(ValueId(1)).constant = None;
+    computed.inputs.push(ValueId(1));
+    assert!(verify(&computed).unwrap_err().to_string().contains("needs a constant: \"w\""));
+}

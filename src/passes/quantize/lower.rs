@@ -71,18 +71,9 @@ fn is_integer(work: &Work, node: &Node) -> bool {
     node.outputs.iter().any(|&y| work.value(y).quant.is_some())
 }
 
-/// Whether a graph for a machine must not have the operator in floats.
+/// Whether a graph for a machine must not have the operator in floats. All others have a float form on the host.
 fn belongs_to_machine(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Conv { .. }
-            | Op::MatMul { .. }
-            | Op::Add { .. }
-            | Op::MaxPool { .. }
-            | Op::AvgPool { .. }
-            | Op::GlobalAvgPool
-            | Op::Concat { .. }
-    )
+    matches!(op, Op::Conv { .. } | Op::MatMul { .. })
 }
 
 /// How a float operator becomes an integer one; `None` for integer operators and those of the host.

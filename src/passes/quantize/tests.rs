@@ -325,6 +325,21 @@ fn a_float_tail_of_a_quantized_model_stays_on_the_host() {
 }
 
 #[test]
+fn float_operators_between_the_integers_of_a_quantized_model_stay_on_the_host() {
+    let mut build = quantized_model(3, 4);
+    let z = build.graph.outputs.pop().unwrap();
+    let f = build.node("dq", Op::DequantizeLinear, &[z], &[1, 4, 3, 3]);
+    let f = build.node("tanh", Op::Tanh, &[f], &[1, 4, 3, 3]);
+    let f = build.node("mean", Op::GlobalAvgPool, &[f], &[1, 4, 1, 1]);
+    let f = build.qdq("mean", f, DType::UInt8, Quantization::per_tensor(0.01, 7));
+    build.output(f);
+    let made = quantize(&build.graph, &Ranges::default(), &FULL, false).unwrap();
+    check_quantized(&made.graph);
+    assert_eq!(made.arithmetic, Arithmetic::AsModel);
+    assert!(made.log.iter().any(|line| line.contains("GlobalAvgPool, Tanh")), "{:?}", made.log);
+}
+
+#[test]
 fn a_product_without_a_quantized_result_keeps_the_model_s_weights() {
     let mut build = Builder::new();
     let x = build.input(&[1, 2]);

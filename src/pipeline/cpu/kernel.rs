@@ -339,7 +339,9 @@ fn maximum<'a>(kind: Narrow, taps: impl Iterator<Item = &'a [u8]>, out: &mut [u8
     for x in taps {
         out.iter_mut().zip(x).for_each(|(out, &x)| *out = (*out).max(x ^ flip));
     }
-    out.iter_mut().for_each(|out| *out ^= flip);
+    for out in out.iter_mut() {
+        *out ^= flip;
+    }
 }
 
 impl Average {

@@ -47,13 +47,11 @@ impl Held {
             Self::Bytes(bytes) => to_logical(&value.shape, bytes.clone()),
         };
         let shape = value.shape.as_slice();
-        match narrow(value.dtype)? {
-            Narrow::U8 => ndarray::ArrayD::from_shape_vec(shape, bytes).ok().map(Tensor::U8),
-            _ => {
-                let signed = bytes.into_iter().map(u8::cast_signed).collect();
-                ndarray::ArrayD::from_shape_vec(shape, signed).ok().map(Tensor::I8)
-            }
+        if narrow(value.dtype)? == Narrow::U8 {
+            return ndarray::ArrayD::from_shape_vec(shape, bytes).ok().map(Tensor::U8);
         }
+        let signed = bytes.into_iter().map(u8::cast_signed).collect();
+        ndarray::ArrayD::from_shape_vec(shape, signed).ok().map(Tensor::I8)
     }
 
     /// The bytes, where it is held so.

@@ -104,7 +104,9 @@ impl Parameters {
         }
         for (channel, row) in weights.chunks_exact_mut(depth).enumerate() {
             let zero = i16::try_from(w_quant.zero_of(channel)).ok().filter(|zero| zero.unsigned_abs() < 1 << 14)?;
-            row.iter_mut().for_each(|weight| *weight -= zero);
+            for weight in row.iter_mut() {
+                *weight -= zero;
+            }
             // Sums that wrap are not the network's.
             let largest = row.iter().map(|weight| i64::from(weight.unsigned_abs())).sum::<i64>() * 255;
             if largest + i64::from(bias[channel]).abs() > i64::from(i32::MAX) {
@@ -113,10 +115,7 @@ impl Parameters {
         }
         let multiplier: Vec<f32> =
             (0..outputs).map(|channel| x_quant.scale_of(0) * w_quant.scale_of(channel) / y_quant.scale_of(0)).collect();
-        let activation = match node.op {
-            Op::Conv { activation, .. } | Op::MatMul { activation, .. } => activation,
-            _ => return None,
-        };
+        let (Op::Conv { activation, .. } | Op::MatMul { activation, .. }) = node.op else { return None };
         multiplier.iter().all(|multiplier| multiplier.is_finite()).then_some(())?;
         let limits = limits(y, activation)?;
         Some(Self { weights, depth, bias, multiplier, kind, zero: i16::try_from(zero).ok()?, limits })

@@ -143,12 +143,28 @@ fn a_global_average_is_the_integer_formula() {
     assert_eq!(got, expected);
 }
 
+/// Any scales, and powers of two, which put results halfway between two integers.
+fn scales() -> impl Strategy<Value = f32> {
+    prop_oneof![0.001_f32..1.0, (0_i32..8).prop_map(|exponent| 0.5_f32.powi(exponent))]
+}
+
+#[test]
+fn the_zero_point_of_a_product_goes_in_before_the_rounding() {
+    let operands = [(&[3_u8, 5][..], flat(0, 2)), (&[1_u8, 1][..], flat(10_000, 2))];
+    let product = |zero| {
+        let op = elementwise(Op::Mul, &[(1.0, 0), (1.0, 0)], (2.0, zero), DType::UInt8);
+        run(op, VectorKind::Mul, &operands, flat(30_000, 2))
+    };
+    // 1.5 and 2.5 to the even neighbour; 2.5 and 3.5 likewise.
+    assert_eq!((product(0), product(1)), (vec![2, 2], vec![2, 4]));
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
     #[test]
     fn sums_and_products_follow_onnx_runtime(
         a in prop::collection::vec(any::<u8>(), 12), b in prop::collection::vec(any::<u8>(), 12),
-        sa in 0.001_f32..1.0, sb in 0.001_f32..1.0, sc in 0.001_f32..1.0, zeros in (0_i32..256, 0_i32..256, 0_i32..256),
+        sa in scales(), sb in scales(), sc in scales(), zeros in (0_i32..256, 0_i32..256, 0_i32..256),
     ) {
         let (qa, qb, qc) = ((sa, zeros.0), (sb, zeros.1), (sc, zeros.2));
         let operands = [(a.as_slice(), flat(0, 12)), (b.as_slice(), flat(10_000, 12))];
@@ -163,7 +179,7 @@ proptest! {
         let got = run(elementwise(Op::Mul, &[qa, qb], qc, DType::UInt8), VectorKind::Mul, &operands, flat(30_000, 12));
         for i in 0..12 {
             let product = ((i32::from(a[i]) - zeros.0) * (i32::from(b[i]) - zeros.1)) as f32 * (sa * sb / sc);
-            let value = f64::from(product.round_ties_even()) + f64::from(zeros.2);
+            let value = (product + zeros.2 as f32).round_ties_even();
             prop_assert_eq!(got[i], value.clamp(0.0, 255.0) as u8);
         }
     }
