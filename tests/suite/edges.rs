@@ -59,7 +59,8 @@ fn through_the_facade(graph: &Graph<Quantized>) {
     let network = network(graph);
     for (name, accelerator) in variety() {
         let mapped = pipeline::map(&network, &accelerator).unwrap_or_else(|faults| panic!("on {name}: {faults}"));
-        pipeline::time(&mapped, Default::default()).unwrap_or_else(|failure| panic!("on {name}: {failure}"));
+        pipeline::time(&mapped, systole::engine::timing::Options::default())
+            .unwrap_or_else(|failure| panic!("on {name}: {failure}"));
         let executed =
             pipeline::execute(&mapped, None, &mut Silent).unwrap_or_else(|failure| panic!("on {name}: {failure}"));
         assert_eq!(executed.verification.status, "bit_exact", "on {name}: {:?}", executed.verification);

@@ -1,6 +1,8 @@
 //! What holds for every layer on every machine: causes sum to cycles, the closed form is a lower bound, bytes and work
 //! are those of the closed form however they are counted, and a fixed program is never slower on a better memory.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 use systole::{
     config::{Accelerator, MemoryId, MemoryModel, MemorySpace},
@@ -203,7 +205,7 @@ fn ends(before: &Accelerator, after: &Accelerator, program: &Program) -> String 
             own.map(|record| record.end.get()).max().unwrap_or(0) / 1_000_000
         });
         let line = Line { accelerator: before, header: &program.header, instruction: &instruction };
-        text += &format!("{was:>8} {is:>8}  {line}\n");
+        writeln!(text, "{was:>8} {is:>8}  {line}").unwrap();
     }
     text
 }
