@@ -70,22 +70,28 @@ impl Hazards {
     /// counts as waited for.
     pub fn waits(&mut self, engine: EngineId, accesses: &[Access]) -> SmallVec<[Token; 4]> {
         let mut needed: SmallVec<[Completion; 8]> = SmallVec::new();
+        let own = usize::from(engine.0);
+        // What is over already would be skipped below; leaving it out here keeps the list short.
+        let clock = &self.clocks[own];
+        let open = |known: &&Completion| {
+            let other = usize::from(known.engine.0);
+            other != own && clock[other] < known.sequence
+        };
         for &(usage, space, start, end) in accesses {
             let Some(intervals) = self.spaces.get(&space) else { continue };
             let first = intervals.range(..=start).next_back().map_or(start, |(&at, _)| at);
             for (_, interval) in intervals.range(first..end).filter(|(_, interval)| interval.end > start) {
                 if usage != Use::WriteOnce {
-                    needed.extend_from_slice(&interval.writers);
+                    needed.extend(interval.writers.iter().filter(open).copied());
                 }
                 if usage == Use::Write {
-                    needed.extend_from_slice(&interval.readers);
+                    needed.extend(interval.readers.iter().filter(open).copied());
                 }
             }
         }
         // A later token is never implied by an earlier one: taking the latest first leaves no redundant wait.
         needed.sort_unstable_by_key(|completion| std::cmp::Reverse(completion.token));
         let mut waits = SmallVec::new();
-        let own = usize::from(engine.0);
         for completion in needed {
             let other = usize::from(completion.engine.0);
             if other == own || self.clocks[own][other] >= completion.sequence {
