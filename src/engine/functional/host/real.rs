@@ -9,6 +9,7 @@ use super::{
 use crate::ir::{Op, Window};
 
 /// Any operator that has no form of its own, on dequantized operands.
+#[allow(clippy::cast_possible_truncation, reason = "rounding to single precision is meant")]
 pub(super) fn compute(op: &Op, inputs: &[Value], shape: &[usize]) -> Result<Vec<f32>, Fault> {
     let first = inputs.first().ok_or(Fault::Arithmetic("an operand"))?;
     let x = first.reals()?;
@@ -45,7 +46,9 @@ pub(super) fn compute(op: &Op, inputs: &[Value], shape: &[usize]) -> Result<Vec<
             let whole = window.kernel[0].saturating_mul(window.kernel[1]);
             pool(&x, (first.shape, shape), window, |taps| {
                 let count = if *count_include_pad { whole } else { taps.len() };
-                taps.iter().sum::<f32>() / count as f32
+                // As every mean of real values here: summed in double precision.
+                let sum: f64 = taps.iter().copied().map(f64::from).sum();
+                (sum / count as f64) as f32
             })?
         }
         Op::GlobalAvgPool => {
