@@ -1,1 +1,1 @@
-//! TODO room
+//! Sweeps, Pareto fronts and comparisons of machines. Nothing is here yet; see `docs/roadmap.md`.
