@@ -1,4 +1,4 @@
-//! Quantities with their unit in the type: time, cycles, bytes, multiply-accumulates, energy.
+//! Quantities with their unit in the type: time, cycles, bytes, multiply-accumulates.
 //!
 //! Integer quantities use checked arithmetic in every build (the release profile keeps overflow checks): a silent
 //! wrap of a cycle or byte count is this project's worst bug.
@@ -139,11 +139,6 @@ impl Cycles {
         Time(self.0 * period.0)
     }
 }
-
-/// Energy in picojoules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Picojoules(pub f64);
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 //!
 //! Uses the graph and the machine only; `program` turns the plan into instructions.
 
+mod classify;
 pub mod cost;
 pub mod describe;
 pub mod matrix;

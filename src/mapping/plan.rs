@@ -1,10 +1,11 @@
 //! From the quantized graph to a plan: which engine runs each layer and how, and where each tensor lies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
 use super::{
+    classify::{Class, Classifier, is_channel_axis, is_conversion, is_free_reshape, narrow, unit_window},
     cost::{Cost, Part, Rates},
     matrix::{LoopOrder, MatrixMapping},
     search::{self, Found, Infeasible, Situation},
@@ -12,9 +13,9 @@ use super::{
     vector::{self, OperandShape, VectorMapping, VectorShape},
 };
 use crate::{
-    config::{Accelerator, BufferLayout, DepthwisePolicy, VectorFunction},
+    config::{Accelerator, BufferLayout, VectorFunction},
     diag::{Diagnostic, Faults},
-    ir::{Graph, Node, NodeId, Op, Quantized, Value, ValueId, Window},
+    ir::{Graph, Node, NodeId, Op, Quantized, Value, ValueId},
     units::{Time, thousands},
 };
 
@@ -153,8 +154,7 @@ pub fn plan(graph: &Graph<Quantized>, accelerator: &Accelerator, options: &PlanO
         accelerator,
         rates,
         options,
-        consumers: graph.consumers(),
-        producers: producers(graph),
+        nodes: Classifier::new(graph, accelerator),
         places: vec![None; graph.values.len()],
         known: BTreeMap::new(),
         faults: Vec::new(),
@@ -168,56 +168,14 @@ pub fn plan(graph: &Graph<Quantized>, accelerator: &Accelerator, options: &PlanO
     Ok(Plan { layers, places: planner.places })
 }
 
-/// A search problem, ordered so that results can be kept in a map.
-type Problem = (MatrixShapeKey, SituationKey);
-type MatrixShapeKey = [u32; 18];
-type SituationKey = (u64, bool, bool, bool);
-
-fn problem(shape: &MatrixShape, situation: Situation) -> Problem {
-    let s = shape;
-    (
-        [
-            s.n,
-            s.c,
-            s.h,
-            s.w,
-            s.o,
-            s.p,
-            s.q,
-            s.groups,
-            s.kernel[0],
-            s.kernel[1],
-            s.stride[0],
-            s.stride[1],
-            s.dilation[0],
-            s.dilation[1],
-            s.pad[0],
-            s.pad[1],
-            s.input_bytes() * 16 + s.output_bytes(),
-            s.weight_bytes,
-        ],
-        (situation.reserved, situation.input_resident, situation.output_resident, situation.single_groups),
-    )
-}
-
-/// What a node is to the machine.
-enum Class {
-    Matrix(MatrixShape),
-    Vector(VectorFunction, VectorShape, bool),
-    Concat,
-    Host,
-    Free,
-}
-
 struct Planner<'a> {
     graph: &'a Graph<Quantized>,
     accelerator: &'a Accelerator,
     rates: Rates,
     options: &'a PlanOptions,
-    consumers: Vec<Vec<NodeId>>,
-    producers: Vec<Option<NodeId>>,
+    nodes: Classifier<'a>,
     places: Vec<Option<Place>>,
-    known: BTreeMap<Problem, Result<Found, Infeasible>>,
+    known: BTreeMap<(MatrixShape, Situation), Result<Found, Infeasible>>,
     faults: Vec<Diagnostic>,
 }
 
@@ -251,10 +209,10 @@ impl Planner<'_> {
             }
             match &node.op {
                 // Conversions between the user's floats and the network's integers are the user's side's work.
-                _ if is_conversion(node) && self.is_boundary_input(node) => {
+                _ if is_conversion(node) && self.nodes.is_boundary_input(node) => {
                     self.places[node.inputs[0].index()] = Some(Place::Outside);
                 }
-                _ if is_conversion(node) && self.is_boundary_output(node) => {
+                _ if is_conversion(node) && self.nodes.is_boundary_output(node) => {
                     self.places[node.outputs[0].index()] = Some(Place::Outside);
                 }
                 Op::Reshape if is_free_reshape(graph.value(node.inputs[0]), graph.value(node.outputs[0])) => {
@@ -262,7 +220,7 @@ impl Planner<'_> {
                 }
                 Op::Concat { axis }
                     if is_channel_axis(graph.value(node.outputs[0]), *axis)
-                        && matches!(self.classify(node), Class::Concat) =>
+                        && matches!(self.nodes.classify(node), Class::Concat) =>
                 {
                     self.place_parts(id);
                 }
@@ -270,7 +228,7 @@ impl Planner<'_> {
             }
             // Constants that operators read as they read activations lie in memory; weights have images of their own.
             let product = matches!(node.op, Op::Conv { .. } | Op::MatMul { .. });
-            let read = if product && !matches!(self.classify(node), Class::Host) { 1 } else { node.inputs.len() };
+            let read = if product && !matches!(self.nodes.classify(node), Class::Host) { 1 } else { node.inputs.len() };
             for &input in &node.inputs[..read] {
                 if graph.value(input).constant.is_some() {
                     self.places[input.index()] = Some(Place::Memory);
@@ -279,38 +237,6 @@ impl Planner<'_> {
         }
         for &output in &graph.outputs {
             self.places[output.index()].get_or_insert(Place::Memory);
-        }
-    }
-
-    /// Whether a conversion belongs to the user's side of an input: nothing but conversions stand before it, and no one
-    /// else reads what they convert.
-    fn is_boundary_input(&self, node: &Node) -> bool {
-        let mut value = node.inputs[0];
-        loop {
-            if self.consumers[value.index()].len() != 1 || self.graph.outputs.contains(&value) {
-                return false;
-            }
-            if self.graph.inputs.contains(&value) {
-                return true;
-            }
-            match self.producers[value.index()].map(|id| self.graph.node(id)) {
-                Some(before) if is_conversion(before) => value = before.inputs[0],
-                _ => return false,
-            }
-        }
-    }
-
-    /// Whether a conversion belongs to the user's side of an output: nothing but conversions stand behind it.
-    fn is_boundary_output(&self, node: &Node) -> bool {
-        let mut value = node.outputs[0];
-        loop {
-            match self.consumers[value.index()].as_slice() {
-                [] => return self.graph.outputs.contains(&value),
-                &[consumer] if is_conversion(self.graph.node(consumer)) && !self.graph.outputs.contains(&value) => {
-                    value = self.graph.node(consumer).outputs[0];
-                }
-                _ => return false,
-            }
         }
     }
 
@@ -327,7 +253,7 @@ impl Planner<'_> {
             let twice = node.inputs.iter().filter(|&&other| other == input).count() > 1;
             let elsewhere = graph.inputs.contains(&input) || graph.outputs.contains(&input);
             // The rows of a part are not adjacent: an alias with rows of another length could not be walked.
-            let recut = self.consumers[input.index()].iter().any(|&consumer| {
+            let recut = self.nodes.consumers[input.index()].iter().any(|&consumer| {
                 let other = graph.node(consumer);
                 matches!(other.op, Op::Reshape) && extents(&graph.value(other.outputs[0]).shape)[3] != channels
             });
@@ -347,17 +273,17 @@ impl Planner<'_> {
 
     /// Solves all distinct shapes at once, as they would run without residency.
     fn search_ahead(&mut self) {
-        let mut problems: BTreeMap<Problem, (MatrixShape, Situation)> = BTreeMap::new();
+        let mut problems: BTreeSet<(MatrixShape, Situation)> = BTreeSet::new();
         for (id, node) in self.graph.nodes_with_ids() {
-            if let Class::Matrix(shape) = self.classify(node) {
+            if let Class::Matrix(shape) = self.nodes.classify(node) {
                 let situation = self.situation(id, 0, false, false);
-                problems.insert(problem(&shape, situation), (shape, situation));
+                problems.insert((shape, situation));
             }
         }
         let (accelerator, rates) = (self.accelerator, &self.rates);
         let solved: Vec<_> = problems
             .into_par_iter()
-            .map(|(key, (shape, situation))| (key, search::best(&shape, accelerator, rates, situation)))
+            .map(|(shape, situation)| ((shape, situation), search::best(&shape, accelerator, rates, situation)))
             .collect();
         self.known.extend(solved);
     }
@@ -367,54 +293,13 @@ impl Planner<'_> {
     }
 
     fn solve(&mut self, shape: &MatrixShape, situation: Situation) -> Result<Found, Infeasible> {
-        let key = problem(shape, situation);
+        let key = (*shape, situation);
         if let Some(found) = self.known.get(&key) {
             return *found;
         }
         let found = search::best(shape, self.accelerator, &self.rates, situation);
         self.known.insert(key, found);
         found
-    }
-
-    fn classify(&self, node: &Node) -> Class {
-        let graph = self.graph;
-        let vector = &self.accelerator.config.vector;
-        let quantized = |id: ValueId| graph.value(id).quant.is_some();
-        let output = graph.value(node.outputs[0]);
-        match &node.op {
-            Op::QuantizeLinear | Op::DequantizeLinear => {
-                if self.is_boundary_input(node) || self.is_boundary_output(node) { Class::Free } else { Class::Host }
-            }
-            Op::Reshape if is_free_reshape(graph.value(node.inputs[0]), output) => Class::Free,
-            _ if !node.inputs.iter().all(|&id| quantized(id)) || output.quant.is_none() => Class::Host,
-            Op::Conv { groups, .. } if *groups > 1 && self.accelerator.config.depthwise == DepthwisePolicy::Host => {
-                Class::Host
-            }
-            Op::Conv { .. } | Op::MatMul { .. } => match MatrixShape::of(graph, node) {
-                Ok(shape) if graph.value(node.inputs[1]).constant.is_some() => Class::Matrix(shape),
-                _ => Class::Host,
-            },
-            // An instruction numbers its operand in eight bits.
-            Op::Concat { axis } if is_channel_axis(output, *axis) && node.inputs.len() <= 255 => {
-                let needs_table = node
-                    .inputs
-                    .iter()
-                    .any(|&id| graph.value(id).quant != output.quant || graph.value(id).dtype != output.dtype);
-                if needs_table && vector.cycles_of(VectorFunction::Table).is_none() {
-                    Class::Host
-                } else {
-                    Class::Concat
-                }
-            }
-            op => {
-                let Some((function, whole_channels)) = vector_function(op, output) else { return Class::Host };
-                let Some(shape) = vector_shape(graph, node) else { return Class::Host };
-                if vector.cycles_of(function).is_none() {
-                    return Class::Host;
-                }
-                Class::Vector(function, shape, whole_channels)
-            }
-        }
     }
 
     /// The layers in order, with residency decided from one to the next.
@@ -424,7 +309,7 @@ impl Planner<'_> {
         // Bytes and end of the pool of a tensor that the current layer finds on chip.
         let mut incoming: Option<(ValueId, u64, bool)> = None;
         for (id, node) in graph.nodes_with_ids() {
-            let class = self.classify(node);
+            let class = self.nodes.classify(node);
             if matches!(class, Class::Free) {
                 layers.push(LayerPlan {
                     node: id,
@@ -468,8 +353,8 @@ impl Planner<'_> {
         }
         let graph = self.graph;
         let output = graph.node(id).outputs[0];
-        let &[consumer] = self.consumers[output.index()].as_slice() else { return None };
-        let between = (id.0 + 1..consumer.0).all(|i| matches!(self.classify(graph.node(NodeId(i))), Class::Free));
+        let &[consumer] = self.nodes.consumers[output.index()].as_slice() else { return None };
+        let between = (id.0 + 1..consumer.0).all(|i| matches!(self.nodes.classify(graph.node(NodeId(i))), Class::Free));
         let next = graph.node(consumer);
         let uses = next.inputs.iter().filter(|&&input| input == output).count();
         if !between
@@ -479,7 +364,7 @@ impl Planner<'_> {
         {
             return None;
         }
-        let next_class = self.classify(next);
+        let next_class = self.nodes.classify(next);
         if !matches!(next_class, Class::Matrix(_) | Class::Vector(..)) {
             return None;
         }
@@ -633,22 +518,6 @@ impl Planner<'_> {
     }
 }
 
-/// The node that makes each value.
-fn producers(graph: &Graph<Quantized>) -> Vec<Option<NodeId>> {
-    let mut producers = vec![None; graph.values.len()];
-    for (id, node) in graph.nodes_with_ids() {
-        for output in &node.outputs {
-            producers[output.index()] = Some(id);
-        }
-    }
-    producers
-}
-
-/// Whether a node only converts between real and quantized values.
-const fn is_conversion(node: &Node) -> bool {
-    matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear)
-}
-
 /// What is wrong with the size of a tensor, if anything is.
 fn size_problem(value: &Value) -> Option<String> {
     let (name, element) = (&value.name, value.dtype.bytes());
@@ -719,117 +588,4 @@ fn reasons_of(found: &Found, accelerator: &Accelerator) -> Vec<String> {
         ));
     }
     reasons
-}
-
-/// Whether a reshape leaves every byte where it lies.
-fn is_free_reshape(input: &Value, output: &Value) -> bool {
-    let spatial = |value: &Value| match *value.shape.as_slice() {
-        [_, c, h, w] => c > 1 && h * w > 1,
-        _ => false,
-    };
-    input.shape == output.shape || (!spatial(input) && !spatial(output))
-}
-
-/// Whether a dimension lies innermost in memory.
-fn is_channel_axis(value: &Value, axis: usize) -> bool {
-    match value.shape.len() {
-        4 => axis == 1,
-        rank => axis + 1 == rank,
-    }
-}
-
-/// The vector unit's function for an operator, and whether channels must stay whole.
-fn vector_function(op: &Op, output: &Value) -> Option<(VectorFunction, bool)> {
-    Some(match op {
-        Op::Add { .. } => (VectorFunction::Add, false),
-        Op::Mul => (VectorFunction::Mul, false),
-        Op::MaxPool { .. } => (VectorFunction::MaxPool, false),
-        Op::AvgPool { .. } | Op::GlobalAvgPool => (VectorFunction::AvgPool, false),
-        Op::Relu
-        | Op::LeakyRelu { .. }
-        | Op::Clip { .. }
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSigmoid { .. }
-        | Op::HardSwish => (VectorFunction::Table, false),
-        Op::Softmax { axis } if is_channel_axis(output, *axis) => (VectorFunction::Softmax, true),
-        _ => return None,
-    })
-}
-
-fn unit_window() -> VectorShape {
-    VectorShape {
-        output: [1; 4],
-        output_element: 1,
-        output_resident: false,
-        operands: Vec::new(),
-        kernel: [1, 1],
-        stride: [1, 1],
-        dilation: [1, 1],
-        pad: [0, 0],
-    }
-}
-
-fn narrow(extent: [usize; 4]) -> [u32; 4] {
-    extent.map(|dim| u32::try_from(dim).expect("`check_sizes` has refused larger tensors"))
-}
-
-/// Loop bounds of a vector layer; `None` where the vector unit's walks do not cover it: other broadcasts, windows that
-/// reach further than addresses do.
-fn vector_shape(graph: &Graph<Quantized>, node: &Node) -> Option<VectorShape> {
-    let output = graph.value(node.outputs[0]);
-    let values: Vec<&Value> = node.inputs.iter().map(|&id| graph.value(id)).collect();
-    let window = match &node.op {
-        Op::MaxPool { window } | Op::AvgPool { window, .. } => *window,
-        Op::GlobalAvgPool => {
-            let &[_, _, h, w] = values[0].shape.as_slice() else { return None };
-            Window { kernel: [h, w], stride: [1, 1], dilation: [1, 1], pad: [0; 4] }
-        }
-        _ => Window::UNIT,
-    };
-    let windowed = matches!(node.op, Op::MaxPool { .. } | Op::AvgPool { .. } | Op::GlobalAvgPool);
-    if windowed && output.shape.len() != 4 {
-        return None;
-    }
-    let whole = extents(&output.shape);
-    let mut operands = Vec::new();
-    for value in &values {
-        let extent = if windowed { extents(&value.shape) } else { broadcast_extents(&value.shape, &output.shape)? };
-        let fits = (0..4).all(|i| extent[i] == whole[i] || extent[i] == 1);
-        if !windowed && !fits {
-            return None;
-        }
-        operands.push(OperandShape {
-            extent: narrow(extent),
-            element: byte_width(value.dtype),
-            resident: false,
-            constant: value.constant.is_some(),
-        });
-    }
-    if windowed && !super::shape::walkable(values[0], &window) {
-        return None;
-    }
-    let pair = |of: [usize; 2]| Some([u32::try_from(of[0]).ok()?, u32::try_from(of[1]).ok()?]);
-    Some(VectorShape {
-        output: narrow(whole),
-        output_element: byte_width(output.dtype),
-        output_resident: false,
-        operands,
-        kernel: pair(window.kernel)?,
-        stride: pair(window.stride)?,
-        dilation: pair(window.dilation)?,
-        pad: pair([window.pad[0], window.pad[1]])?,
-    })
-}
-
-/// `[n, h, w, c]` of an operand that is broadcast to `output`; `None` where the walk of an output of another rank
-/// cannot express it.
-fn broadcast_extents(shape: &[usize], output: &[usize]) -> Option<[usize; 4]> {
-    if shape == output {
-        return Some(extents(shape));
-    }
-    let mut padded = vec![1; output.len().checked_sub(shape.len())?];
-    padded.extend_from_slice(shape);
-    let leading_ones = padded.iter().rev().skip(1).all(|&dim| dim == 1);
-    (output.len() == 4 || leading_ones).then(|| extents(&padded))
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// On-chip space that a layer may use, and where its tensors lie.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Situation {
     /// Bytes of the shared pool taken by resident tensors.
     pub reserved: u64,

@@ -9,7 +9,7 @@ use crate::{
 
 /// Loop bounds of a convolution: `y[n, o, p, q] = sum over c, r, s of x[n, c, p*stride + r*dilation - pad, ...] *
 /// w[o, c, r, s]`, `c` within the output's group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MatrixShape {
     /// Images.
     pub n: u32,

@@ -3,7 +3,7 @@
 use super::{Executed, Fidelity, Mapped, Model, RunSettings};
 use crate::{
     config::{self, Accelerator, MemoryModel},
-    engine::timing::{CauseVector, MemoryTiming, TimingReport},
+    engine::timing::{MemoryTiming, TimingReport},
     mapping::{cost::Part, describe, plan::Predicted},
     passes::Arithmetic,
     program::{Layer, LayerKind, TensorPlace},
@@ -81,35 +81,6 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn causes(vector: &CauseVector) -> Causes {
-    let [
-        array_streaming,
-        fill_drain,
-        weight_load,
-        buffer_bank,
-        vector,
-        issue,
-        fence,
-        move_,
-        host,
-        memory_bandwidth,
-        memory_latency,
-    ] = vector.0;
-    Causes {
-        array_streaming,
-        fill_drain,
-        weight_load,
-        buffer_bank,
-        vector,
-        issue,
-        fence,
-        move_,
-        host,
-        memory_bandwidth,
-        memory_latency,
-    }
-}
-
 /// At `bound` fidelity the whole of a layer has one cause: the part of the machine that bounds it.
 fn bound_causes(predicted: &Predicted, cycles: u64) -> Causes {
     let mut causes = Causes::default();
@@ -161,7 +132,7 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
         row.vector_macs = timed.vector_macs.get();
         row.beats = timed.beats.get();
         row.array_busy = timed.array_busy.get();
-        row.causes = causes(&timed.causes);
+        row.causes = Causes::from_cycles(timed.causes.0);
         row.traffic = Traffic {
             input_bytes: timed.input_bytes.get(),
             weight_bytes: timed.weight_bytes.get(),
@@ -228,10 +199,6 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
         },
     );
     let at_pins = pins.map_or(moved, |memory| memory.moved.get());
-    let mut all_causes = Causes::default();
-    for row in layers {
-        all_causes = added(all_causes, row.causes);
-    }
     let header = &mapped.program.header;
     let place =
         |ids: &[crate::program::TensorId]| -> u64 { ids.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum() };
@@ -263,27 +230,11 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
         peak_bandwidth_gb_per_s: pins.map_or(0.0, MemoryTiming::peak_gb_per_s),
         p95_bandwidth_gb_per_s: pins.map_or(0.0, MemoryTiming::p95_gb_per_s),
         memory_efficiency: average / machine.peak_bandwidth_gb_per_s,
-        causes: all_causes,
+        causes: layers.iter().map(|row| row.causes).sum(),
         bound_by: String::new(),
     };
     totals.bound_by = sentence(&totals, layers, machine);
     totals
-}
-
-fn added(a: Causes, b: Causes) -> Causes {
-    Causes {
-        array_streaming: a.array_streaming + b.array_streaming,
-        fill_drain: a.fill_drain + b.fill_drain,
-        weight_load: a.weight_load + b.weight_load,
-        buffer_bank: a.buffer_bank + b.buffer_bank,
-        vector: a.vector + b.vector,
-        issue: a.issue + b.issue,
-        fence: a.fence + b.fence,
-        move_: a.move_ + b.move_,
-        host: a.host + b.host,
-        memory_bandwidth: a.memory_bandwidth + b.memory_bandwidth,
-        memory_latency: a.memory_latency + b.memory_latency,
-    }
 }
 
 /// What bounds the run, in one sentence: the largest cause and the layers that it comes from.

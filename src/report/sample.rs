@@ -46,7 +46,7 @@ pub fn run(count: usize) -> RunResult {
         peak_bandwidth_gb_per_s: 11.9,
         p95_bandwidth_gb_per_s: 9.4,
         memory_efficiency: ratio(moved, seconds * 12.8e9),
-        causes: add(layers.iter().map(|layer| layer.causes)),
+        causes: layers.iter().map(|layer| layer.causes).sum(),
         bound_by: "memory bandwidth binds 31 % of the cycles, most of them in the pointwise convolutions of the last \
                    stage; a second buffer for weights would hide 12 %"
             .to_owned(),
@@ -90,22 +90,6 @@ pub fn run(count: usize) -> RunResult {
         accuracy: None,
         cpu: None,
     }
-}
-
-fn add(all: impl Iterator<Item = Causes>) -> Causes {
-    all.fold(Causes::default(), |a, b| Causes {
-        array_streaming: a.array_streaming + b.array_streaming,
-        fill_drain: a.fill_drain + b.fill_drain,
-        weight_load: a.weight_load + b.weight_load,
-        buffer_bank: a.buffer_bank + b.buffer_bank,
-        vector: a.vector + b.vector,
-        issue: a.issue + b.issue,
-        fence: a.fence + b.fence,
-        move_: a.move_ + b.move_,
-        host: a.host + b.host,
-        memory_bandwidth: a.memory_bandwidth + b.memory_bandwidth,
-        memory_latency: a.memory_latency + b.memory_latency,
-    })
 }
 
 /// A share of a count.

@@ -107,6 +107,36 @@ pub struct Causes {
 }
 
 impl Causes {
+    /// From the cycles of each cause, in the order of `entries`.
+    pub const fn from_cycles(cycles: [u64; 11]) -> Self {
+        let [
+            array_streaming,
+            fill_drain,
+            weight_load,
+            buffer_bank,
+            vector,
+            issue,
+            fence,
+            move_,
+            host,
+            memory_bandwidth,
+            memory_latency,
+        ] = cycles;
+        Self {
+            array_streaming,
+            fill_drain,
+            weight_load,
+            buffer_bank,
+            vector,
+            issue,
+            fence,
+            move_,
+            host,
+            memory_bandwidth,
+            memory_latency,
+        }
+    }
+
     /// Name and cycles of each cause, in a fixed order.
     pub fn entries(&self) -> [(&'static str, u64); 11] {
         [
@@ -127,6 +157,18 @@ impl Causes {
     /// All of it.
     pub fn total(&self) -> u64 {
         self.entries().iter().map(|&(_, cycles)| cycles).sum()
+    }
+}
+
+impl std::iter::Sum for Causes {
+    fn sum<I: Iterator<Item = Self>>(rows: I) -> Self {
+        let mut total = [0; 11];
+        for row in rows {
+            for (sum, (_, cycles)) in total.iter_mut().zip(row.entries()) {
+                *sum += cycles;
+            }
+        }
+        Self::from_cycles(total)
     }
 }
 

@@ -10,8 +10,8 @@ mod requantize;
 mod weights;
 
 use crate::{
-    diag::Faults,
-    ir::{Float, Graph, Op, Quantized, Value, ValueId},
+    diag::{Diagnostic, Faults},
+    ir::{Float, Graph, Op, Quantized, Stage, Value, ValueId},
     tensor::DType,
 };
 
@@ -99,7 +99,7 @@ pub struct Prepared {
 ///
 /// # Errors
 /// Values without an observed range, constants that are not finite, synthetic float weights; without `requantize`
-/// also zero points, per-channel scales and types that the machine does not have.
+/// also zero points, per-channel scales and types that the machine does not have; activations with more than one scale.
 pub fn quantize(
     graph: &Graph<Float>,
     ranges: &Ranges,
@@ -138,6 +138,7 @@ pub fn quantize(
 
     let mut log = std::mem::take(&mut work.notes);
     let graph = work.finish();
+    check_activations(&graph)?;
     let host: Vec<&str> = graph.nodes.iter().filter(|node| on_host(&graph, node)).map(|node| node.op.name()).collect();
     if !host.is_empty() {
         log.push(format!("quantize: {} float operators stay on the host: {}", host.len(), summary(&host)));
@@ -179,6 +180,19 @@ fn summary(names: &[&str]) -> String {
     distinct.dedup();
     distinct.truncate(8);
     distinct.join(", ")
+}
+
+/// No machine here takes an activation that has a scale for each channel; only weights and biases may.
+fn check_activations<S: Stage>(graph: &Graph<S>) -> Result<(), Faults> {
+    let several =
+        |value: &&Value| value.constant.is_none() && value.quant.as_ref().is_some_and(|quant| !quant.is_per_tensor());
+    let found = graph.values.iter().filter(several).map(|value| {
+        let scales = value.quant.as_ref().map_or(0, |quant| quant.scale.len());
+        Diagnostic::error(format!("an activation has {scales} scales, expected one for the tensor"))
+            .with_path(format!("value \"{}\"", value.name))
+            .with_help("quantize activations per tensor; only weights may have a scale for each channel")
+    });
+    Faults::check(found.collect())
 }
 
 #[cfg(test)]

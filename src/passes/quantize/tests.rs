@@ -221,6 +221,18 @@ fn a_machine_without_zero_points_or_channel_scales_refuses_a_model_with_them() {
 }
 
 #[test]
+fn an_activation_with_a_scale_for_each_channel_is_a_fault_of_the_model() {
+    let mut build = quantized_model(0, 1);
+    let sum = build.graph.nodes[1].outputs[0];
+    build.graph.value_mut(sum).quant =
+        Some(Quantization { scale: vec![2.0, 1.0, 2.0, 1.0], zero_point: vec![0; 4], axis: Some(1) });
+    let faults = quantize(&build.graph, &Ranges::default(), &FULL, false).unwrap_err();
+    assert_eq!(faults.0.len(), 1);
+    assert_eq!(faults.0[0].message, "an activation has 4 scales, expected one for the tensor");
+    assert_eq!(faults.0[0].path.as_deref(), Some("value \"add:0\""));
+}
+
+#[test]
 fn equal_channel_scales_are_one_scale() {
     let mut build = quantized_model(0, 4);
     let w = build.graph.nodes[0].inputs[1];
