@@ -259,6 +259,13 @@ const BUFFERS: Kind = Kind::Group(&[
         Some("true"),
         "whether an operand may have two slots, one loading while the other is used",
     ),
+    field(
+        "weight_fifo_tiles",
+        integer(0, 1024),
+        "stationary tiles",
+        Some("0"),
+        "what waits between the weight buffer and the array; 0: no FIFO",
+    ),
 ]);
 
 const ACCUMULATORS: Kind = Kind::Group(&[
@@ -292,8 +299,24 @@ const DMA: Kind = Kind::Group(&[
         integer(0, 100_000),
         "array cycles",
         Some("0"),
-        "what a transfer costs before its first request",
+        "what a descriptor costs before its transfer's first request",
     ),
+    field(
+        "strides",
+        Kind::Bool,
+        "",
+        Some("true"),
+        "whether one descriptor moves a box of a tensor; without, each contiguous run takes one of its own",
+    ),
+    field("zero_fill", Kind::Bool, "", Some("true"), "whether a load can write zeros where a tile lies outside"),
+    field(
+        "alignment_bytes",
+        Kind::Integer { min: 1, max: 4096, power_of_two: true },
+        "B",
+        Some("1"),
+        "runs in memory are widened to multiples of it; below a burst it has no effect, as bursts are aligned",
+    ),
+    field("channel_brick", integer(1, 1024), "channels", Some("1"), "rows of channels in memory are padded to it"),
 ]);
 
 const MEMORY: Kind = Kind::Group(&[

@@ -1,5 +1,7 @@
 //! What the model does not act on yet, in one place: kinds and policies are refused, numbers are listed in results.
 
+use std::fmt::Display;
+
 use super::{
     places::Places,
     resolved::Accelerator,
@@ -25,26 +27,26 @@ pub(super) fn refusals(config: &AcceleratorConfig, places: &Places) -> Vec<Diagn
 pub fn not_modelled(accelerator: &Accelerator) -> Vec<String> {
     let config = &accelerator.config;
     let mut list = Vec::new();
-    let mut note = |path: &str, value: u64, default: u64, why: &str| {
-        if value != default {
-            list.push(format!("{path} = {value}: {why}"));
-        }
-    };
     let accumulators = &config.accumulators;
-    note("accumulators.banks", accumulators.banks.into(), 1, "accumulator banks never conflict");
-    note("accumulators.ports", accumulators.ports.into(), 2, "accumulator ports never conflict");
+    note(&mut list, "accumulators.banks", accumulators.banks, 1, "accumulator banks never conflict");
+    note(&mut list, "accumulators.ports", accumulators.ports, 2, "accumulator ports never conflict");
     let mut buffer = |path: &str, buffer: &Buffer| {
-        note(&format!("{path}.ports"), buffer.ports.into(), 1, "a bank serves one access a cycle");
-        note(&format!("{path}.latency"), buffer.latency.into(), 1, "buffer latency is part of the array's fill");
+        note(&mut list, path, buffer.latency, 1, "buffer latency is part of the array's fill");
     };
-    match &config.buffers.layout {
-        BufferLayout::Shared(pool) => buffer("buffers.layout.Shared", pool),
+    let buffers = &config.buffers;
+    match &buffers.layout {
+        BufferLayout::Shared(pool) => buffer("buffers.layout.Shared.latency", pool),
         BufferLayout::Split { input, weight, output } => {
-            buffer("buffers.layout.Split.input", input);
-            buffer("buffers.layout.Split.weight", weight);
-            buffer("buffers.layout.Split.output", output);
+            buffer("buffers.layout.Split.input.latency", input);
+            buffer("buffers.layout.Split.weight.latency", weight);
+            buffer("buffers.layout.Split.output.latency", output);
         }
     }
+    let why = "the array takes tiles from the weight buffer itself";
+    note(&mut list, "buffers.weight_fifo_tiles", buffers.weight_fifo_tiles, 0, why);
+    let dma = &config.dma;
+    note(&mut list, "dma.zero_fill", dma.zero_fill, true, "padding is made in front of the array and never loaded");
+    note(&mut list, "dma.channel_brick", dma.channel_brick, 1, "tensors lie in memory without gaps");
     let placement = &config.placement;
     for space in &config.memories {
         if space.name != placement.weights && space.name != placement.activations {
@@ -52,4 +54,10 @@ pub fn not_modelled(accelerator: &Accelerator) -> Vec<String> {
         }
     }
     list
+}
+
+fn note<T: Copy + PartialEq + Display>(list: &mut Vec<String>, path: &str, value: T, default: T, why: &str) {
+    if value != default {
+        list.push(format!("{path} = {value}: {why}"));
+    }
 }

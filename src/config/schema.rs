@@ -190,6 +190,9 @@ pub struct Buffers {
     /// Whether the mapping may give an operand two slots, to load one while the other is used.
     #[serde(default = "yes")]
     pub double_buffering: bool,
+    /// Stationary tiles that wait in a FIFO between the weight buffer and the array; 0 for no FIFO.
+    #[serde(default)]
+    pub weight_fifo_tiles: u32,
 }
 
 /// Accumulator memory behind the columns.
@@ -228,9 +231,28 @@ pub struct Dma {
     pub burst_bytes: u32,
     /// Requests that one engine may have outstanding.
     pub bursts_in_flight: u32,
-    /// Array cycles that one descriptor (one instruction) costs before its first request.
+    /// Array cycles that one descriptor costs before its transfer's first request.
     #[serde(default)]
     pub descriptor_cycles: u32,
+    /// Whether one descriptor describes a transfer with strides; without, each contiguous run takes one of its own.
+    #[serde(default = "yes")]
+    pub strides: bool,
+    /// Whether a load can write zeros where a tile lies outside its tensor.
+    #[serde(default = "yes")]
+    pub zero_fill: bool,
+    /// Runs in memory are widened to multiples of this many bytes; a power of two.
+    #[serde(default = "one")]
+    pub alignment_bytes: u32,
+    /// Channels that a tensor's rows in memory are rounded up to a multiple of.
+    #[serde(default = "one")]
+    pub channel_brick: u32,
+}
+
+impl Dma {
+    /// Bytes in which transfers touch memory: whole bursts, aligned.
+    pub fn granule_bytes(&self) -> u32 {
+        self.burst_bytes.max(self.alignment_bytes)
+    }
 }
 
 /// How a memory space answers.

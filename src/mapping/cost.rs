@@ -31,6 +31,7 @@ use crate::{
 };
 use rates::Memory;
 pub use rates::Rates;
+use traffic::Requests;
 pub(in crate::mapping) use traffic::image_transfer;
 pub use traffic::{InputLengths, Transfers};
 use traffic::{input_tile, output_tile, pieces, transfers, weight_tile};
@@ -170,6 +171,7 @@ fn slotless(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2])
         bytes: cost.weight.bytes - parameters.bytes,
         bursts: cost.weight.bursts - parameters.bursts,
         instructions: cost.weight.instructions - parameters.instructions,
+        descriptors: cost.weight.descriptors - parameters.descriptors,
     };
     let all_loads = rates.loads(cost.weight, cost.input);
     let operand_loads = rates.loads(operands, cost.input) + rates.array(work.last_step) + depth;
@@ -322,6 +324,33 @@ fn step_work(mapping: &MatrixMapping, rates: &Rates, m: u64, outputs: u64, chann
     work
 }
 
+/// An output stationary tile whose folds of K follow each other in the elements: what all its steps come to.
+#[derive(Clone, Copy, Debug)]
+struct KeptTile {
+    work: StepWork,
+    /// Cycles from its first stream's start to its last stream's end.
+    stretch: u64,
+}
+
+impl KeptTile {
+    /// `channels` are the sizes of its steps with their number.
+    fn of(mapping: &MatrixMapping, rates: &Rates, channels: [(u64, u64); 2]) -> Self {
+        let taps = mapping.shape.taps();
+        let (mut work, mut occupied, mut last) = (StepWork::default(), 0, 0);
+        for (c, times) in channels {
+            let depth = taps * c;
+            work.tiles += times;
+            work.beats += depth * times;
+            occupied += depth.max(rates.min_stream) * times;
+            last = depth;
+        }
+        let stretch = occupied - last.max(rates.min_stream) + last;
+        // One flush a tile: the rows shift out while the next tile streams, or before it.
+        work.gaps = occupied.max(if rates.overlap { rates.rows } else { stretch + rates.output_latency });
+        Self { work, stretch }
+    }
+}
+
 fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut Cost) -> Stretches {
     if mapping.on_vector {
         return Stretches::default();
@@ -330,11 +359,18 @@ fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut C
     let taps = shape.taps();
     let outputs = pieces(mapping.pass_outputs(), tile.o, trips.o);
     let channels = pieces(mapping.pass_channels(), tile.c, trips.c);
+    let keeps = |limit: u64| u32::try_from(limit).unwrap_or(u32::MAX);
+    let kept = mapping.keeps_sums(keeps(rates.rows), keeps(rates.cols)).then(|| KeptTile::of(mapping, rates, channels));
     let mut total = StepWork::default();
     for (n, n_times) in pieces(shape.n, tile.n, trips.n) {
         for (p, p_times) in pieces(shape.p, tile.p, trips.p) {
             for (q, q_times) in pieces(shape.q, tile.q, trips.q) {
                 for (o, o_times) in outputs {
+                    if let Some(kept) = &kept {
+                        let times = n_times * p_times * q_times * o_times * u64::from(mapping.passes());
+                        total.add(kept.work, times);
+                        continue;
+                    }
                     for (c, c_times) in channels {
                         let times = n_times * p_times * q_times * o_times * c_times * u64::from(mapping.passes());
                         if times > 0 {
@@ -357,7 +393,10 @@ fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut C
         gaps.saturating_sub(next) + own
     };
     let (first, last) = (mapping.step(0), mapping.step(trips.steps() - 1));
-    let mut cycles = to_end(total.gaps, &last, last.c.len);
+    let mut cycles = match &kept {
+        Some(kept) => total.gaps - kept.work.gaps + kept.stretch,
+        None => to_end(total.gaps, &last, last.c.len),
+    };
     // The first `shadow_depth` loads need not wait for the first stream.
     cycles = cycles.max(total.preloads.saturating_sub(rates.shadow_depth.max(1)) * rates.weight_load);
     cost.array = rates.array(cycles);
@@ -372,7 +411,7 @@ fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut C
     let one = step_work(mapping, rates, pixels(&last), u64::from(last.o.len), u64::from(last.c.len));
     last_step.add(one, u64::from(last.passes.len));
     Stretches {
-        first_tile: to_end(first_tile.gaps, &first, last.c.len),
+        first_tile: kept.map_or_else(|| to_end(first_tile.gaps, &first, last.c.len), |kept| kept.stretch),
         last_step: to_end(last_step.gaps, &last, last.c.len),
     }
 }

@@ -148,6 +148,17 @@ impl MatrixMapping {
         }
     }
 
+    /// Whether the sums of an output tile stay in the elements of an output stationary array over all steps of K: the
+    /// tile is one array tile, and K is cut.
+    pub fn keeps_sums(&self, rows: u32, cols: u32) -> bool {
+        self.dataflow == Dataflow::OS
+            && !self.on_vector
+            && self.tile.passes == 1
+            && self.tile.o <= cols
+            && self.tile_pixels() <= u64::from(rows)
+            && self.tile.c < self.pass_channels()
+    }
+
     /// The `index`-th step of the outer loops in their order.
     ///
     /// # Panics

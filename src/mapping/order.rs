@@ -78,7 +78,10 @@ pub fn accumulation_order(mapping: &MatrixMapping, accelerator: &Accelerator) ->
             permutation.extend((range.start..range.start + range.len).map(|c| tap * channels + c));
         }
         if mapping.dataflow == Dataflow::OS {
-            chunks.push(taps * range.len);
+            match chunks.last_mut() {
+                Some(whole) if mapping.keeps_sums(array.rows, array.cols) => *whole += taps * range.len,
+                _ => chunks.push(taps * range.len),
+            }
         } else {
             chunks.extend(k_windows(array.k_packing, array.rows, taps, range.len).map(|(_, len)| len));
         }

@@ -563,6 +563,12 @@ fn reasons_of(found: &Found, accelerator: &Accelerator) -> Vec<String> {
     let cost = &found.cost;
     let bound = bound_of(cost.bound_by, cost.bound, cost.estimate, accelerator);
     let mut reasons = vec![format!("{bound}; best of {} mappings", thousands(found.evaluated.into()))];
+    let array = &accelerator.config.array;
+    if found.mapping.keeps_sums(array.rows, array.cols) {
+        let steps = found.mapping.trips().c;
+        reasons
+            .push(format!("the sums stay in the elements over the {steps} tiles of input channels, then drain once"));
+    }
     if let Some(short) = &found.stopped_by {
         reasons.push(format!(
             "tile limited by the {}: the next larger one needs {} bytes, there are {}",

@@ -204,7 +204,7 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
             }
             let tile = mapping.operand_box(i, &step).map(|range| u64::from(range.len));
             let whole = [operand.extent[1], operand.extent[2], operand.extent[3]].map(u64::from);
-            let moved = image_transfer(tile, whole, u64::from(operand.element), rates.burst());
+            let moved = image_transfer(tile, whole, u64::from(operand.element), rates.requests());
             let sum = if operand.constant { &mut constants } else { &mut activations };
             *sum = sum.plus(moved);
         }
@@ -212,7 +212,7 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
         last_store = Transfers::default();
         if !shape.output_resident {
             let whole = [shape.output[1], shape.output[2], shape.output[3]].map(u64::from);
-            last_store = image_transfer(tile, whole, u64::from(shape.output_element), rates.burst());
+            last_store = image_transfer(tile, whole, u64::from(shape.output_element), rates.requests());
             stores = stores.plus(last_store);
         }
         last_work = work(tile.iter().product(), 1);

@@ -104,7 +104,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn allocate(&mut self, memory: crate::config::MemoryId, bytes: u64) -> u64 {
-        let alignment = ALIGNMENT.max(u64::from(self.accelerator.config.dma.burst_bytes));
+        let alignment = ALIGNMENT.max(u64::from(self.accelerator.config.dma.granule_bytes()));
         let next = &mut self.next[usize::from(memory.0)];
         let base = next.next_multiple_of(alignment);
         *next = base + bytes;

@@ -82,6 +82,10 @@ pub struct Matmul {
     pub accumulators: Region,
     /// Whether the sums are added to what the accumulators hold, rather than written.
     pub accumulate: bool,
+    /// OS: whether the sums begin with those that the elements hold from the tile before, rather than with zero.
+    pub resume: bool,
+    /// OS: whether the sums stay in the elements for the next tile; the accumulators are then not touched.
+    pub hold: bool,
     /// Algebraic multiply-accumulates of this tile: the zeros between groups do not count.
     pub macs: u64,
 }

@@ -54,7 +54,14 @@ impl fmt::Display for Line<'_> {
 fn write_matmul(f: &mut fmt::Formatter<'_>, matmul: &Matmul) -> fmt::Result {
     let (t, k, j) = (matmul.stream.rows(), matmul.stream.cols(), matmul.accumulators.cols());
     let sign = if matmul.accumulate { "+=" } else { "=" };
-    write!(f, "matmul {} {sign} {t}x{k} {} * {k}x{j}", Short(&matmul.accumulators), Short(&matmul.stream))?;
+    f.write_str("matmul ")?;
+    if matmul.hold {
+        f.write_str("elements")?;
+    } else {
+        write!(f, "{}", Short(&matmul.accumulators))?;
+    }
+    let resume = if matmul.resume { "elements + " } else { "" };
+    write!(f, " {sign} {resume}{t}x{k} {} * {k}x{j}", Short(&matmul.stream))?;
     if let Some(stationary) = &matmul.stationary {
         write!(f, " {}", Short(stationary))?;
     }

@@ -332,10 +332,12 @@ pub fn regions(operation: &Operation) -> Vec<(&Region, bool)> {
         Operation::Matmul(matmul) => {
             let mut all = vec![(&matmul.stream, false)];
             all.extend(matmul.stationary.as_ref().map(|region| (region, false)));
-            if matmul.accumulate {
+            if matmul.accumulate && !matmul.hold {
                 all.push((&matmul.accumulators, false));
             }
-            all.push((&matmul.accumulators, true));
+            if !matmul.hold {
+                all.push((&matmul.accumulators, true));
+            }
             all
         }
         Operation::Vector(op) | Operation::Host(op) => {

@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use systole::{
-    config::Accelerator,
+    config::{Accelerator, Buffer, BufferLayout, Dataflow},
     engine::{functional::Machine, timing},
     ir::{Constant, Graph, Quantized, ValueId},
-    program::{Arithmetic, Instruction, Program, TensorId, orders::random_legal},
+    program::{Arithmetic, Instruction, Operation, Program, TensorId, orders::random_legal},
     reference::{self, Keep, Settings},
-    tensor::{AccumulationOrder, Tensor},
+    tensor::{AccumulationOrder, Overflow, Tensor},
 };
 
 use crate::{
     layers::{random_layer, small_network},
     programs::mapped,
-    support::{cases, inputs_of, machines},
+    support::{cases, inputs_of, machines, plain_config, tight_output_stationary},
 };
 
 /// A dense constant of a graph.
@@ -123,6 +123,41 @@ proptest! {
     #[test]
     fn random_layers_are_bit_exact_in_every_order(seed in any::<u64>(), accelerator in machines()) {
         bit_exact(&random_layer(seed), &accelerator, seed)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    #[test]
+    fn output_stationary_layers_are_bit_exact_with_little_room(
+        seed in any::<u64>(), accelerator in tight_output_stationary(),
+    ) {
+        bit_exact(&random_layer(seed), &accelerator, seed)?;
+    }
+}
+
+/// Where K is cut and an output tile is one array tile, its sums stay in the elements; narrow adders that saturate make
+/// the order of additions visible.
+#[test]
+fn sums_that_stay_in_the_elements_are_bit_exact() {
+    let mut config = plain_config();
+    (config.array.rows, config.array.cols) = (8, 8);
+    config.array.dataflows = vec![Dataflow::OS];
+    config.array.overflow = Overflow::Saturate;
+    let buffer = |bytes| Buffer { bytes, banks: 2, word_bytes: 16, ports: 1, latency: 1 };
+    config.buffers.layout = BufferLayout::Split { input: buffer(96), weight: buffer(160), output: buffer(64) };
+    for bits in [12, 17, 32] {
+        (config.array.column_bits, config.accumulators.bits) = (bits, bits);
+        let accelerator = Accelerator::from_valid(config.clone());
+        let mut held = 0;
+        for seed in 0..200 {
+            let graph = random_layer(seed);
+            let Some(program) = mapped(&graph, &accelerator) else { continue };
+            held += program.instructions().filter(|i| matches!(&i.operation, Operation::Matmul(m) if m.hold)).count();
+            bit_exact(&graph, &accelerator, seed).unwrap();
+        }
+        assert!(held > 100, "{held} tiles held their sums");
     }
 }
 

@@ -14,7 +14,7 @@ use systole::{
 use crate::{
     layers::{random_layer, small_network},
     programs::planned,
-    support::machines,
+    support::{machines, tight_output_stationary},
 };
 
 /// Bytes of activations read, weights read and results written at the memory images.
@@ -113,6 +113,13 @@ proptest! {
 
     #[test]
     fn layers_keep_the_invariants(seed in any::<u64>(), accelerator in machines()) {
+        check(&random_layer(seed), &accelerator)?;
+    }
+
+    #[test]
+    fn output_stationary_layers_with_little_room_keep_the_invariants(
+        seed in any::<u64>(), accelerator in tight_output_stationary(),
+    ) {
         check(&random_layer(seed), &accelerator)?;
     }
 

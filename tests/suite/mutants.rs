@@ -131,10 +131,16 @@ fn mutants(instructions: &[Instruction]) -> Vec<Mutant> {
                     add(Kind::SkippedHaloRow, if first { "first row" } else { "last row" }.into(), Box::new(change));
                 }
             }
+            // Sums that are held and not gone on with are in no accumulator, whatever `accumulate` says.
+            Operation::Matmul(matmul) if matmul.hold && !matmul.resume => {}
             Operation::Matmul(_) => {
                 let change = move |program: &mut Vec<Instruction>| {
                     let Operation::Matmul(matmul) = &mut program[at].operation else { return };
-                    matmul.accumulate = !matmul.accumulate;
+                    if matmul.resume {
+                        matmul.resume = false;
+                    } else {
+                        matmul.accumulate = !matmul.accumulate;
+                    }
                 };
                 add(Kind::ChangedAccumulation, "accumulate".into(), Box::new(change));
             }

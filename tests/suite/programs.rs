@@ -10,7 +10,7 @@ use systole::{
 
 use crate::{
     layers::{random_layer, small_network},
-    support::{cases, machines},
+    support::{cases, machines, tight_output_stationary},
 };
 
 /// Maps a graph; `None` where a layer does not fit the machine.
@@ -47,6 +47,13 @@ proptest! {
 
     #[test]
     fn programs_of_random_layers_have_no_race_and_no_redundant_wait(seed in any::<u64>(), accelerator in machines()) {
+        race_free(&random_layer(seed), &accelerator)?;
+    }
+
+    #[test]
+    fn programs_with_little_room_have_no_race_and_no_redundant_wait(
+        seed in any::<u64>(), accelerator in tight_output_stationary(),
+    ) {
         race_free(&random_layer(seed), &accelerator)?;
     }
 

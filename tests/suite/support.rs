@@ -56,6 +56,7 @@ pub fn plain_config() -> AcceleratorConfig {
         buffers: Buffers {
             layout: BufferLayout::Shared(Buffer { bytes: 65536, banks: 8, word_bytes: 64, ports: 2, latency: 1 }),
             double_buffering: true,
+            weight_fifo_tiles: 0,
         },
         accumulators: Accumulators { bytes: 65536, bits: 32, banks: 2, ports: 2, read_width: 0 },
         dma: Dma {
@@ -65,6 +66,10 @@ pub fn plain_config() -> AcceleratorConfig {
             burst_bytes: 64,
             bursts_in_flight: 16,
             descriptor_cycles: 0,
+            strides: true,
+            zero_fill: true,
+            alignment_bytes: 1,
+            channel_brick: 1,
         },
         memories: vec![MemorySpace {
             name: "dram".into(),
@@ -150,7 +155,7 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         any::<bool>(),
         any::<bool>(),
     );
-    let dma = (1_u32..=3, 1_u32..=2, 1_u32..=32, 3_u32..=8, 1_u32..=32, 0_u32..=20);
+    let dma = (1_u32..=3, 1_u32..=2, 1_u32..=32, 3_u32..=8, 1_u32..=32, 0_u32..=20, any::<bool>(), 0_u32..=9);
     let space = (0.1_f64..100.0, 0.0_f64..500.0);
     let rest = (
         prop_oneof![
@@ -199,6 +204,9 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
             burst_bytes: 1 << dma.3,
             bursts_in_flight: dma.4,
             descriptor_cycles: dma.5,
+            strides: dma.6,
+            alignment_bytes: 1 << dma.7,
+            ..config.dma
         };
         config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: space.0, latency_ns: space.1 };
         let (depthwise, placement, vector, control) = rest;
@@ -215,6 +223,18 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
             fence_layers: control.4,
             fence_cycles: control.5,
         };
+        Accelerator::from_valid(config)
+    })
+}
+
+/// Output stationary machines with so little room for operands that K is cut, often below one array tile.
+pub fn tight_output_stationary() -> impl Strategy<Value = Accelerator> {
+    (machines(), prop::array::uniform3(5_u32..10)).prop_map(|(machine, sizes)| {
+        let mut config = machine.config;
+        config.array.dataflows = vec![Dataflow::OS];
+        let [input, weight, output] =
+            sizes.map(|power| Buffer { bytes: 1 << power, banks: 2, word_bytes: 16, ports: 1, latency: 1 });
+        config.buffers.layout = BufferLayout::Split { input, weight, output };
         Accelerator::from_valid(config)
     })
 }

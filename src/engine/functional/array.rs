@@ -42,12 +42,16 @@ pub(super) struct ArrayUnit {
     values: Vec<i32>,
     tile: Vec<i32>,
     sums: Vec<i64>,
+    /// Sums `[t, n]` that the elements hold, and of which layer.
+    held: Vec<i64>,
+    held_by: Option<(LayerId, [usize; 2])>,
     offsets: Vec<usize>,
     walk: Walk,
     target: Walk,
 }
 
-fn path_of(matrix: &Matrix, adders: Adders, k: usize) -> Path {
+/// `continued`: the column's sums begin with, or are the beginning of, those of another tile.
+fn path_of(matrix: &Matrix, adders: Adders, k: usize, continued: bool) -> Path {
     let wraps = adders.overflow == Overflow::Wrap;
     let largest = matrix.input.magnitude.saturating_mul(matrix.weight.magnitude).saturating_mul(k as u64);
     // The kernel adds modulo 2^32: exact below, and right modulo any smaller width.
@@ -55,6 +59,11 @@ fn path_of(matrix: &Matrix, adders: Adders, k: usize) -> Path {
     let narrow = matrix.input.narrow.is_some() && matrix.weight.narrow.is_some();
     if !narrow || !(exact || (wraps && adders.column_bits <= 32)) {
         return Path::Sequential;
+    }
+    if continued {
+        // A sum that is held may saturate on the way, however few products this tile adds.
+        let safe = wraps || matrix.order == AccumulationOrder::Exact;
+        return if safe { Path::Tile } else { Path::Sequential };
     }
     let wide_column = adders.column_bits >= 32 || exact;
     let wide_accumulator = adders.accumulator_bits == 32 && (wraps || matrix.order == AccumulationOrder::Exact);
@@ -81,11 +90,23 @@ impl ArrayUnit {
         adders: Adders,
         region: &Region,
     ) -> Result<(), Fault> {
+        self.put(store, id, layer, adders, region, false)
+    }
+
+    fn put(
+        &mut self,
+        store: &Store,
+        id: LayerId,
+        layer: &Numbers,
+        adders: Adders,
+        region: &Region,
+        continued: bool,
+    ) -> Result<(), Fault> {
         self.owner = None;
         let (stationary, _) = operands(layer)?;
         self.walk.set(region)?;
         let (n, k) = (self.walk.rows.len(), self.walk.cols);
-        let path = path_of(layer.matrix()?, adders, k);
+        let path = path_of(layer.matrix()?, adders, k, continued);
         let bytes = store.bytes(region.space)?;
         if let (Some(kind), true) = (stationary.narrow, path != Path::Sequential) {
             let zero = if stationary.varied { 0 } else { narrow_zero(stationary)? };
@@ -126,7 +147,7 @@ impl ArrayUnit {
         matmul: &Matmul,
     ) -> Result<(), Fault> {
         if let Some(region) = &matmul.stationary {
-            self.preload(store, id, layer, adders, region)?;
+            self.put(store, id, layer, adders, region, matmul.resume || matmul.hold)?;
         }
         let (Some(path), true) = (self.path, self.owner == Some(id)) else {
             return Err(Fault::NoStationary);
@@ -139,10 +160,18 @@ impl ArrayUnit {
         equal("k of the stream", k as u64, self.walk.cols as u64)?;
         equal("rows of the accumulators", t as u64, self.target.rows.len() as u64)?;
         equal("columns of the accumulators", n as u64, self.target.cols as u64)?;
+        let held = self.held_by.take();
+        if matmul.resume && held != Some((id, [t, n])) {
+            return Err(Fault::NoHeldSums);
+        }
+        if matmul.hold {
+            self.held_by = Some((id, [t, n]));
+            self.held.resize(t * n, 0);
+        }
         let bytes = store.bytes(matmul.stream.space)?;
         if path == Path::Sequential {
             self.gather_wide(bytes, streaming)?;
-            return self.sequential(&mut store.accumulators, adders, matmul.accumulate);
+            return self.sequential(&mut store.accumulators, adders, matmul);
         }
         let kind = streaming.narrow.ok_or(Fault::Arithmetic("16-bit operands"))?;
         let depth = self.packed.padded_k();
@@ -187,10 +216,12 @@ impl ArrayUnit {
         self.tile.resize(t * n, 0);
         self.offsets.extend((0..t).map(|i| i * n));
         gemm(&self.stream, &self.packed, &mut self.tile, &self.offsets, false);
-        for (i, row) in self.tile.chunks_exact(n.max(1)).take(t).enumerate() {
-            self.sums.clear();
-            self.sums.extend(row.iter().map(|&sum| add(0, i64::from(sum), adders.column_bits, adders.overflow)));
-            deposit(&mut store.accumulators, &self.target, i, &self.sums, adders, matmul.accumulate)?;
+        for i in 0..t {
+            self.begin(matmul, i);
+            for (sum, &product) in self.sums.iter_mut().zip(&self.tile[i * n..][..n]) {
+                *sum = add(*sum, i64::from(product), adders.column_bits, adders.overflow);
+            }
+            self.end(&mut store.accumulators, adders, matmul, i)?;
         }
         Ok(())
     }
@@ -209,11 +240,37 @@ impl ArrayUnit {
         Ok(())
     }
 
-    fn sequential(&mut self, accumulators: &mut Accumulators, adders: Adders, accumulate: bool) -> Result<(), Fault> {
+    /// A row of sums as the elements have it before a tile: zero, or what they hold.
+    fn begin(&mut self, matmul: &Matmul, row: usize) {
+        let n = self.shape[0];
+        self.sums.clear();
+        if matmul.resume {
+            self.sums.extend_from_slice(&self.held[row * n..][..n]);
+        } else {
+            self.sums.resize(n, 0);
+        }
+    }
+
+    /// Where a row of sums goes after a tile: it stays, or goes to the accumulators.
+    fn end(
+        &mut self,
+        accumulators: &mut Accumulators,
+        adders: Adders,
+        matmul: &Matmul,
+        row: usize,
+    ) -> Result<(), Fault> {
+        if matmul.hold {
+            let n = self.shape[0];
+            self.held[row * n..][..n].copy_from_slice(&self.sums);
+            return Ok(());
+        }
+        deposit(accumulators, &self.target, row, &self.sums, adders, matmul.accumulate)
+    }
+
+    fn sequential(&mut self, accumulators: &mut Accumulators, adders: Adders, matmul: &Matmul) -> Result<(), Fault> {
         let [n, k] = self.shape;
         for i in 0..self.target.rows.len() {
-            self.sums.clear();
-            self.sums.resize(n, 0);
+            self.begin(matmul, i);
             let row = &self.values[i * k..][..k];
             for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
                 for (sum, &weight) in self.sums.iter_mut().zip(weights) {
@@ -221,7 +278,7 @@ impl ArrayUnit {
                     *sum = add(*sum, product, adders.column_bits, adders.overflow);
                 }
             }
-            deposit(accumulators, &self.target, i, &self.sums, adders, accumulate)?;
+            self.end(accumulators, adders, matmul, i)?;
         }
         Ok(())
     }

@@ -91,6 +91,9 @@ pub enum Fault {
     /// A product without its stationary operand.
     #[error("a product streams, but no stationary operand of its layer is in the array")]
     NoStationary,
+    /// A tile that goes on with sums that the elements do not hold.
+    #[error("a product goes on with sums of its layer and tile, but the elements hold none")]
+    NoHeldSums,
     /// An element type that the operation does not take.
     #[error("{what}: elements of type {dtype:?} cannot be used")]
     Type {

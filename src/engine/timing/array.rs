@@ -18,8 +18,9 @@
 //!
 //! **Output stationary.** `K` beats; sums are complete `L' = (R-1)s + (C-1)s + p` after the last, then `R` rows shift
 //! out, one a cycle, while the next tile already streams: last result `S_i + K_i + L' + R`. The chain that shifts out
-//! holds one tile, so `S_i >= S_{i-1} + K_{i-1} + (R - K_i)`: a steady tile takes `max(K, R)`. Every tile shifts out;
-//! folds of K add up in the accumulators. T tiles of K beats back to back: `T K + 2R + C - 2 + p`.
+//! holds one tile, so `S_i >= S_j + K_j + (R - K_i)` with `j` the last tile that shifted out: a steady tile takes
+//! `max(K, R)`. T tiles of K beats back to back: `T K + 2R + C - 2 + p`. Folds of K that hold their sums follow each other
+//! like one tile of all their beats, of which only the last shifts out.
 
 use std::collections::VecDeque;
 
@@ -31,6 +32,7 @@ use crate::{config::Accelerator, units::Time};
 
 /// One array tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // As the instruction has them.
 pub(super) struct Tile {
     /// Beats: streamed rows (weight or input stationary) or K (output stationary).
     pub beats: u64,
@@ -40,6 +42,10 @@ pub(super) struct Tile {
     pub output_stationary: bool,
     /// Whether it adds to the accumulators.
     pub accumulate: bool,
+    /// Whether it goes on with the sums in the elements.
+    pub resume: bool,
+    /// Whether its sums stay in the elements.
+    pub hold: bool,
     /// First and last accumulator that it writes.
     pub accumulators: [i64; 2],
     /// Accumulators between neighbouring rows.
@@ -114,7 +120,8 @@ pub(super) struct ArrayTimer {
     stream_end: Event,
     occupied: Event,
     last_result: Event,
-    after_output_stationary: bool,
+    /// End of the last output stationary stream whose sums shift out, while no other dataflow came between.
+    shifting: Option<Event>,
     in_flight: VecDeque<InFlight>,
 }
 
@@ -144,7 +151,7 @@ impl ArrayTimer {
             stream_end: Event::ORIGIN,
             occupied: Event::ORIGIN,
             last_result: Event::ORIGIN,
-            after_output_stationary: false,
+            shifting: None,
             in_flight: VecDeque::new(),
         })
     }
@@ -191,12 +198,17 @@ impl ArrayTimer {
     pub fn stream(&mut self, graph: &mut CauseGraph, tile: &Tile, ready: Ready) -> Result<Phases, TimingError> {
         let mut engine = self.occupied;
         if self.overlap {
-            if tile.output_stationary && self.after_output_stationary && tile.beats < self.rows {
-                let chain_free = self.after(self.stream_end.time, self.rows - tile.beats)?;
-                let chain = graph.phase(self.stream_end, Cause::FillDrain, chain_free)?;
-                engine = latest([engine, chain]);
+            if let (Some(shifting), false) = (self.shifting, tile.hold)
+                && tile.output_stationary
+                && tile.beats < self.rows
+            {
+                let chain_free = self.after(shifting.time, self.rows - tile.beats)?;
+                if chain_free > shifting.time.max(self.occupied.time) {
+                    let chain = graph.phase(shifting, Cause::FillDrain, chain_free)?;
+                    engine = latest([engine, chain]);
+                }
             }
-        } else {
+        } else if !tile.resume {
             engine = latest([engine, self.last_result]);
         }
         if !tile.output_stationary {
@@ -215,13 +227,18 @@ impl ArrayTimer {
         let occupied = self.after(at, stretched.max(self.min_stream))?;
         self.occupied = graph.phase(self.stream_end, Cause::ArrayStreaming, occupied)?;
         let result = if tile.output_stationary {
-            self.after(self.stream_end.time, sum(self.output_latency, self.rows)?)?
+            let shift = if tile.hold { 0 } else { self.rows };
+            self.after(self.stream_end.time, sum(self.output_latency, shift)?)?
         } else {
             sum(self.stream_end.time, self.stationary_latency)?
         };
         let own = graph.phase(self.stream_end, Cause::FillDrain, result)?;
         self.last_result = latest([own, self.last_result]);
-        self.after_output_stationary = tile.output_stationary;
+        if !tile.output_stationary {
+            self.shifting = None;
+        } else if !tile.hold {
+            self.shifting = Some(self.stream_end);
+        }
 
         if !tile.output_stationary {
             if !self.load_used {
@@ -271,6 +288,7 @@ impl ArrayTimer {
             visit(event);
         }
         self.stream_starts.iter_mut().for_each(&mut *visit);
+        self.shifting.iter_mut().for_each(&mut *visit);
         self.in_flight.iter_mut().for_each(|tile| visit(&mut tile.start));
     }
 }

@@ -2,7 +2,7 @@
 //! their requests; the caller picks whose turn it is.
 //!
 //! Burst `k` of an engine is requested at `r_k = max(r_{k-1} + burst / bytes_per_cycle, arrival of burst k - F)`, with
-//! `F` bursts in flight; the first one of a transfer `descriptor_cycles` after the transfer's start. The memory serves
+//! `F` bursts in flight; the first one of a transfer `descriptor_cycles` for each of its descriptors after its start. The memory serves
 //! it for `burst / bandwidth` when it is free, and it arrives `latency` after that, in order, on an edge of the
 //! engine's clock, and no sooner than the engine can move it.
 
@@ -34,6 +34,8 @@ pub(super) struct Move {
     pub legs: SmallVec<[Leg; 2]>,
     /// Bytes moved on chip, where no side is in memory.
     pub on_chip: u64,
+    /// Descriptors that it takes; at least one.
+    pub descriptors: u64,
 }
 
 /// What the engine is like.
@@ -99,7 +101,7 @@ impl DmaEngine {
 
     /// Begins a transfer; what needs no memory is done at once. The one before must be done.
     pub fn begin(&mut self, graph: &mut CauseGraph, start: Event, work: &Move) -> Result<Option<Moved>, TimingError> {
-        let described = sum(edge(start.time, self.law.period)?, self.law.descriptor)?;
+        let described = sum(edge(start.time, self.law.period)?, product(self.law.descriptor, work.descriptors)?)?;
         if let Some(first) = work.legs.first() {
             let earliest = Lazy { base: start, cause: Cause::Move, time: described };
             let request = admit(&mut self.flights, self.law.in_flight, described).unwrap_or(earliest);

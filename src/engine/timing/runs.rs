@@ -86,11 +86,23 @@ pub(super) fn for_each_run(region: &Region, mut visit: impl FnMut(u64, u64)) -> 
     }
 }
 
-/// Aligned blocks of `1 << shift` bytes that the region's runs touch; a block that two runs touch counts twice.
-pub(super) fn bursts(region: &Region, shift: u32) -> Result<u64, TimingError> {
-    let mut total = 0_u64;
-    for_each_run(region, |address, bytes| total += ((address + bytes - 1) >> shift) - (address >> shift) + 1)?;
-    Ok(total)
+/// What a region's runs touch in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Touched {
+    /// Contiguous stretches.
+    pub runs: u64,
+    /// Aligned blocks; a block that two runs touch counts twice.
+    pub blocks: u64,
+}
+
+/// The runs of a region and the aligned blocks of `1 << shift` bytes that they touch.
+pub(super) fn touched(region: &Region, shift: u32) -> Result<Touched, TimingError> {
+    let mut found = Touched::default();
+    for_each_run(region, |address, bytes| {
+        found.runs += 1;
+        found.blocks += ((address + bytes - 1) >> shift) - (address >> shift) + 1;
+    })?;
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -127,6 +139,6 @@ mod tests {
     fn a_run_touches_every_block_that_it_overlaps() {
         let region = Region::matrix(Space::Memory(MemoryId(0)), 60, 1, Dim::new(2, 100), Dim::new(8, 1));
         // 60..68 crosses a boundary, 160..168 does not.
-        assert_eq!(bursts(&region, 6).unwrap(), 3);
+        assert_eq!(touched(&region, 6).unwrap(), Touched { runs: 2, blocks: 3 });
     }
 }

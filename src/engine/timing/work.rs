@@ -53,7 +53,9 @@ pub(super) struct Amounts {
 #[derive(Debug)]
 pub(super) struct Decoder<'a> {
     accelerator: &'a Accelerator,
-    burst_shift: u32,
+    /// Bytes in which memory is touched, and the bursts in them, as powers of two.
+    granule_shift: u32,
+    granule_bursts: u32,
     rows: u64,
     /// Bytes that the input and the weight buffer deliver a cycle, and whether they are one.
     buffer_rate: [u64; 2],
@@ -81,9 +83,11 @@ impl<'a> Decoder<'a> {
             .map(|image| (image.memory.0, image.base, image.base.saturating_add(image.bytes)))
             .collect();
         weights.sort_unstable();
+        let dma = &accelerator.config.dma;
         Ok(Self {
             accelerator,
-            burst_shift: accelerator.config.dma.burst_bytes.trailing_zeros(),
+            granule_shift: dma.granule_bytes().trailing_zeros(),
+            granule_bursts: dma.granule_bytes().trailing_zeros() - dma.burst_bytes.trailing_zeros(),
             rows: accelerator.config.array.rows.into(),
             buffer_rate,
             shared: accelerator.input_buffer == accelerator.weight_buffer,
@@ -169,6 +173,8 @@ impl<'a> Decoder<'a> {
             beat_cycles: beat_cycles.max(1),
             output_stationary: matmul.stationary.is_some(),
             accumulate: matmul.accumulate,
+            resume: matmul.resume,
+            hold: matmul.hold,
             accumulators,
             row_stride: target.dims[row_axis].stride,
             row_width: if target.dims[5].stride == 1 && target.window.is_none() { target.cols() } else { 0 },
@@ -176,14 +182,17 @@ impl<'a> Decoder<'a> {
     }
 
     fn transfer(&mut self, transfer: &Transfer, amounts: &mut Amounts) -> Result<Move, TimingError> {
-        let mut work = Move::default();
+        let mut work = Move { descriptors: 1, ..Move::default() };
         for (region, written) in [(&transfer.source, false), (&transfer.target, true)] {
             if let Space::Memory(memory) = region.space {
                 let memory = self.memory(memory.0)?;
-                let bursts = runs::bursts(region, self.burst_shift)?;
-                if bursts > 0 {
-                    work.legs.push(Leg { memory, bursts });
-                    amounts.moved = sum(amounts.moved, product(bursts, 1 << self.burst_shift)?)?;
+                let touched = runs::touched(region, self.granule_shift)?;
+                if touched.blocks > 0 {
+                    work.legs.push(Leg { memory, bursts: product(touched.blocks, 1 << self.granule_bursts)? });
+                    amounts.moved = sum(amounts.moved, product(touched.blocks, 1 << self.granule_shift)?)?;
+                }
+                if !self.accelerator.config.dma.strides {
+                    work.descriptors = work.descriptors.max(touched.runs);
                 }
                 self.account(memory, region, written, amounts)?;
             }

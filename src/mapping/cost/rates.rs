@@ -1,7 +1,7 @@
 //! The machine's rates as the closed form needs them, and how long transfers and vector work take at those rates, from
 //! below.
 
-use super::Transfers;
+use super::{Requests, Transfers};
 use crate::{
     config::{Accelerator, DepthwisePolicy, KPacking, MemoryId, VectorFunction, VectorPlacement},
     units::{Bytes, Cycles, Time},
@@ -31,7 +31,7 @@ pub struct Rates {
     pub(in crate::mapping) requantize: u64,
     pub(in crate::mapping) depthwise_macs: u64,
     pub(in crate::mapping) vector_in_store_path: bool,
-    pub(in crate::mapping) burst: u64,
+    pub(in crate::mapping) requests: Requests,
     /// Cycles in which a DMA engine moves a burst.
     pub(in crate::mapping) pace: u64,
     pub(in crate::mapping) descriptor: u64,
@@ -90,7 +90,11 @@ impl Rates {
                 _ => 1,
             },
             vector_in_store_path: config.vector.placement == VectorPlacement::InStorePath,
-            burst: u64::from(config.dma.burst_bytes),
+            requests: Requests {
+                burst: u64::from(config.dma.burst_bytes),
+                granule: u64::from(config.dma.granule_bytes()),
+                strides: config.dma.strides,
+            },
             pace: u64::from(config.dma.burst_bytes.div_ceil(config.dma.bytes_per_cycle)),
             descriptor: u64::from(config.dma.descriptor_cycles),
             in_flight: u64::from(config.dma.bursts_in_flight),
@@ -122,7 +126,7 @@ impl Rates {
 
     /// Time in which `engines` DMA engines get transfers done, the memory apart.
     pub(in crate::mapping) fn engine_time(&self, moved: Transfers, engines: u64) -> Time {
-        self.array((self.descriptor * moved.instructions + self.pace * moved.bursts) / engines)
+        self.array((self.descriptor * moved.descriptors + self.pace * moved.bursts) / engines)
     }
 
     /// Time until the last byte has arrived, each request waiting for a place in flight.
@@ -190,9 +194,9 @@ impl Rates {
         if shared { work + self.engine_time(stores, 1) } else { work }
     }
 
-    /// Bytes of a burst.
-    pub(in crate::mapping) fn burst(&self) -> u64 {
-        self.burst
+    /// How runs in memory become requests.
+    pub(in crate::mapping) fn requests(&self) -> Requests {
+        self.requests
     }
 
     /// Lanes of the vector unit.

@@ -17,15 +17,41 @@ pub struct Transfers {
     pub bursts: u64,
     /// Instructions.
     pub instructions: u64,
+    /// Descriptors of the DMA engines.
+    pub descriptors: u64,
+}
+
+/// How runs of bytes in memory become requests.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mapping) struct Requests {
+    /// Bytes of a burst.
+    pub burst: u64,
+    /// Bytes in which memory is touched: whole bursts.
+    pub granule: u64,
+    /// Whether one descriptor moves many runs.
+    pub strides: bool,
+}
+
+impl Requests {
+    /// One instruction that moves `count` runs of `bytes` each.
+    pub(in crate::mapping) fn of(&self, count: u64, bytes: u64) -> Transfers {
+        Transfers {
+            bytes: count * bytes,
+            bursts: count * bytes.div_ceil(self.granule) * (self.granule / self.burst),
+            instructions: 1,
+            descriptors: if self.strides { 1 } else { count },
+        }
+    }
 }
 
 impl Transfers {
-    pub(in crate::mapping) fn runs(count: u64, bytes: u64, burst: u64) -> Self {
-        Self { bytes: count * bytes, bursts: count * bytes.div_ceil(burst), instructions: 0 }
-    }
-
     pub(in crate::mapping) fn times(self, count: u64) -> Self {
-        Self { bytes: self.bytes * count, bursts: self.bursts * count, instructions: self.instructions * count }
+        Self {
+            bytes: self.bytes * count,
+            bursts: self.bursts * count,
+            instructions: self.instructions * count,
+            descriptors: self.descriptors * count,
+        }
     }
 
     pub(in crate::mapping) fn plus(self, other: Self) -> Self {
@@ -33,6 +59,7 @@ impl Transfers {
             bytes: self.bytes + other.bytes,
             bursts: self.bursts + other.bursts,
             instructions: self.instructions + other.instructions,
+            descriptors: self.descriptors + other.descriptors,
         }
     }
 }
@@ -69,7 +96,7 @@ pub(super) fn input_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) ->
         [u64::from(step.n.len), rows, cols, channels],
         [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)],
         u64::from(shape.input_bytes()),
-        rates.burst,
+        rates.requests,
     )
 }
 
@@ -84,7 +111,7 @@ pub(super) fn output_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -
         [u64::from(step.n.len), u64::from(step.p.len), u64::from(step.q.len), channels],
         [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)],
         u64::from(shape.output_bytes()),
-        rates.burst,
+        rates.requests,
     )
 }
 
@@ -95,12 +122,17 @@ pub(super) fn weight_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -
         * u64::from(step.c.len)
         * mapping.shape.taps()
         * u64::from(mapping.shape.weight_bytes);
-    Transfers { instructions: 1, ..Transfers::runs(1, bytes, rates.burst) }
+    rates.requests.of(1, bytes)
 }
 
 /// A box `[n, rows, cols, channels]` of an NHWC image `[_, height, width, channels]`: contiguous runs grow across a
 /// dimension that the box covers whole.
-pub(in crate::mapping) fn image_transfer(tile: [u64; 4], whole: [u64; 3], element: u64, burst: u64) -> Transfers {
+pub(in crate::mapping) fn image_transfer(
+    tile: [u64; 4],
+    whole: [u64; 3],
+    element: u64,
+    requests: Requests,
+) -> Transfers {
     let [n, rows, cols, channels] = tile;
     let [height, width, all_channels] = whole;
     if n * rows * cols * channels == 0 {
@@ -116,7 +148,7 @@ pub(in crate::mapping) fn image_transfer(tile: [u64; 4], whole: [u64; 3], elemen
             }
         }
     }
-    Transfers { instructions: 1, ..Transfers::runs(count, run, burst) }
+    requests.of(count, run)
 }
 
 /// All transfers of the layer; returns those of the parameter records, which count as weights.
@@ -137,7 +169,7 @@ pub(super) fn transfers(
             for &(cols, cols_count) in ranges_q {
                 for &(depth, depth_count) in channels {
                     for (images, images_count) in cut(shape.n, tile.n, trips.n) {
-                        let one = image_transfer([images, rows, cols, depth], whole, element, rates.burst);
+                        let one = image_transfer([images, rows, cols, depth], whole, element, rates.requests);
                         sum = sum.plus(one.times(rows_count * cols_count * depth_count * images_count));
                     }
                 }
@@ -173,14 +205,11 @@ pub(super) fn transfers(
         for (o, o_times) in cut(mapping.pass_outputs(), tile.o, trips.o) {
             for (c, c_times) in cut(mapping.pass_channels(), tile.c, trips.c) {
                 let bytes = count * o * c * taps * u64::from(shape.weight_bytes);
-                let one = Transfers { instructions: 1, ..Transfers::runs(1, bytes, rates.burst) };
+                let one = rates.requests.of(1, bytes);
                 cost.weight =
                     cost.weight.plus(one.times(times * o_times * c_times * weight_loads_per_tile(mapping, trips)));
             }
-            let records = Transfers {
-                instructions: 1,
-                ..Transfers::runs(1, count * o * u64::from(mapping.parameter_bytes), rates.burst)
-            };
+            let records = rates.requests.of(1, count * o * u64::from(mapping.parameter_bytes));
             parameters = parameters.plus(records.times(times * o_times * parameter_loads_per_tile(mapping, trips)));
         }
     }

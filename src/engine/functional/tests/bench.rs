@@ -29,7 +29,15 @@ fn array_tiles_per_second() {
             program.push(instruction(0, Operation::Preload { stationary: weights }));
             let stream = Region::matrix(BUFFER, at, 1, Dim::new(pixels, depth), Dim::new(size, 1));
             let accumulators = Region::matrix(Space::Accumulators, 0, 1, Dim::new(pixels, size), Dim::new(size, 1));
-            let matmul = Matmul { stream, stationary: None, accumulators, accumulate: fold > 0, macs: 0 };
+            let matmul = Matmul {
+                stream,
+                stationary: None,
+                accumulators,
+                accumulate: fold > 0,
+                resume: false,
+                hold: false,
+                macs: 0,
+            };
             program.push(instruction(1, Operation::Matmul(matmul)));
         }
         let macs = u64::from(size) * u64::from(size) * u64::from(pixels) * u64::from(folds);

@@ -152,6 +152,8 @@ fn pointwise(requantizer: Requantizer) -> (Machine, Vec<Instruction>, Tensor, Ve
             stationary: None,
             accumulators,
             accumulate: false,
+            resume: false,
+            hold: false,
             macs: 120,
         }),
         vector(

@@ -135,7 +135,15 @@ fn run(
                     Region::matrix(Space::Accumulators, base, 1, Dim::new(n_len, pixels), Dim::new(t_len, 1))
                 };
                 let product = |stream, stationary| {
-                    Operation::Matmul(Matmul { stream, stationary, accumulators, accumulate: k > 0, macs: 0 })
+                    Operation::Matmul(Matmul {
+                        stream,
+                        stationary,
+                        accumulators,
+                        accumulate: k > 0,
+                        resume: false,
+                        hold: false,
+                        macs: 0,
+                    })
                 };
                 match dataflow {
                     Dataflow::WS => {
@@ -239,8 +247,20 @@ fn conv_shape(conv: &Conv) -> layers::Shape {
     layers::Shape { groups: 1, outputs: conv.outputs, channels: conv.c, kernel: [conv.kernel; 2], tiles: [64, 64] }
 }
 
-/// One product of `[t, k] x [n, k]` on a machine with narrow adders, against adders spelled out here.
-fn narrow(column: u8, accumulator: u8, overflow: Overflow, t: u32, k: u32, n: u32, folds_k: u32, seed: u64) {
+/// One product of `[t, k] x [n, k]` on a machine with narrow adders, against adders spelled out here; weight stationary,
+/// or output stationary with all folds of K held in the elements.
+#[allow(clippy::too_many_arguments)] // One case of a property.
+fn narrow(
+    column: u8,
+    accumulator: u8,
+    overflow: Overflow,
+    t: u32,
+    k: u32,
+    n: u32,
+    folds_k: u32,
+    held: bool,
+    seed: u64,
+) {
     let mut noise = Noise(seed);
     let (x, w) = (noise.bytes((t * k) as usize), noise.bytes((n * k) as usize));
     let order = AccumulationOrder::Chunked {
@@ -255,7 +275,8 @@ fn narrow(column: u8, accumulator: u8, overflow: Overflow, t: u32, k: u32, n: u3
         config.array.overflow = overflow;
         config.accumulators.bits = accumulator;
     });
-    let mut machine = machine(&accelerator, &header(matrix(5, &[0], 0, [-128, 127], order), Some(Dataflow::WS)));
+    let dataflow = if held { Dataflow::OS } else { Dataflow::WS };
+    let mut machine = machine(&accelerator, &header(matrix(5, &[0], 0, [-128, 127], order), Some(dataflow)));
     poke(&mut machine, BUFFER, 0, &x);
     poke(&mut machine, BUFFER, 4096, &w);
     for (fold, (k0, length)) in folds(k, folds_k).enumerate() {
@@ -263,8 +284,19 @@ fn narrow(column: u8, accumulator: u8, overflow: Overflow, t: u32, k: u32, n: u3
         let stationary = Region { window, ..weight_region(4096, n, k) };
         let stream = Region { window, ..weight_region(0, t, k) };
         let accumulators = Region::matrix(Space::Accumulators, 0, 1, Dim::new(t, n), Dim::new(n, 1));
-        machine.execute(&instruction(0, Operation::Preload { stationary })).unwrap();
-        let matmul = Matmul { stream, stationary: None, accumulators, accumulate: fold > 0, macs: 0 };
+        let last = k0 + length == k;
+        if !held {
+            machine.execute(&instruction(0, Operation::Preload { stationary })).unwrap();
+        }
+        let matmul = Matmul {
+            stream,
+            stationary: held.then_some(stationary),
+            accumulators,
+            accumulate: !held && fold > 0,
+            resume: held && fold > 0,
+            hold: held && !last,
+            macs: 0,
+        };
         machine.execute(&instruction(1, Operation::Matmul(matmul))).unwrap();
     }
     let cut = |value: i64, bits: u8| {
@@ -278,7 +310,8 @@ fn narrow(column: u8, accumulator: u8, overflow: Overflow, t: u32, k: u32, n: u3
     for i in 0..t {
         for j in 0..n {
             let mut acc = 0;
-            for (k0, length) in folds(k, folds_k) {
+            let columns: Vec<_> = if held { vec![(0, k)] } else { folds(k, folds_k).collect() };
+            for (k0, length) in columns {
                 let mut sum = 0;
                 for d in k0..k0 + length {
                     let a = i64::from(x[(i * k + d) as usize].cast_signed()) - 5;
@@ -297,11 +330,34 @@ proptest! {
     #[test]
     fn narrow_adders_overflow_where_the_hardware_does(
         column in 12_u8..40, accumulator in 12_u8..50, saturate: bool, t in 1_u32..6, k in 1_u32..40, n in 1_u32..20,
-        folds_k in 1_u32..20, seed: u64,
+        folds_k in 1_u32..20, held: bool, seed: u64,
     ) {
         let overflow = if saturate { Overflow::Saturate } else { Overflow::Wrap };
-        narrow(column, accumulator, overflow, t, k, n, folds_k, seed);
+        narrow(column, accumulator, overflow, t, k, n, folds_k, held, seed);
     }
+}
+
+#[test]
+fn sums_that_no_tile_left_cannot_be_gone_on_with() {
+    let accelerator = accelerator(|_| {});
+    let arithmetic = matrix(0, &[0], 0, [-128, 127], AccumulationOrder::Exact);
+    let mut machine = machine(&accelerator, &header(arithmetic, Some(Dataflow::OS)));
+    poke(&mut machine, BUFFER, 0, &[1; 64]);
+    let tile = |t: u32, resume: bool, hold: bool| Matmul {
+        stream: weight_region(0, t, 4),
+        stationary: Some(weight_region(8, 1, 4)),
+        accumulators: Region::flat(Space::Accumulators, 0, 1, t),
+        accumulate: false,
+        resume,
+        hold,
+        macs: 4,
+    };
+    let mut run = |matmul: Matmul| machine.execute(&instruction(0, Operation::Matmul(matmul)));
+    assert!(run(tile(1, true, false)).is_err());
+    run(tile(1, false, true)).unwrap();
+    run(tile(1, true, false)).unwrap();
+    // They left with the last tile.
+    assert!(run(tile(1, true, false)).is_err());
 }
 
 #[test]
@@ -327,6 +383,8 @@ fn a_saturating_column_depends_on_the_order_of_k() {
         stationary: Some(weight_region(8, 1, 4)),
         accumulators: Region::flat(Space::Accumulators, 0, 1, 1),
         accumulate: false,
+        resume: false,
+        hold: false,
         macs: 4,
     };
     machine.execute(&instruction(0, Operation::Matmul(matmul))).unwrap();
@@ -342,6 +400,8 @@ fn a_product_without_its_stationary_operand_is_refused() {
         stationary: None,
         accumulators: Region::flat(Space::Accumulators, 0, 1, 1),
         accumulate: false,
+        resume: false,
+        hold: false,
         macs: 4,
     };
     let error = machine.execute(&instruction(9, Operation::Matmul(matmul))).unwrap_err();

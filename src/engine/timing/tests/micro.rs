@@ -103,6 +103,33 @@ fn a_fast_memory_leaves_the_engine_s_own_rate() {
 }
 
 #[test]
+fn without_strides_each_run_takes_a_descriptor() {
+    let mut program = Builder::default();
+    program.load_rows(5, 64, 128);
+    let mut machine = config();
+    machine.dma.descriptor_cycles = 7;
+    memory(&mut machine, 64.0, 0.0);
+    // One descriptor, or five, and five bursts of four cycles.
+    assert_eq!(program.run(&machine).causes, vector(&[(Move, 7 + 20)]));
+    machine.dma.strides = false;
+    assert_eq!(program.run(&machine).causes, vector(&[(Move, 35 + 20)]));
+}
+
+#[test]
+fn alignment_widens_what_a_run_moves() {
+    let mut program = Builder::default();
+    program.load_rows(3, 64, 1024);
+    let mut machine = config();
+    memory(&mut machine, 64.0, 0.0);
+    for (alignment, bursts) in [(1, 1), (64, 1), (128, 2), (512, 8)] {
+        machine.dma.alignment_bytes = alignment;
+        let report = program.run(&machine);
+        assert_eq!(report.causes, vector(&[(Move, 3 * bursts * 4)]));
+        assert_eq!(report.memories[0].moved.get(), 3 * bursts * 64);
+    }
+}
+
+#[test]
 fn requests_in_flight_are_shared_by_transfers_that_follow_each_other() {
     let mut program = Builder::default();
     program.load(64, &[]);
@@ -307,6 +334,28 @@ fn output_stationary_tiles_overlap_until_the_shift_chain_binds() {
     assert_eq!(run(10), vector(&[(ArrayStreaming, 20), (FillDrain, 10)]));
     // Two beats, but four cycles to shift out.
     assert_eq!(run(2), vector(&[(ArrayStreaming, 4), (FillDrain, 12)]));
+}
+
+#[test]
+fn folds_that_hold_their_sums_are_one_tile() {
+    let run = |folds: &[u32], overlap: bool| {
+        let mut program = Builder::default();
+        for _ in 0..2 {
+            for (index, &k) in folds.iter().enumerate() {
+                program.fold(4, k, [index > 0, index + 1 < folds.len()], &[]);
+            }
+        }
+        let mut machine = config();
+        machine.array.overlap_tiles = overlap;
+        program.run(&machine).causes
+    };
+    assert_eq!(run(&[3, 4, 3], true), run(&[10], true));
+    assert_eq!(run(&[3, 4, 3], false), run(&[10], false));
+    // Two of two beats, 6 + 4 after the first and after the last.
+    assert_eq!(run(&[2, 2], false), vector(&[(ArrayStreaming, 8), (FillDrain, 20)]));
+    // The second tile's three beats end when the first one's four rows are out: its last fold waits for that, and not for
+    // its first.
+    assert_eq!(run(&[1, 2], true), vector(&[(ArrayStreaming, 5), (FillDrain, 12)]));
 }
 
 #[test]

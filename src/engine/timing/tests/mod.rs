@@ -59,7 +59,7 @@ pub fn config() -> AcceleratorConfig {
             dataflow_switch_cycles: 0,
             k_packing: KPacking::default(),
         },
-        buffers: Buffers { layout: BufferLayout::Shared(buffer), double_buffering: true },
+        buffers: Buffers { layout: BufferLayout::Shared(buffer), double_buffering: true, weight_fifo_tiles: 0 },
         accumulators: Accumulators { bytes: 1 << 16, bits: 32, banks: 1, ports: 2, read_width: 0 },
         dma: Dma {
             load_engines: 1,
@@ -68,6 +68,10 @@ pub fn config() -> AcceleratorConfig {
             burst_bytes: 64,
             bursts_in_flight: 8,
             descriptor_cycles: 0,
+            strides: true,
+            zero_fill: true,
+            alignment_bytes: 1,
+            channel_brick: 1,
         },
         memories: vec![MemorySpace {
             name: "dram".into(),
@@ -159,6 +163,13 @@ impl Builder {
         self.push(LOAD, Operation::Load(Transfer { source, target: buffer(1, bytes) }), waits)
     }
 
+    /// Loads `rows` runs of `bytes` that stand `stride` bytes apart.
+    pub fn load_rows(&mut self, rows: u32, bytes: u32, stride: u32) -> Token {
+        let memory = Space::Memory(MemoryId(0));
+        let source = Region::matrix(memory, 0, 1, Dim::new(rows, stride), Dim::new(bytes, 1));
+        self.push(LOAD, Operation::Load(Transfer { source, target: buffer(rows, bytes) }), &[])
+    }
+
     pub fn store(&mut self, bytes: u32, waits: &[Token]) -> Token {
         let target = Region::flat(Space::Memory(MemoryId(0)), 0, 1, bytes);
         self.push(STORE, Operation::Store(Transfer { source: buffer(1, bytes), target }), waits)
@@ -175,6 +186,8 @@ impl Builder {
             stationary: None,
             accumulators: accumulators(first, rows),
             accumulate,
+            resume: false,
+            hold: false,
             macs: u64::from(rows) * 16,
         };
         self.push(ARRAY, Operation::Matmul(matmul), waits)
@@ -182,11 +195,18 @@ impl Builder {
 
     /// Output stationary: `k` beats.
     pub fn output_stationary(&mut self, rows: u32, k: u32, waits: &[Token]) -> Token {
+        self.fold(rows, k, [false, false], waits)
+    }
+
+    /// One fold of K; `kept` says whether its sums begin with, and stay as, those in the elements.
+    pub fn fold(&mut self, rows: u32, k: u32, kept: [bool; 2], waits: &[Token]) -> Token {
         let matmul = Matmul {
             stream: buffer(rows, k),
             stationary: Some(buffer(rows, k)),
             accumulators: accumulators(0, rows),
             accumulate: false,
+            resume: kept[0],
+            hold: kept[1],
             macs: u64::from(rows) * u64::from(rows) * u64::from(k),
         };
         self.push(ARRAY, Operation::Matmul(matmul), waits)

@@ -53,6 +53,9 @@ impl MatrixEmitter<'_> {
             builder.push(engine, first || !hardware_loops, operation, waits, None);
             first = false;
         };
+        // Folds of K across the steps of one output tile go on in the elements.
+        let keeps = mapping.keeps_sums(rows, cols);
+        let hold = keeps && step.index.c + 1 < mapping.trips().c;
         let mut written: SmallVec<[bool; 64]> = SmallVec::new();
         for pass in 0..step.passes.len {
             let walk = self.walk(builder, placement, pass * step.c.len, step.c.len);
@@ -79,6 +82,8 @@ impl MatrixEmitter<'_> {
                                     stationary: None,
                                     accumulators: pass_tile.accumulator_region(rows, n),
                                     accumulate: written[fold],
+                                    resume: false,
+                                    hold: false,
                                     macs: macs * u64::from(rows.1),
                                 };
                                 let pending = [input_pending.take(), accumulator_pending.take()];
@@ -105,6 +110,8 @@ impl MatrixEmitter<'_> {
                                     stationary: None,
                                     accumulators: pass_tile.transposed_region(n, pixels),
                                     accumulate: written[stream],
+                                    resume: false,
+                                    hold: false,
                                     macs: macs * u64::from(pixels.1),
                                 };
                                 let pending = [weight_pending.take(), accumulator_pending.take()];
@@ -122,17 +129,21 @@ impl MatrixEmitter<'_> {
                                 stream: Region { row_window: part(pixels, m), ..walk },
                                 stationary: Some(pass_tile.weight_region(n, (0, depth))),
                                 accumulators: pass_tile.accumulator_region(pixels, n),
-                                accumulate: step.index.c > 0,
+                                accumulate: step.index.c > 0 && !keeps,
+                                resume: step.index.c > 0 && keeps,
+                                hold,
                                 macs: macs * u64::from(pixels.1),
                             };
-                            let pending = [weight_pending.take(), input_pending.take(), accumulator_pending.take()];
+                            let sums = if hold { None } else { accumulator_pending.take() };
+                            let pending = [weight_pending.take(), input_pending.take(), sums];
                             emit(builder, Operation::Matmul(matmul), &pending);
                         }
                     }
                 }
             }
         }
-        let token = builder.hazards.signal(engine, &[input_access, weight_access, accumulator_access]);
+        let accesses = [input_access, weight_access, accumulator_access];
+        let token = builder.hazards.signal(engine, if hold { &accesses[..2] } else { &accesses });
         let last: &mut Instruction = builder.queue.back_mut().expect("a step has at least one array tile");
         last.signals = Some(token);
     }
