@@ -186,6 +186,37 @@ fn a_single_layer_is_mapped_and_its_program_printed() {
     assert!(text.contains("`conv22`") && text.contains("conv2,"), "{text}");
 }
 
+/// A small machine's mapping and program of a few layers, in full: tiles with and without padding, residency, fetches
+/// ahead, waits.
+#[test]
+fn the_program_of_a_small_network_is_as_kept() {
+    let folder = folder();
+    let model = r#"(name: "tiny", input: (shape: [4, 6, 6], scale: 0.02, zero: 3), layers: [
+        (name: "conv", op: Conv(out: 12, kernel: 3, pad: 1, activation: Relu), weight: 0.01, scale: 0.03),
+        (name: "down", op: Conv(out: 12, kernel: 1, stride: 2), weight: 0.01, scale: 0.02, zero: 7),
+        (name: "pool", op: GlobalAvgPool),
+        (name: "flatten", op: Flatten),
+        (name: "fc", op: FullyConnected(out: 5), weight: 0.01, scale: 0.05, zero: 100),
+    ])"#;
+    fs::write(folder.path().join("tiny.ron"), model).unwrap();
+    let line = "map edge_16x16 tiny.ron --program --set array.rows=8 --set array.cols=8 --set array.weight_load.cycles=8 \
+                --set buffers.layout.Shared.bytes=1024 --set accumulators.bytes=1024";
+    insta::assert_snapshot!(stdout(&systole(&folder, line).assert().code(0)));
+}
+
+/// An output stationary array whose weight buffer is too small for all of K: sums stay in the elements.
+#[test]
+fn a_program_that_holds_sums_is_as_kept() {
+    let folder = folder();
+    let model = r#"(name: "tiny", input: (shape: [40], scale: 0.02, zero: 3), layers: [
+        (name: "fc", op: FullyConnected(out: 8), weight: 0.01, scale: 0.05, zero: 100),
+    ])"#;
+    fs::write(folder.path().join("tiny.ron"), model).unwrap();
+    let line = "map edge_16x16 tiny.ron --program --set array.rows=8 --set array.cols=8 --set array.dataflows=[OS] \
+                --set buffers.layout=Split(input:(bytes:96),weight:(bytes:300),output:(bytes:64))";
+    insta::assert_snapshot!(stdout(&systole(&folder, line).assert().code(0)));
+}
+
 #[test]
 fn inspect_lists_layers_and_work() {
     let folder = folder();
