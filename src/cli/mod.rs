@@ -141,6 +141,8 @@ mod tests {
             totals: Totals::default(),
             layers: Vec::new(),
             engines: Vec::new(),
+            memories: Vec::new(),
+            buffers: Vec::new(),
             verification: Verification { status: "bit_exact".to_owned(), ..Verification::default() },
             expectation: None,
             accuracy: None,

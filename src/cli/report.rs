@@ -110,6 +110,8 @@ mod tests {
             totals: Totals::default(),
             layers: Vec::new(),
             engines: Vec::new(),
+            memories: Vec::new(),
+            buffers: Vec::new(),
             verification: Verification::default(),
             expectation: None,
             accuracy: None,

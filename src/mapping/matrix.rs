@@ -47,6 +47,21 @@ pub struct Slots {
     pub accumulator: u32,
 }
 
+/// Room that a layer takes on chip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupied {
+    /// Bytes of all slots of inputs.
+    pub input: u64,
+    /// Of weights and their parameter records.
+    pub weight: u64,
+    /// Of outputs.
+    pub output: u64,
+    /// Of tensors that stay on chip, which lie in the shared pool.
+    pub resident: u64,
+    /// Accumulators.
+    pub accumulators: u64,
+}
+
 /// How one layer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatrixMapping {
@@ -260,6 +275,18 @@ impl MatrixMapping {
     /// Bytes of an output slot; 0 where the output is resident.
     pub fn output_slot(&self) -> u64 {
         if self.output_resident { 0 } else { self.accumulator_slot() * u64::from(self.shape.output_bytes()) }
+    }
+
+    /// What the slots take on chip.
+    pub fn occupied(&self) -> Occupied {
+        let slots = &self.slots;
+        Occupied {
+            input: self.input_slot() * u64::from(slots.input),
+            weight: (self.weight_slot() + self.parameter_slot()) * u64::from(slots.weight),
+            output: self.output_slot() * u64::from(slots.output),
+            resident: 0,
+            accumulators: if self.on_vector { 0 } else { self.accumulator_slot() * u64::from(slots.accumulator) },
+        }
     }
 
     /// Accumulators of an output tile.

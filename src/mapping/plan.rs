@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::{
     classify::{Class, Classifier, is_channel_axis, is_conversion, is_free_reshape, narrow, unit_window},
     cost::{Cost, Part, Rates},
-    matrix::{LoopOrder, MatrixMapping},
+    matrix::{LoopOrder, MatrixMapping, Occupied},
     search::{self, Found, Infeasible, Situation},
     shape::{MatrixShape, byte_width},
     vector::{self, OperandShape, VectorMapping, VectorShape},
@@ -49,8 +49,27 @@ pub struct LayerPlan {
     pub mapping: LayerMapping,
     /// What the closed form predicts.
     pub predicted: Predicted,
+    /// What it takes on chip.
+    pub occupied: Occupied,
     /// Why it runs so, one sentence a line.
     pub reasons: Vec<String>,
+}
+
+impl LayerMapping {
+    /// What its slots take on chip.
+    fn occupied(&self) -> Occupied {
+        match self {
+            Self::Matrix(mapping) => mapping.occupied(),
+            Self::Vector(parts) => {
+                parts.iter().map(VectorMapping::footprint).fold(Occupied::default(), |most, (input, output)| Occupied {
+                    input: most.input.max(input),
+                    output: most.output.max(output),
+                    ..most
+                })
+            }
+            Self::Host | Self::Free => Occupied::default(),
+        }
+    }
 }
 
 /// The closed form of a layer.
@@ -315,6 +334,7 @@ impl Planner<'_> {
                     node: id,
                     mapping: LayerMapping::Free,
                     predicted: Predicted::default(),
+                    occupied: Occupied::default(),
                     reasons: vec![],
                 });
                 continue;
@@ -478,7 +498,8 @@ impl Planner<'_> {
                 }
             }
         };
-        Ok(LayerPlan { node: id, mapping, predicted, reasons })
+        let occupied = Occupied { resident: reserved, ..mapping.occupied() };
+        Ok(LayerPlan { node: id, mapping, predicted, occupied, reasons })
     }
 
     /// The copies of a concatenation's operands that are not in place already.

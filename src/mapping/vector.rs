@@ -149,7 +149,7 @@ impl VectorMapping {
     }
 
     /// Bytes by role: inputs and outputs.
-    fn footprint(&self) -> (u64, u64) {
+    pub fn footprint(&self) -> (u64, u64) {
         let inputs: u64 = (0..self.shape.operands.len()).map(|i| self.operand_slot(i)).sum();
         (inputs * u64::from(self.input_slots), self.output_slot() * u64::from(self.output_slots))
     }

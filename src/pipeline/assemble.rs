@@ -2,12 +2,15 @@
 
 use super::{Executed, Fidelity, Mapped, Model, RunSettings};
 use crate::{
-    config::{self, Accelerator, MemoryModel},
+    config::{self, Accelerator, BufferLayout, MemoryModel, MemorySpace},
     engine::timing::{MemoryTiming, TimingReport},
-    mapping::{cost::Part, describe, plan::Predicted},
+    mapping::{cost::Part, describe, matrix::Occupied, plan::Predicted},
     passes::Arithmetic,
     program::{Layer, LayerKind, TensorPlace},
-    result::{Causes, EngineResult, LayerResult, Machine, Provenance, RunResult, SCHEMA, Totals, Traffic},
+    result::{
+        BufferResult, Causes, EngineResult, LayerResult, Machine, MemoryResult, Provenance, RunResult, SCHEMA, Totals,
+        Traffic,
+    },
     units::Cycles,
 };
 
@@ -30,6 +33,8 @@ pub(super) fn assemble(
         totals,
         layers,
         engines: engines(accelerator, timing),
+        memories: timing.map_or_else(Vec::new, |report| memories(accelerator, report)),
+        buffers: buffers(mapped, timing),
         verification: executed.verification.clone(),
         expectation: None,
         accuracy: None,
@@ -40,16 +45,72 @@ pub(super) fn assemble(
 fn machine(accelerator: &Accelerator) -> Machine {
     let array = &accelerator.config.array;
     let space = &accelerator.config.memories[usize::from(accelerator.activation_memory.0)];
-    let MemoryModel::Ideal { bandwidth_gb_per_s, .. } = space.model;
     Machine {
         rows: u64::from(array.rows),
         cols: u64::from(array.cols),
         arrays: u64::from(array.count),
         clock_mhz: array.clock_mhz,
         peak_macs_per_s: f64::from(array.rows) * f64::from(array.cols) * f64::from(array.count) * array.clock_mhz * 1e6,
-        peak_bandwidth_gb_per_s: bandwidth_gb_per_s,
+        peak_bandwidth_gb_per_s: pins(space),
         memory: space.name.clone(),
     }
+}
+
+/// GB/s at a memory's pins at most.
+const fn pins(space: &MemorySpace) -> f64 {
+    let MemoryModel::Ideal { bandwidth_gb_per_s, .. } = space.model;
+    bandwidth_gb_per_s
+}
+
+fn memories(accelerator: &Accelerator, report: &TimingReport) -> Vec<MemoryResult> {
+    let seconds = report.end.seconds();
+    let result = |(space, timed): (&MemorySpace, &MemoryTiming)| {
+        let moved = timed.moved.get();
+        let average = if seconds > 0.0 { moved as f64 / seconds / 1e9 } else { 0.0 };
+        MemoryResult {
+            name: space.name.clone(),
+            pins_gb_per_s: pins(space),
+            read_bytes: timed.read.get(),
+            written_bytes: timed.written.get(),
+            moved_bytes: moved,
+            average_bandwidth_gb_per_s: average,
+            p95_bandwidth_gb_per_s: timed.p95_gb_per_s(),
+            peak_bandwidth_gb_per_s: timed.peak_gb_per_s(),
+            efficiency: average / pins(space),
+        }
+    };
+    accelerator.config.memories.iter().zip(&report.memories).map(result).collect()
+}
+
+/// Each buffer's capacity, the most that a layer takes of it, and its traffic; the accumulators last.
+fn buffers(mapped: &Mapped, timing: Option<&TimingReport>) -> Vec<BufferResult> {
+    let accelerator = &mapped.program.accelerator;
+    let most = |part: &dyn Fn(&Occupied) -> u64| {
+        mapped.plan.layers.iter().map(|layer| part(&layer.occupied)).max().unwrap_or(0)
+    };
+    let mut rows = match accelerator.config.buffers.layout {
+        BufferLayout::Shared(pool) => {
+            vec![("buffer", pool.bytes, most(&|o| o.input + o.weight + o.output + o.resident))]
+        }
+        BufferLayout::Split { input, weight, output } => vec![
+            ("input buffer", input.bytes, most(&|o| o.input)),
+            ("weight buffer", weight.bytes, most(&|o| o.weight)),
+            ("output buffer", output.bytes, most(&|o| o.output)),
+        ],
+    };
+    let word = accelerator.accumulator_bytes();
+    rows.push(("accumulators", accelerator.config.accumulators.bytes, most(&|o| o.accumulators * word)));
+    let result = |(index, (name, capacity_bytes, peak_bytes)): (usize, (&str, u64, u64))| {
+        let timed = timing.map(|report| report.buffers[index]);
+        BufferResult {
+            name: name.into(),
+            capacity_bytes,
+            peak_bytes,
+            read_bytes: timed.map(|buffer| buffer.read.get()),
+            written_bytes: timed.map(|buffer| buffer.written.get()),
+        }
+    };
+    rows.into_iter().enumerate().map(result).collect()
 }
 
 fn provenance(mapped: &Mapped, model: &Model, settings: &RunSettings) -> Provenance {

@@ -4,8 +4,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::result::{
-    Accuracy, Causes, CpuTime, Divergence, EngineResult, Expectation, LayerResult, Machine, Provenance, RunResult,
-    SCHEMA, Score, Totals, Traffic, Verification,
+    Accuracy, BufferResult, Causes, CpuTime, Divergence, EngineResult, Expectation, LayerResult, Machine, MemoryResult,
+    Provenance, RunResult, SCHEMA, Score, Totals, Traffic, Verification,
 };
 
 const SIDE: u64 = 32;
@@ -81,6 +81,26 @@ pub fn run(count: usize) -> RunResult {
                 busy: part(cycles, busy),
                 waiting: part(cycles, waiting),
                 instructions: cycles / 900,
+            })
+            .to_vec(),
+        memories: vec![MemoryResult {
+            name: "dram".to_owned(),
+            pins_gb_per_s: 12.8,
+            read_bytes: moved / 3,
+            written_bytes: moved / 3,
+            moved_bytes: moved,
+            average_bandwidth_gb_per_s: ratio(moved, seconds * 1e9),
+            p95_bandwidth_gb_per_s: 9.4,
+            peak_bandwidth_gb_per_s: 11.9,
+            efficiency: ratio(moved, seconds * 12.8e9),
+        }],
+        buffers: [("buffer", 524_288, 498_112), ("accumulators", 131_072, 98_304)]
+            .map(|(name, capacity_bytes, peak_bytes)| BufferResult {
+                name: name.to_owned(),
+                capacity_bytes,
+                peak_bytes,
+                read_bytes: Some(11 * moved),
+                written_bytes: Some(moved),
             })
             .to_vec(),
         totals,
@@ -227,6 +247,14 @@ pub fn random(seed: u64) -> RunResult {
         (layer.array_activity, layer.array_utilization) = (real(&mut r), real(&mut r));
         (layer.traffic.moved_bytes, layer.compulsory_bytes) = (integer(&mut r), integer(&mut r));
         layer.causes = causes(&mut r);
+    }
+    for memory in &mut result.memories {
+        (memory.name, memory.moved_bytes, memory.read_bytes, memory.written_bytes, memory.efficiency) =
+            (text(&mut r), integer(&mut r), integer(&mut r), integer(&mut r), real(&mut r));
+    }
+    for buffer in &mut result.buffers {
+        (buffer.name, buffer.capacity_bytes, buffer.peak_bytes) = (text(&mut r), integer(&mut r), integer(&mut r));
+        (buffer.read_bytes, buffer.written_bytes) = (r.random::<bool>().then(|| integer(&mut r)), None);
     }
     for engine in &mut result.engines {
         (engine.name, engine.busy, engine.waiting, engine.instructions) =

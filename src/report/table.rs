@@ -8,7 +8,7 @@ use super::{
     names::Names,
     title,
 };
-use crate::result::{Accuracy, Causes, Divergence, EngineResult, LayerResult, RunResult, Score};
+use crate::result::{Accuracy, Causes, Divergence, EngineResult, LayerResult, MemoryResult, RunResult, Score};
 
 /// The report's width in terminal columns.
 const WIDTH: usize = 80;
@@ -30,6 +30,7 @@ pub fn table(result: &RunResult) -> String {
     causes(&mut out, result);
     layers(&mut out, result);
     engines(&mut out, result);
+    storage(&mut out, result);
     out.0
 }
 
@@ -323,28 +324,54 @@ fn engines(out: &mut Text, result: &RunResult) {
     if result.engines.is_empty() {
         return;
     }
-    let line = |name: &str, busy: &str, busy_share: &str, waiting: &str, waiting_share: &str, instructions: &str| {
-        format!(
-            "{} {} {} {} {} {}",
-            left(name, 27),
-            right(busy, 11),
-            right(busy_share, 9),
-            right(waiting, 11),
-            right(waiting_share, 9),
-            right(instructions, 8)
-        )
-    };
-    out.line(&line("engine", "busy", "", "waiting", "", "instrs"));
+    out.line(&part("engine", ["busy", "", "waiting", "", "instrs"]));
     for EngineResult { name, busy, waiting, instructions } in &result.engines {
-        out.line(&line(
-            &clean(name),
-            &count(*busy),
-            &percent(share(*busy, result.totals.cycles)),
-            &count(*waiting),
-            &percent(share(*waiting, result.totals.cycles)),
-            &si_count(*instructions),
+        out.line(&part(
+            name,
+            [
+                &count(*busy),
+                &percent(share(*busy, result.totals.cycles)),
+                &count(*waiting),
+                &percent(share(*waiting, result.totals.cycles)),
+                &si_count(*instructions),
+            ],
         ));
     }
+    out.blank();
+}
+
+fn storage(out: &mut Text, result: &RunResult) {
+    let used = |memory: &&MemoryResult| memory.moved_bytes > 0;
+    if result.memories.iter().any(|memory| used(&memory)) {
+        out.line(&part("memory", ["moved", "of pins", "read", "written", ""]));
+    }
+    for memory in result.memories.iter().filter(used) {
+        let [moved, read, written] = [memory.moved_bytes, memory.read_bytes, memory.written_bytes].map(bytes);
+        out.line(&part(&memory.name, [&moved, &percent(memory.efficiency), &read, &written, ""]));
+    }
+    if !result.buffers.is_empty() {
+        out.line(&part("buffer", ["peak", "of size", "read", "written", ""]));
+    }
+    for buffer in &result.buffers {
+        let [read, written] = [buffer.read_bytes, buffer.written_bytes].map(|n| n.map_or("-".to_owned(), bytes));
+        let full = percent(share(buffer.peak_bytes, buffer.capacity_bytes));
+        out.line(&part(&buffer.name, [&bytes(buffer.peak_bytes), &full, &read, &written, ""]));
+    }
+}
+
+/// A row of a part of the machine.
+fn part(name: &str, cells: [&str; 5]) -> String {
+    let [first, first_share, second, second_share, last] = cells;
+    let row = format!(
+        "{} {} {} {} {} {}",
+        left(&clean(name), 27),
+        right(first, 11),
+        right(first_share, 9),
+        right(second, 11),
+        right(second_share, 9),
+        right(last, 8)
+    );
+    row.trim_end().to_owned()
 }
 
 #[cfg(test)]

@@ -21,6 +21,12 @@ pub struct RunResult {
     pub layers: Vec<LayerResult>,
     /// Each engine's time, busy and waiting.
     pub engines: Vec<EngineResult>,
+    /// Each memory space's traffic; empty at `bound` fidelity.
+    #[serde(default)]
+    pub memories: Vec<MemoryResult>,
+    /// Each buffer's occupancy and traffic, the accumulators last.
+    #[serde(default)]
+    pub buffers: Vec<BufferResult>,
     /// Bits against the reference.
     pub verification: Verification,
     /// Bits against another runtime's outputs (`--expect`).
@@ -290,6 +296,44 @@ pub struct EngineResult {
     pub waiting: u64,
     /// Instructions.
     pub instructions: u64,
+}
+
+/// One memory space outside the core.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MemoryResult {
+    /// Its name.
+    pub name: String,
+    /// GB/s (1e9) at its pins at most.
+    pub pins_gb_per_s: f64,
+    /// Useful bytes read.
+    pub read_bytes: u64,
+    /// Useful bytes written.
+    pub written_bytes: u64,
+    /// Bytes moved at the pins: whole bursts, and the host's.
+    pub moved_bytes: u64,
+    /// `moved_bytes / seconds`.
+    pub average_bandwidth_gb_per_s: f64,
+    /// 95th percentile over windows of 1 us.
+    pub p95_bandwidth_gb_per_s: f64,
+    /// Largest over windows of 1 us.
+    pub peak_bandwidth_gb_per_s: f64,
+    /// `average_bandwidth / pins`.
+    pub efficiency: f64,
+}
+
+/// One buffer, or the accumulators.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BufferResult {
+    /// `buffer` if shared, `input buffer`, `weight buffer`, `output buffer`, `accumulators`.
+    pub name: String,
+    /// Capacity.
+    pub capacity_bytes: u64,
+    /// Most that a layer's slots and resident tensors take.
+    pub peak_bytes: u64,
+    /// Bytes read; `None` at `bound` fidelity.
+    pub read_bytes: Option<u64>,
+    /// Bytes written; `None` at `bound` fidelity.
+    pub written_bytes: Option<u64>,
 }
 
 /// Bits against the reference.

@@ -28,7 +28,7 @@ use thiserror::Error;
 
 pub use causes::{Cause, CauseVector, PhaseRecord};
 pub use memory::WINDOW;
-pub use report::{EngineTiming, LayerTiming, MemoryTiming, TimingReport};
+pub use report::{BufferTiming, EngineTiming, LayerTiming, MemoryTiming, TimingReport};
 
 use crate::{
     config::Accelerator,

@@ -18,6 +18,8 @@ pub struct TimingReport {
     pub causes: CauseVector,
     /// One entry a memory space of the machine, in its order.
     pub memories: Vec<MemoryTiming>,
+    /// One entry a buffer of the machine, in its order, then one of the accumulators.
+    pub buffers: Vec<BufferTiming>,
     /// Instructions that were timed.
     pub instructions: u64,
     /// Cycles in which the issue unit stood before a full queue.
@@ -100,6 +102,16 @@ pub struct MemoryTiming {
     pub peak_window: Bytes,
     /// 95th percentile (nearest rank) over all windows of 1 us.
     pub p95_window: Bytes,
+}
+
+/// A buffer's part of the run, as the instructions ask for it: operands that a walk visits more than once, and padding,
+/// count as often as they are visited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferTiming {
+    /// Bytes read.
+    pub read: Bytes,
+    /// Bytes written.
+    pub written: Bytes,
 }
 
 impl MemoryTiming {

@@ -16,14 +16,14 @@ use super::{
     dma::{DmaEngine, DmaLaw},
     layers::LayerBook,
     memory::Memory,
-    report::{EngineTiming, TimingReport},
+    report::{BufferTiming, EngineTiming, TimingReport},
     tokens::{TokenState, Tokens},
     work::{Decoder, Work},
 };
 use crate::{
     config::{Accelerator, Dataflow, EngineKind, MemoryId},
     program::{Header, Instruction, Token},
-    units::{Cycles, Time},
+    units::{Bytes, Cycles, Time},
 };
 
 /// Instructions that may wait in front of one engine (bodies of hardware loops included), so that a program cannot
@@ -527,6 +527,9 @@ impl<'a> Simulator<'a> {
         for (index, memory) in self.memories.iter_mut().enumerate() {
             report.memories.push(memory.report(end, self.decoder.useful(index))?);
         }
+        let on_chip = self.decoder.on_chip();
+        report.buffers =
+            on_chip.map(|[read, written]| BufferTiming { read: Bytes(read), written: Bytes(written) }).collect();
         if let Some(mut order) = self.order {
             order.sort_unstable();
             report.issue_order = order.into_iter().map(|(_, index)| index).collect();

@@ -64,6 +64,8 @@ pub(super) struct Decoder<'a> {
     weights: Vec<(u8, u64, u64)>,
     /// Useful bytes read from and written to each memory space so far.
     useful: Vec<[u64; 2]>,
+    /// Bytes read from and written to each buffer so far, and last the accumulators.
+    on_chip: Vec<[u64; 2]>,
 }
 
 impl<'a> Decoder<'a> {
@@ -93,6 +95,7 @@ impl<'a> Decoder<'a> {
             shared: accelerator.input_buffer == accelerator.weight_buffer,
             weights,
             useful: vec![[0; 2]; accelerator.config.memories.len()],
+            on_chip: vec![[0; 2]; accelerator.buffers.len() + 1],
         })
     }
 
@@ -101,8 +104,57 @@ impl<'a> Decoder<'a> {
         self.useful[memory]
     }
 
+    /// Bytes read from and written to each buffer so far, and last the accumulators.
+    pub fn on_chip(&self) -> impl Iterator<Item = [u64; 2]> {
+        self.on_chip.iter().copied()
+    }
+
+    /// Counts a region that is read or written on chip.
+    fn touch(&mut self, region: &Region, written: bool) -> Result<(), TimingError> {
+        let (index, unit) = match region.space {
+            Space::Memory(_) => return Ok(()),
+            Space::Buffer(id) => (usize::from(id.0), region.element.into()),
+            Space::Accumulators => (self.on_chip.len() - 1, self.accelerator.accumulator_bytes()),
+        };
+        let bytes = product(runs::elements(region)?, unit)?;
+        let count = self.on_chip.get_mut(index).ok_or(TimingError::Machine("a buffer that is not listed"))?;
+        count[usize::from(written)] = sum(count[usize::from(written)], bytes)?;
+        Ok(())
+    }
+
+    fn touch_all(&mut self, operation: &Operation) -> Result<(), TimingError> {
+        match operation {
+            Operation::Load(transfer) | Operation::Store(transfer) | Operation::Move(transfer) => {
+                self.touch(&transfer.source, false)?;
+                self.touch(&transfer.target, true)
+            }
+            Operation::Preload { stationary } => self.touch(stationary, false),
+            Operation::Matmul(matmul) => {
+                self.touch(&matmul.stream, false)?;
+                if let Some(stationary) = &matmul.stationary {
+                    self.touch(stationary, false)?;
+                }
+                if matmul.hold {
+                    return Ok(());
+                }
+                if matmul.accumulate {
+                    self.touch(&matmul.accumulators, false)?;
+                }
+                self.touch(&matmul.accumulators, true)
+            }
+            Operation::Vector(op) | Operation::Host(op) => {
+                for input in &op.inputs {
+                    self.touch(input, false)?;
+                }
+                self.touch(&op.output, true)
+            }
+            Operation::Fence => Ok(()),
+        }
+    }
+
     /// The work of an instruction and what it adds to its layer.
     pub fn decode(&mut self, instruction: &Instruction, kind: EngineKind) -> Result<(Work, Amounts), TimingError> {
+        self.touch_all(&instruction.operation)?;
         let mut amounts = Amounts::default();
         let work = match (&instruction.operation, kind) {
             (Operation::Fence, _) => Work::Fence,
