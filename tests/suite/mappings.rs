@@ -349,3 +349,52 @@ fn random_orders_respect_tokens_and_engines() {
     }
     assert!(seen.len() > 1, "the orders are all the same");
 }
+
+/// `cargo test --release --test suite search_takes -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures the host"]
+fn search_takes_milliseconds_a_shape() {
+    use std::{collections::BTreeSet, path::Path, time::Instant};
+    use systole::{
+        ir::Op,
+        mapping::{
+            cost::Rates,
+            search::{Situation, best},
+            shape::MatrixShape,
+        },
+        pipeline,
+    };
+    let mut times = Vec::new();
+    for machine in ["edge_16x16", "edge_32x32", "gemmini_like", "tpu_v1_like"] {
+        let accelerator = pipeline::load_config(machine, &[]).unwrap();
+        let rates = Rates::of(&accelerator);
+        for model in ["alexnet", "vgg16", "resnet50", "mobilenet_v2", "googlenet"] {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("models/{model}.ron"));
+            let model = pipeline::load_model(&path, None).unwrap();
+            let network = pipeline::prepare(&model, &accelerator, None, true).unwrap();
+            let graph = &network.quantized;
+            let shapes: BTreeSet<MatrixShape> = graph
+                .nodes
+                .iter()
+                .filter(|node| matches!(node.op, Op::Conv { .. } | Op::MatMul { .. }))
+                .filter_map(|node| MatrixShape::of(graph, node).ok())
+                .collect();
+            for shape in shapes {
+                // The shortest of several: others may use the same core.
+                let search = || {
+                    let begin = Instant::now();
+                    let found = best(&shape, &accelerator, &rates, Situation::default());
+                    (begin.elapsed(), found.map_or(0, |found| found.evaluated))
+                };
+                let (time, evaluated) = (0..5).map(|_| search()).min().unwrap();
+                times.push((time, machine, evaluated, shape));
+            }
+        }
+    }
+    times.sort_unstable();
+    let at = |share: usize| times[(times.len() - 1) * share / 100].0;
+    println!("{} shapes: median {:?}, 95th percentile {:?}", times.len(), at(50), at(95));
+    for (time, machine, evaluated, shape) in times.iter().rev().take(5) {
+        println!("{time:?} {machine}: {evaluated} mappings of {shape:?}");
+    }
+}

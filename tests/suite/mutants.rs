@@ -426,6 +426,12 @@ fn every_mutant_is_rejected_or_changes_the_bits_or_is_dead() {
     (split.dma.load_engines, split.dma.store_engines) = (2, 2);
     examine("output stationary, split buffers", split, &mut tallies);
 
+    let mut held = plain_config();
+    (held.array.rows, held.array.cols) = (8, 8);
+    held.array.dataflows = vec![Dataflow::OS];
+    held.buffers.layout = BufferLayout::Split { input: buffer(200), weight: buffer(200), output: buffer(200) };
+    examine("output stationary, sums held", held, &mut tallies);
+
     println!("{:<22}{:>10}{:>8}{:>8}{:>12}", "kind", "verifier", "bits", "dead", "survivors");
     let mut survivors = 0;
     for (kind, tally) in &tallies {
