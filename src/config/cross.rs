@@ -57,10 +57,10 @@ impl Checker<'_> {
             }
         }
         let placement = &self.config.placement;
-        for (path, name) in
-            [("placement.weights", &placement.weights), ("placement.activations", &placement.activations)]
-        {
-            if names.contains(&name.as_str()) || !self.sound(&[path, "memories"]) {
+        for (index, (path, name)) in placement.entries().into_iter().enumerate() {
+            // What stands nowhere is the activations', whose fault is told once.
+            let inherited = index > 1 && name == placement.activations;
+            if names.contains(&name) || inherited || !self.sound(&[path, "memories"]) {
                 continue;
             }
             let help = match closest(name, names.iter().copied()) {

@@ -351,7 +351,21 @@ const MEMORY: Kind = Kind::Group(&[
 
 const PLACEMENT: Kind = Kind::Group(&[
     field("weights", Kind::Text { min: 1, max: 64 }, "", None, "memory of weights, biases, requantization parameters"),
-    field("activations", Kind::Text { min: 1, max: 64 }, "", None, "memory of inputs, outputs and all between layers"),
+    field("activations", Kind::Text { min: 1, max: 64 }, "", None, "memory of all that lies between layers"),
+    field(
+        "inputs",
+        Kind::Text { min: 0, max: 64 },
+        "",
+        Some("\"\""),
+        "memory of the network's inputs; empty: that of the activations",
+    ),
+    field(
+        "outputs",
+        Kind::Text { min: 0, max: 64 },
+        "",
+        Some("\"\""),
+        "memory of the network's outputs; empty: that of the activations",
+    ),
 ]);
 
 const VECTOR: Kind = Kind::Group(&[

@@ -47,9 +47,9 @@ pub fn not_modelled(accelerator: &Accelerator) -> Vec<String> {
     let dma = &config.dma;
     note(&mut list, "dma.zero_fill", dma.zero_fill, true, "padding is made in front of the array and never loaded");
     note(&mut list, "dma.channel_brick", dma.channel_brick, 1, "tensors lie in memory without gaps");
-    let placement = &config.placement;
+    let placed = config.placement.entries();
     for space in &config.memories {
-        if space.name != placement.weights && space.name != placement.activations {
+        if placed.iter().all(|(_, name)| *name != space.name) {
             list.push(format!("memory `{}`: no operand lives there, so it has no effect", space.name));
         }
     }

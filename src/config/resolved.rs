@@ -14,7 +14,7 @@ use crate::{
 pub struct EngineId(pub u8);
 
 /// Index of a memory space in `AcceleratorConfig::memories`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MemoryId(pub u8);
 
 /// Index of a physical buffer in `Accelerator::buffers`: one if shared, three if split.
@@ -66,6 +66,10 @@ pub struct Accelerator {
     pub weight_memory: MemoryId,
     /// Where activations live.
     pub activation_memory: MemoryId,
+    /// Where the network's inputs live.
+    pub input_memory: MemoryId,
+    /// Where the network's outputs live.
+    pub output_memory: MemoryId,
     /// Period of the array's clock.
     pub array_period: Time,
     /// Period of the vector unit's clock.
@@ -110,17 +114,21 @@ impl Accelerator {
                 (vec![input, weight, output], [BufferId(0), BufferId(1), BufferId(2)])
             }
         };
+        let [weight_memory, activation_memory, input_memory, output_memory] =
+            config.placement.entries().map(|(_, name)| memory(name));
         Self {
+            config,
             engines,
             buffers,
             input_buffer,
             weight_buffer,
             output_buffer,
-            weight_memory: memory(&config.placement.weights),
-            activation_memory: memory(&config.placement.activations),
+            weight_memory,
+            activation_memory,
+            input_memory,
+            output_memory,
             array_period,
             vector_period,
-            config,
         }
     }
 

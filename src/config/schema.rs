@@ -281,13 +281,31 @@ pub struct MemorySpace {
 }
 
 /// Which operand lives in which memory space, by name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Placement {
     /// Weights, biases and requantization parameters.
     pub weights: String,
-    /// The network's inputs and outputs and everything between layers.
+    /// Everything between layers, and inputs and outputs where nothing else is said.
     pub activations: String,
+    /// The network's inputs; empty: where the activations are.
+    #[serde(default)]
+    pub inputs: String,
+    /// The network's outputs; empty: where the activations are.
+    #[serde(default)]
+    pub outputs: String,
+}
+
+impl Placement {
+    /// Path and name of each operand's memory, defaults filled in.
+    pub fn entries(&self) -> [(&'static str, &str); 4] {
+        [
+            ("placement.weights", &self.weights),
+            ("placement.activations", &self.activations),
+            ("placement.inputs", if self.inputs.is_empty() { &self.activations } else { &self.inputs }),
+            ("placement.outputs", if self.outputs.is_empty() { &self.activations } else { &self.outputs }),
+        ]
+    }
 }
 
 /// Where the vector unit sits.

@@ -399,6 +399,19 @@ fn the_hash_is_of_the_machine_and_not_of_its_text() {
 }
 
 #[test]
+fn inputs_and_outputs_lie_with_the_activations_unless_placed() {
+    let machine = load("tpu_v1_like", &[]).unwrap();
+    assert_eq!([machine.input_memory, machine.output_memory], [machine.activation_memory; 2]);
+    let machine = load("tpu_v1_like", &["placement.outputs=DDR3".into()]).unwrap();
+    assert_eq!(machine.output_memory, machine.weight_memory);
+    let faults = load("tpu_v1_like", &["placement.inputs=DDR".into()]).unwrap_err().0;
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].path.as_deref(), Some("placement.inputs"));
+    // One misspelt name is one fault, although inputs and outputs follow the activations.
+    assert_eq!(load("tpu_v1_like", &["placement.activations=DDR".into()]).unwrap_err().0.len(), 1);
+}
+
+#[test]
 fn not_modelled_numbers_are_listed_when_they_are_set() {
     assert!(not_modelled(&load("edge_16x16", &[]).unwrap()).is_empty());
     let machine = load("edge_16x16", &["accumulators.banks=4".into(), "accumulators.ports=1".into()]).unwrap();

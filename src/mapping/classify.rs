@@ -6,7 +6,7 @@ use super::{
     vector::{OperandShape, VectorShape},
 };
 use crate::{
-    config::{Accelerator, DepthwisePolicy, VectorFunction},
+    config::{Accelerator, DepthwisePolicy, MemoryId, VectorFunction},
     ir::{Graph, Node, NodeId, Op, Quantized, Value, ValueId, Window},
 };
 
@@ -165,6 +165,7 @@ pub(super) fn unit_window() -> VectorShape {
         output: [1; 4],
         output_element: 1,
         output_resident: false,
+        output_memory: MemoryId(0),
         operands: Vec::new(),
         kernel: [1, 1],
         stride: [1, 1],
@@ -177,7 +178,7 @@ pub(super) fn narrow(extent: [usize; 4]) -> [u32; 4] {
     extent.map(|dim| u32::try_from(dim).expect("`check_sizes` has refused larger tensors"))
 }
 
-/// Loop bounds of a vector layer; `None` where the vector unit's walks do not cover it: other broadcasts, windows that
+/// Loop bounds of a vector layer, nothing resident and all in one memory space; `None` where the vector unit's walks do not cover it: other broadcasts, windows that
 /// reach further than addresses do.
 fn vector_shape(graph: &Graph<Quantized>, node: &Node) -> Option<VectorShape> {
     let output = graph.value(node.outputs[0]);
@@ -206,7 +207,7 @@ fn vector_shape(graph: &Graph<Quantized>, node: &Node) -> Option<VectorShape> {
             extent: narrow(extent),
             element: byte_width(value.dtype),
             resident: false,
-            constant: value.constant.is_some(),
+            memory: MemoryId(0),
         });
     }
     if windowed && !walkable(values[0], &window) {
@@ -217,6 +218,7 @@ fn vector_shape(graph: &Graph<Quantized>, node: &Node) -> Option<VectorShape> {
         output: narrow(whole),
         output_element: byte_width(output.dtype),
         output_resident: false,
+        output_memory: MemoryId(0),
         operands,
         kernel: pair(window.kernel)?,
         stride: pair(window.stride)?,

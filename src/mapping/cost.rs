@@ -151,19 +151,21 @@ fn slotless(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2])
     let start = rates.commands(1);
     let first_input = input_tile(mapping, rates, &first);
     let first_weight = weight_tile(mapping, rates, &first);
+    let (weights_from, inputs_from) = (rates.weight_memory, mapping.input_memory);
+    let loads = |weights: Transfers, inputs: Transfers| rates.loads(&[(weights_from, weights), (inputs_from, inputs)]);
     let stationary = match mapping.dataflow {
         _ if mapping.on_vector => Time::ZERO,
-        Dataflow::WS => rates.loads(first_weight, Transfers::default()) + rates.array(rates.weight_load),
-        Dataflow::IS => rates.loads(Transfers::default(), first_input) + rates.array(rates.weight_load),
+        Dataflow::WS => loads(first_weight, Transfers::default()) + rates.array(rates.weight_load),
+        Dataflow::IS => loads(Transfers::default(), first_input) + rates.array(rates.weight_load),
         Dataflow::OS => Time::ZERO,
     };
-    let head = start + rates.loads(first_weight, first_input).max(stationary);
+    let head = start + loads(first_weight, first_input).max(stationary);
     let depth = match mapping.dataflow {
         _ if mapping.on_vector => Time::ZERO,
         Dataflow::OS => rates.array(rates.output_latency),
         Dataflow::WS | Dataflow::IS => rates.array(rates.stationary_latency),
     };
-    let store_last = rates.one_store(output_tile(mapping, rates, &last));
+    let store_last = rates.one_store(output_tile(mapping, rates, &last), mapping.output_memory);
     let finish = vector(tile_elements(&last), 1) + store_last;
     let first_tile = rates.array(work.first_tile) + depth;
 
@@ -173,9 +175,9 @@ fn slotless(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2])
         instructions: cost.weight.instructions - parameters.instructions,
         descriptors: cost.weight.descriptors - parameters.descriptors,
     };
-    let all_loads = rates.loads(cost.weight, cost.input);
-    let operand_loads = rates.loads(operands, cost.input) + rates.array(work.last_step) + depth;
-    let stores = rates.stores(cost.output);
+    let all_loads = loads(cost.weight, cost.input);
+    let operand_loads = loads(operands, cost.input) + rates.array(work.last_step) + depth;
+    let stores = rates.stores(cost.output, mapping.output_memory);
     let commands = cost.input.instructions
         + cost.weight.instructions
         + cost.output.instructions
@@ -187,6 +189,7 @@ fn slotless(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2])
         } else {
             cost.preloads + cost.array_tiles
         };
+    let all_from = [(weights_from, cost.weight), (inputs_from, cost.input)];
     let vector_engine = rates.vector_engine(cost.vector, cost.output);
     let last_command = if mapping.output_resident { finish } else { store_last };
     let parts = [
@@ -194,7 +197,7 @@ fn slotless(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2])
         (Part::Load, start + all_loads.max(operand_loads) + finish),
         (Part::Store, head + first_tile + vector(tile_elements(&first), 1) + stores),
         (Part::Vector, head + first_tile + (cost.vector + store_last).max(vector_engine)),
-        (Part::Memory, start + rates.shared_memory(cost.weight, cost.input, cost.output)),
+        (Part::Memory, start + rates.shared_memory(&all_from, cost.output, mapping.output_memory)),
         (Part::Issue, rates.commands(commands) + last_command),
     ];
     // The first of equal parts, so that the explanation does not depend on iteration.
@@ -214,10 +217,10 @@ fn serial_time(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &Cost
     };
     let slots = &mapping.slots;
     if slots.input == 1 && cost.input.instructions > 1 {
-        serial += loads(cost.input, rates.activation_memory);
+        serial += loads(cost.input, rates.memory(mapping.input_memory));
     }
     if slots.weight == 1 && cost.weight.instructions > 2 {
-        serial += loads(cost.weight, rates.weight_memory);
+        serial += loads(cost.weight, rates.memory(rates.weight_memory));
     }
     let output_tiles = trips.steps() / u64::from(trips.c);
     if output_tiles > 1 && !mapping.on_vector && slots.accumulator == 1 {

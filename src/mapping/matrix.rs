@@ -4,7 +4,7 @@ use super::{
     shape::MatrixShape,
     tiling::{Halo, Range, halo, tile_range},
 };
-use crate::config::Dataflow;
+use crate::config::{Dataflow, MemoryId};
 
 /// Extents of a buffer tile. Groups are bundled into passes; a tile covers either several whole passes, or a part of
 /// one.
@@ -83,6 +83,10 @@ pub struct MatrixMapping {
     pub input_resident: bool,
     /// Whether the output stays on chip.
     pub output_resident: bool,
+    /// The memory space that inputs are loaded from.
+    pub input_memory: MemoryId,
+    /// The memory space that results are stored to.
+    pub output_memory: MemoryId,
     /// Bytes of one parameter record.
     pub parameter_bytes: u32,
 }

@@ -13,7 +13,7 @@ use super::{
     vector::{self, OperandShape, VectorMapping, VectorShape},
 };
 use crate::{
-    config::{Accelerator, BufferLayout, VectorFunction},
+    config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
     diag::{Diagnostic, Faults},
     ir::{Graph, Node, NodeId, Op, Quantized, Value, ValueId},
     units::{Time, thousands},
@@ -117,7 +117,7 @@ impl From<&vector::VectorCost> for Predicted {
 /// Where a value lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// In the activations' memory space (constants of element-wise operators too).
+    /// In a memory space of its own ([`Plan::memories`]).
     Memory,
     /// In the shared buffer, at its top or bottom end, from its producer to its consumer.
     Resident {
@@ -144,6 +144,8 @@ pub struct Plan {
     pub layers: Vec<LayerPlan>,
     /// Where each value lies, by value index; `None` for weights, biases and values that nothing uses.
     pub places: Vec<Option<Place>>,
+    /// The memory space of each value, by value index, for those that lie in one.
+    pub memories: Vec<MemoryId>,
 }
 
 /// Elements that a tensor must have less than.
@@ -175,16 +177,18 @@ pub fn plan(graph: &Graph<Quantized>, accelerator: &Accelerator, options: &PlanO
         options,
         nodes: Classifier::new(graph, accelerator),
         places: vec![None; graph.values.len()],
+        memories: Vec::new(),
         known: BTreeMap::new(),
         faults: Vec::new(),
     };
     planner.check_sizes();
     Faults::check(std::mem::take(&mut planner.faults))?;
     planner.place();
+    planner.memories = planner.spaces();
     planner.search_ahead();
     let layers = planner.layers();
     Faults::check(std::mem::take(&mut planner.faults))?;
-    Ok(Plan { layers, places: planner.places })
+    Ok(Plan { layers, places: planner.places, memories: planner.memories })
 }
 
 struct Planner<'a> {
@@ -194,6 +198,7 @@ struct Planner<'a> {
     options: &'a PlanOptions,
     nodes: Classifier<'a>,
     places: Vec<Option<Place>>,
+    memories: Vec<MemoryId>,
     known: BTreeMap<(MatrixShape, Situation), Result<Found, Infeasible>>,
     faults: Vec<Diagnostic>,
 }
@@ -290,6 +295,43 @@ impl Planner<'_> {
         }
     }
 
+    /// The memory space of each value: constants are weights; inputs and outputs are those on the machine's side of the
+    /// conversions at the boundary; what is both is an input.
+    fn spaces(&self) -> Vec<MemoryId> {
+        let (graph, machine) = (self.graph, self.accelerator);
+        let mut spaces: Vec<MemoryId> = graph
+            .values
+            .iter()
+            .map(|value| if value.constant.is_some() { machine.weight_memory } else { machine.activation_memory })
+            .collect();
+        for &output in &graph.outputs {
+            let made_by = graph.nodes.iter().find(|node| node.outputs.contains(&output));
+            let id = match (self.places[output.index()], made_by) {
+                (Some(Place::Outside), Some(node)) => node.inputs[0],
+                _ => output,
+            };
+            spaces[self.owner(id).index()] = machine.output_memory;
+        }
+        for &input in &graph.inputs {
+            if self.places[input.index()] == Some(Place::Outside) {
+                for &consumer in &self.nodes.consumers[input.index()] {
+                    spaces[self.owner(graph.node(consumer).outputs[0]).index()] = machine.input_memory;
+                }
+            } else {
+                spaces[input.index()] = machine.input_memory;
+            }
+        }
+        (0_u32..).zip(&graph.values).map(|(index, _)| spaces[self.owner(ValueId(index)).index()]).collect()
+    }
+
+    /// The value whose bytes hold another's.
+    fn owner(&self, mut id: ValueId) -> ValueId {
+        while let Some(Place::Alias(of) | Place::Part { whole: of, .. }) = self.places[id.index()] {
+            id = of;
+        }
+        id
+    }
+
     /// Solves all distinct shapes at once, as they would run without residency.
     fn search_ahead(&mut self) {
         let mut problems: BTreeSet<(MatrixShape, Situation)> = BTreeSet::new();
@@ -307,8 +349,16 @@ impl Planner<'_> {
         self.known.extend(solved);
     }
 
-    fn situation(&self, node: NodeId, reserved: u64, input_resident: bool, output_resident: bool) -> Situation {
-        Situation { reserved, input_resident, output_resident, single_groups: self.options.inexact.contains(&node) }
+    fn situation(&self, id: NodeId, reserved: u64, input_resident: bool, output_resident: bool) -> Situation {
+        let node = self.graph.node(id);
+        Situation {
+            reserved,
+            input_resident,
+            output_resident,
+            input_memory: self.memories[node.inputs[0].index()],
+            output_memory: self.memories[node.outputs[0].index()],
+            single_groups: self.options.inexact.contains(&id),
+        }
     }
 
     fn solve(&mut self, shape: &MatrixShape, situation: Situation) -> Result<Found, Infeasible> {
@@ -435,8 +485,10 @@ impl Planner<'_> {
     ) -> Result<(VectorMapping, vector::VectorCost), Infeasible> {
         let mut shape = shape.clone();
         shape.output_resident = output_resident;
+        shape.output_memory = self.memories[node.outputs[0].index()];
         for (operand, &input) in shape.operands.iter_mut().zip(&node.inputs) {
             operand.resident = resident_in == Some(input);
+            operand.memory = self.memories[input.index()];
         }
         let base = VectorMapping {
             function: Some(function),
@@ -520,11 +572,12 @@ impl Planner<'_> {
                     output: extent,
                     output_element: byte_width(output.dtype),
                     output_resident: false,
+                    output_memory: self.memories[node.outputs[0].index()],
                     operands: vec![OperandShape {
                         extent,
                         element: byte_width(value.dtype),
                         resident: false,
-                        constant: value.constant.is_some(),
+                        memory: self.memories[input.index()],
                     }],
                     ..unit_window()
                 },

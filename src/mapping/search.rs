@@ -12,7 +12,7 @@ use super::{
     tiling::distinct_tiles,
 };
 use crate::{
-    config::{Accelerator, BufferLayout, Dataflow, DepthwisePolicy, VectorFunction},
+    config::{Accelerator, BufferLayout, Dataflow, DepthwisePolicy, MemoryId, VectorFunction},
     units::Time,
 };
 
@@ -25,6 +25,10 @@ pub struct Situation {
     pub input_resident: bool,
     /// Whether the output is to stay.
     pub output_resident: bool,
+    /// The memory space that inputs are loaded from.
+    pub input_memory: MemoryId,
+    /// The memory space that results are stored to.
+    pub output_memory: MemoryId,
     /// Whether groups must not be bundled: an accumulator may overflow, and the order of zeros between groups would
     /// be the array's business.
     pub single_groups: bool,
@@ -168,6 +172,8 @@ pub fn best(
         slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
         input_resident: situation.input_resident,
         output_resident: situation.output_resident,
+        input_memory: situation.input_memory,
+        output_memory: situation.output_memory,
         parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
     };
     // No tile takes less: what does not fit now never will.

@@ -1,13 +1,15 @@
 //! The mapping of layers on the vector unit: element-wise functions, pooling, softmax, copies. All are walks over an
 //! output `[n, p, q, c]` that read one or two images; element-wise ones have a 1x1 window.
 
+use smallvec::SmallVec;
+
 use super::{
     cost::{Part, Rates, Transfers, image_transfer},
     search::Infeasible,
     tiling::{Halo, Range, distinct_tiles, halo, tile_range},
 };
 use crate::{
-    config::{Accelerator, BufferLayout, VectorFunction},
+    config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
     units::Time,
 };
 
@@ -20,8 +22,8 @@ pub struct OperandShape {
     pub element: u32,
     /// Whether it lies on chip already.
     pub resident: bool,
-    /// Whether it is a constant, which lies in the weights' memory.
-    pub constant: bool,
+    /// The memory space that it is loaded from.
+    pub memory: MemoryId,
 }
 
 /// Loop bounds.
@@ -33,6 +35,8 @@ pub struct VectorShape {
     pub output_element: u32,
     /// Whether the output stays on chip.
     pub output_resident: bool,
+    /// The memory space that it is stored to.
+    pub output_memory: MemoryId,
     /// Operands: one or two.
     pub operands: Vec<OperandShape>,
     /// Kernel rows and columns of the first operand's window.
@@ -188,8 +192,12 @@ pub struct VectorCost {
 pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let shape = &mapping.shape;
     let steps = mapping.steps();
-    let [mut activations, mut constants, mut stores] = [Transfers::default(); 3];
-    let (mut first, mut first_work, mut last_work) = ([Transfers::default(); 2], Time::ZERO, Time::ZERO);
+    // By operand.
+    let mut loads: SmallVec<[(MemoryId, Transfers); 3]> =
+        shape.operands.iter().map(|operand| (operand.memory, Transfers::default())).collect();
+    let mut first = loads.clone();
+    let mut stores = Transfers::default();
+    let (mut first_work, mut last_work) = (Time::ZERO, Time::ZERO);
     let mut last_store = Transfers::default();
     let taps = u64::from(shape.kernel[0]) * u64::from(shape.kernel[1]);
     let work = |elements: u64, instructions: u64| match mapping.function {
@@ -205,8 +213,7 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
             let tile = mapping.operand_box(i, &step).map(|range| u64::from(range.len));
             let whole = [operand.extent[1], operand.extent[2], operand.extent[3]].map(u64::from);
             let moved = image_transfer(tile, whole, u64::from(operand.element), rates.requests());
-            let sum = if operand.constant { &mut constants } else { &mut activations };
-            *sum = sum.plus(moved);
+            loads[i].1 = loads[i].1.plus(moved);
         }
         let tile = step.ranges.map(|range| u64::from(range.len));
         last_store = Transfers::default();
@@ -217,27 +224,25 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
         }
         last_work = work(tile.iter().product(), 1);
         if index == 0 {
-            first = [constants, activations];
+            first.clone_from(&loads);
             first_work = last_work;
         }
     }
     let elements: u64 = shape.output.iter().map(|&extent| u64::from(extent)).product();
     let total_work = work(elements, steps);
     let start = rates.commands(1);
-    let head = start + rates.loads(first[0], first[1]);
-    let load = rates.loads(constants, activations);
+    let head = start + rates.loads(&first);
+    let load = rates.loads(&loads);
     // The last tile is the smallest.
-    let store_last = rates.one_store(last_store);
-    let commands = constants.instructions
-        + activations.instructions
-        + stores.instructions
-        + if mapping.function.is_some() { steps } else { 0 };
+    let store_last = rates.one_store(last_store, shape.output_memory);
+    let all = loads.iter().fold(Transfers::default(), |sum, &(_, one)| sum.plus(one));
+    let commands = all.instructions + stores.instructions + if mapping.function.is_some() { steps } else { 0 };
     let last_command = if shape.output_resident { last_work } else { store_last };
     let parts = [
         (Part::Vector, head + (total_work + store_last).max(rates.vector_engine(total_work, stores))),
         (Part::Load, start + load + last_work + store_last),
-        (Part::Store, head + first_work + rates.stores(stores)),
-        (Part::Memory, start + rates.shared_memory(constants, activations, stores)),
+        (Part::Store, head + first_work + rates.stores(stores, shape.output_memory)),
+        (Part::Memory, start + rates.shared_memory(&loads, stores, shape.output_memory)),
         (Part::Issue, rates.commands(commands) + last_command),
     ];
     let (mut bound, mut bound_by) = (Time::ZERO, Part::Vector);
@@ -248,13 +253,7 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     }
     let single = mapping.input_slots == 1 && steps > 1;
     let estimate = if single { bound.max(start + load + total_work + store_last) } else { bound };
-    VectorCost {
-        input_bytes: activations.bytes + constants.bytes,
-        output_bytes: stores.bytes,
-        bound,
-        bound_by,
-        estimate,
-    }
+    VectorCost { input_bytes: all.bytes, output_bytes: stores.bytes, bound, bound_by, estimate }
 }
 
 /// The best tile of a vector layer. `whole_channels`: the channels must not be cut (softmax).

@@ -131,11 +131,7 @@ impl Builder<'_> {
         let (space, base, strides) = match self.plan.places[id.index()]? {
             Place::Outside => return None,
             Place::Memory => {
-                let memory = if value.constant.is_some() {
-                    self.accelerator.weight_memory
-                } else {
-                    self.accelerator.activation_memory
-                };
+                let memory = self.plan.memories[id.index()];
                 (Space::Memory(memory), self.allocate(memory, value.bytes()), own_strides)
             }
             Place::Resident { top } => {

@@ -17,7 +17,7 @@ use systole::{
 use crate::{
     layers::{random_layer, small_network},
     programs::mapped,
-    support::{cases, inputs_of, machines, plain_config, tight_output_stationary},
+    support::{cases, inputs_of, machines, plain_config, spread_machines, tight_output_stationary},
 };
 
 /// A dense constant of a graph.
@@ -163,6 +163,11 @@ fn sums_that_stay_in_the_elements_are_bit_exact() {
 
 proptest! {
     #![proptest_config(cases(200))]
+
+    #[test]
+    fn networks_over_several_memories_are_bit_exact(seed in any::<u64>(), accelerator in spread_machines()) {
+        bit_exact(&small_network(seed), &accelerator, seed)?;
+    }
 
     #[test]
     fn small_networks_are_bit_exact_in_every_order(seed in any::<u64>(), accelerator in machines()) {

@@ -14,7 +14,7 @@ use systole::{
 use crate::{
     layers::{random_layer, small_network},
     programs::planned,
-    support::{machines, tight_output_stationary},
+    support::{machines, spread_machines, tight_output_stationary},
 };
 
 /// Bytes of activations read, weights read and results written at the memory images.
@@ -121,6 +121,11 @@ proptest! {
         seed in any::<u64>(), accelerator in tight_output_stationary(),
     ) {
         check(&random_layer(seed), &accelerator)?;
+    }
+
+    #[test]
+    fn networks_over_several_memories_keep_the_invariants(seed in any::<u64>(), accelerator in spread_machines()) {
+        check(&small_network(seed), &accelerator)?;
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub fn plain_config() -> AcceleratorConfig {
             model: MemoryModel::Ideal { bandwidth_gb_per_s: 16.0, latency_ns: 60.0 },
             bytes: 0,
         }],
-        placement: Placement { weights: "dram".into(), activations: "dram".into() },
+        placement: Placement { weights: "dram".into(), activations: "dram".into(), ..Placement::default() },
         vector: VectorUnit {
             placement: VectorPlacement::Separate,
             lanes: 8,
@@ -235,6 +235,21 @@ pub fn tight_output_stationary() -> impl Strategy<Value = Accelerator> {
         let [input, weight, output] =
             sizes.map(|power| Buffer { bytes: 1 << power, banks: 2, word_bytes: 16, ports: 1, latency: 1 });
         config.buffers.layout = BufferLayout::Split { input, weight, output };
+        Accelerator::from_valid(config)
+    })
+}
+
+/// Machines whose inputs, outputs, weights and activations lie in memories of different speed.
+pub fn spread_machines() -> impl Strategy<Value = Accelerator> {
+    let space = || (0.1_f64..100.0, 0.0_f64..500.0);
+    (machines(), space(), space(), prop::array::uniform4(0_usize..3)).prop_map(|(machine, second, third, places)| {
+        let mut config = machine.config;
+        for (name, (bandwidth_gb_per_s, latency_ns)) in [("sram", second), ("link", third)] {
+            let model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns };
+            config.memories.push(MemorySpace { name: name.into(), model, bytes: 0 });
+        }
+        let [weights, activations, inputs, outputs] = places.map(|index| config.memories[index].name.clone());
+        config.placement = Placement { weights, activations, inputs, outputs };
         Accelerator::from_valid(config)
     })
 }

@@ -38,9 +38,9 @@ pub struct Rates {
     pub(in crate::mapping) in_flight: u64,
     pub(in crate::mapping) load_engines: u64,
     pub(in crate::mapping) store_engines: u64,
-    pub(in crate::mapping) weight_memory: Memory,
-    pub(in crate::mapping) activation_memory: Memory,
-    pub(in crate::mapping) same_memory: bool,
+    memories: Vec<Memory>,
+    /// Where weights and parameter records lie.
+    pub(in crate::mapping) weight_memory: MemoryId,
     pub(in crate::mapping) issue: u64,
     pub(in crate::mapping) launch: u64,
     pub(in crate::mapping) hardware_loops: bool,
@@ -63,6 +63,7 @@ impl Rates {
             service: accelerator.memory_service(id, Bytes(u64::from(config.dma.burst_bytes))),
             latency: accelerator.memory_latency(id),
         };
+        let memories = (0_u8..).zip(&config.memories).map(|(id, _)| memory(MemoryId(id))).collect();
         let array = &config.array;
         let [rows, cols, element, hop] =
             [array.rows, array.cols, array.pe_registers, array.hop_registers].map(u64::from);
@@ -100,9 +101,8 @@ impl Rates {
             in_flight: u64::from(config.dma.bursts_in_flight),
             load_engines: u64::from(config.dma.load_engines),
             store_engines: u64::from(config.dma.store_engines),
-            weight_memory: memory(accelerator.weight_memory),
-            activation_memory: memory(accelerator.activation_memory),
-            same_memory: accelerator.weight_memory == accelerator.activation_memory,
+            memories,
+            weight_memory: accelerator.weight_memory,
             issue: u64::from(config.control.issue_cycles),
             launch: u64::from(config.control.launch_cycles),
             hardware_loops: config.control.hardware_loops,
@@ -146,45 +146,58 @@ impl Rates {
         (first + served.max(self.round_trips(moved.bursts, engines, memory))).max(self.engine_time(moved, engines))
     }
 
-    /// Time from the first command until loads from the weights' and the activations' memory are done.
-    pub(in crate::mapping) fn loads(&self, weights: Transfers, activations: Transfers) -> Time {
-        let (w, a) = (self.weight_memory, self.activation_memory);
-        let both = weights.plus(activations);
-        if self.same_memory {
-            return self.transfer(both, self.load_engines, w);
-        }
-        if both.bursts == 0 {
-            return Time::ZERO;
-        }
-        let either = Memory { service: w.service.min(a.service), latency: w.latency.min(a.latency) };
-        self.transfer(weights, self.load_engines, w)
-            .max(self.transfer(activations, self.load_engines, a))
-            .max(self.engine_time(both, self.load_engines))
-            .max(self.round_trips(both.bursts, self.load_engines, either))
+    /// One memory space.
+    pub(in crate::mapping) fn memory(&self, id: MemoryId) -> Memory {
+        self.memories[usize::from(id.0)]
     }
 
-    /// Time from the first command until so many stores are done.
-    pub(in crate::mapping) fn stores(&self, moved: Transfers) -> Time {
-        self.transfer(moved, self.store_engines, self.activation_memory)
+    /// Time from the first command until loads from some memory spaces are done.
+    pub(in crate::mapping) fn loads(&self, moved: &[(MemoryId, Transfers)]) -> Time {
+        let all = moved.iter().fold(Transfers::default(), |sum, &(_, one)| sum.plus(one));
+        if all.bursts == 0 {
+            return Time::ZERO;
+        }
+        let mut time = self.engine_time(all, self.load_engines);
+        let mut either: Option<Memory> = None;
+        for (index, &(id, _)) in moved.iter().enumerate() {
+            if moved[..index].iter().any(|&(before, _)| before == id) {
+                continue;
+            }
+            let here = moved.iter().filter(|&&(other, _)| other == id);
+            let here = here.fold(Transfers::default(), |sum, &(_, one)| sum.plus(one));
+            if here.bursts == 0 {
+                continue;
+            }
+            let memory = self.memory(id);
+            time = time.max(self.transfer(here, self.load_engines, memory));
+            either = Some(either.map_or(memory, |other| Memory {
+                service: other.service.min(memory.service),
+                latency: other.latency.min(memory.latency),
+            }));
+        }
+        either.map_or(time, |either| time.max(self.round_trips(all.bursts, self.load_engines, either)))
+    }
+
+    /// Time from the first command until so many stores to a memory space are done.
+    pub(in crate::mapping) fn stores(&self, moved: Transfers, memory: MemoryId) -> Time {
+        self.transfer(moved, self.store_engines, self.memory(memory))
     }
 
     /// Time of one store.
-    pub(in crate::mapping) fn one_store(&self, moved: Transfers) -> Time {
-        self.transfer(moved, 1, self.activation_memory)
+    pub(in crate::mapping) fn one_store(&self, moved: Transfers, memory: MemoryId) -> Time {
+        self.transfer(moved, 1, self.memory(memory))
     }
 
     /// Time in which the memory that results go to serves all that is loaded from it and stored to it.
     pub(in crate::mapping) fn shared_memory(
         &self,
-        weights: Transfers,
-        activations: Transfers,
+        loads: &[(MemoryId, Transfers)],
         stores: Transfers,
+        output: MemoryId,
     ) -> Time {
-        let memory = self.activation_memory;
-        let mut bursts = activations.bursts + stores.bursts;
-        if self.same_memory {
-            bursts += weights.bursts;
-        }
+        let memory = self.memory(output);
+        let here = loads.iter().filter(|&&(id, _)| id == output);
+        let bursts = here.fold(stores, |sum, &(_, one)| sum.plus(one)).bursts;
         if bursts == 0 { Time::ZERO } else { memory.service * bursts + memory.latency }
     }
 

@@ -78,7 +78,7 @@ pub fn config() -> AcceleratorConfig {
             model: MemoryModel::Ideal { bandwidth_gb_per_s: 64.0, latency_ns: 20.0 },
             bytes: 0,
         }],
-        placement: Placement { weights: "dram".into(), activations: "dram".into() },
+        placement: Placement { weights: "dram".into(), activations: "dram".into(), ..Placement::default() },
         vector: VectorUnit {
             placement: VectorPlacement::Separate,
             lanes: 4,
