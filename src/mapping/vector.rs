@@ -1,10 +1,12 @@
 //! The mapping of layers on the vector unit: element-wise functions, pooling, softmax, copies. All are walks over an
 //! output `[n, p, q, c]` that read one or two images; element-wise ones have a 1x1 window.
 
+use smallvec::smallvec;
+
 use super::{
-    cost::{Part, Rates, Transfers, image_transfer},
+    cost::{Part, Rates, Transfers, grid_transfer, image_transfer},
     search::Infeasible,
-    tiling::{Halo, Range, distinct_tiles, halo, tile_range},
+    tiling::{Halo, Lengths, Range, distinct_tiles, halo, halo_lengths, tile_lengths, tile_range},
 };
 use crate::{
     config::{Accelerator, BufferLayout, VectorFunction},
@@ -119,6 +121,21 @@ impl VectorMapping {
         std::array::from_fn(|i| if extent[i] == 1 { Range { start: 0, len: 1 } } else { step.ranges[i] })
     }
 
+    /// The sides of those boxes with their number, of all tiles, whose sides are `lengths`.
+    fn operand_lengths(&self, operand: usize, lengths: &[Lengths; 4]) -> [Lengths; 4] {
+        let s = &self.shape;
+        let extent = s.operands[operand].extent;
+        let windowed = |axis: usize| {
+            let (output, tile) = (s.output[1 + axis], self.tile[1 + axis]);
+            halo_lengths(output, tile, s.stride[axis], s.dilation[axis], s.kernel[axis], s.pad[axis], extent[1 + axis])
+        };
+        if self.is_windowed() {
+            return [lengths[0].clone(), windowed(0), windowed(1), lengths[3].clone()];
+        }
+        let trips = self.trips();
+        std::array::from_fn(|i| if extent[i] == 1 { smallvec![(1, u64::from(trips[i]))] } else { lengths[i].clone() })
+    }
+
     /// Bytes of a slot of an operand; 0 where it is resident.
     pub fn operand_slot(&self, operand: usize) -> u64 {
         let shape = &self.shape.operands[operand];
@@ -176,6 +193,8 @@ pub struct VectorCost {
     pub input_bytes: u64,
     /// Useful bytes stored.
     pub output_bytes: u64,
+    /// Bursts that they take at least.
+    pub bursts: u64,
     /// Lower bound of the span.
     pub bound: Time,
     /// Which part of the machine that is.
@@ -184,43 +203,65 @@ pub struct VectorCost {
     pub estimate: Time,
 }
 
+/// What all tiles move, and what the first and the last do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Walk {
+    activations: Transfers,
+    constants: Transfers,
+    stores: Transfers,
+    /// Constants and activations of the first tile.
+    first: [Transfers; 2],
+    /// The last tile's store.
+    last_store: Transfers,
+    /// Elements of the first and the last tile.
+    elements: [u64; 2],
+}
+
+/// Sums over tiles by the number of tiles of each size.
+fn walk(mapping: &VectorMapping, burst: u64) -> Walk {
+    let shape = &mapping.shape;
+    let lengths: [Lengths; 4] = std::array::from_fn(|i| tile_lengths(shape.output[i], mapping.tile[i]));
+    let steps = [mapping.step(0), mapping.step(mapping.steps() - 1)];
+    let inner = |extent: &[u32; 4]| [extent[1], extent[2], extent[3]].map(u64::from);
+    let size = |ranges: [Range; 4]| ranges.map(|range| u64::from(range.len));
+    let mut walk = Walk { elements: steps.map(|step| size(step.ranges).iter().product()), ..Walk::default() };
+    for (i, operand) in shape.operands.iter().enumerate().filter(|(_, operand)| !operand.resident) {
+        let (whole, element) = (inner(&operand.extent), u64::from(operand.element));
+        let grid = grid_transfer(
+            mapping.operand_lengths(i, &lengths).each_ref().map(Lengths::as_slice),
+            whole,
+            element,
+            burst,
+        );
+        let first = image_transfer(size(mapping.operand_box(i, &steps[0])), whole, element, burst);
+        let (sum, place) = if operand.constant { (&mut walk.constants, 0) } else { (&mut walk.activations, 1) };
+        *sum = sum.plus(grid);
+        walk.first[place] = walk.first[place].plus(first);
+    }
+    if !shape.output_resident {
+        let (whole, element) = (inner(&shape.output), u64::from(shape.output_element));
+        walk.stores = grid_transfer(lengths.each_ref().map(Lengths::as_slice), whole, element, burst);
+        walk.last_store = image_transfer(size(steps[1].ranges), whole, element, burst);
+    }
+    walk
+}
+
 /// The closed form of a mapping.
 pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let shape = &mapping.shape;
     let steps = mapping.steps();
-    let [mut activations, mut constants, mut stores] = [Transfers::default(); 3];
-    let (mut first, mut first_work, mut last_work) = ([Transfers::default(); 2], Time::ZERO, Time::ZERO);
-    let mut last_store = Transfers::default();
+    let Walk { activations, constants, stores, first, last_store, elements } = walk(mapping, rates.burst());
     let taps = u64::from(shape.kernel[0]) * u64::from(shape.kernel[1]);
     let work = |elements: u64, instructions: u64| match mapping.function {
         None => Time::ZERO,
-        Some(_) => rates.vector(elements * taps, u64::from(mapping.cycles_per_element), rates.lanes(), instructions),
+        Some(_) => rates.vector(
+            elements.saturating_mul(taps),
+            u64::from(mapping.cycles_per_element),
+            rates.lanes(),
+            instructions,
+        ),
     };
-    for index in 0..steps {
-        let step = mapping.step(index);
-        for (i, operand) in shape.operands.iter().enumerate() {
-            if operand.resident {
-                continue;
-            }
-            let tile = mapping.operand_box(i, &step).map(|range| u64::from(range.len));
-            let whole = [operand.extent[1], operand.extent[2], operand.extent[3]].map(u64::from);
-            let moved = image_transfer(tile, whole, u64::from(operand.element), rates.burst());
-            let sum = if operand.constant { &mut constants } else { &mut activations };
-            *sum = sum.plus(moved);
-        }
-        let tile = step.ranges.map(|range| u64::from(range.len));
-        last_store = Transfers::default();
-        if !shape.output_resident {
-            let whole = [shape.output[1], shape.output[2], shape.output[3]].map(u64::from);
-            last_store = image_transfer(tile, whole, u64::from(shape.output_element), rates.burst());
-            stores = stores.plus(last_store);
-        }
-        last_work = work(tile.iter().product(), 1);
-        if index == 0 {
-            first = [constants, activations];
-            first_work = last_work;
-        }
-    }
+    let [first_work, last_work] = elements.map(|elements| work(elements, 1));
     let elements: u64 = shape.output.iter().map(|&extent| u64::from(extent)).product();
     let total_work = work(elements, steps);
     let start = rates.commands(1);
@@ -228,10 +269,8 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let load = rates.loads(constants, activations);
     // The last tile is the smallest.
     let store_last = rates.one_store(last_store);
-    let commands = constants.instructions
-        + activations.instructions
-        + stores.instructions
-        + if mapping.function.is_some() { steps } else { 0 };
+    let moves = constants.plus(activations).plus(stores).instructions;
+    let commands = moves.saturating_add(if mapping.function.is_some() { steps } else { 0 });
     let last_command = if shape.output_resident { last_work } else { store_last };
     let parts = [
         (Part::Vector, head + (total_work + store_last).max(rates.vector_engine(total_work, stores))),
@@ -249,8 +288,9 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let single = mapping.input_slots == 1 && steps > 1;
     let estimate = if single { bound.max(start + load + total_work + store_last) } else { bound };
     VectorCost {
-        input_bytes: activations.bytes + constants.bytes,
+        input_bytes: activations.plus(constants).bytes,
         output_bytes: stores.bytes,
+        bursts: activations.plus(constants).plus(stores).bursts,
         bound,
         bound_by,
         estimate,
@@ -316,4 +356,92 @@ pub fn best(
         }
     }
     chosen.ok_or_else(|| shortage.unwrap_or(Infeasible { buffer: "shared buffer", needed: 0, available: 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same tile by tile.
+    fn walk_each(mapping: &VectorMapping, burst: u64) -> Walk {
+        let shape = &mapping.shape;
+        let inner = |extent: &[u32; 4]| [extent[1], extent[2], extent[3]].map(u64::from);
+        let size = |ranges: [Range; 4]| ranges.map(|range| u64::from(range.len));
+        let mut walk = Walk::default();
+        for index in 0..mapping.steps() {
+            let step = mapping.step(index);
+            for (i, operand) in shape.operands.iter().enumerate().filter(|(_, operand)| !operand.resident) {
+                let tile = size(mapping.operand_box(i, &step));
+                let moved = image_transfer(tile, inner(&operand.extent), u64::from(operand.element), burst);
+                let sum = if operand.constant { &mut walk.constants } else { &mut walk.activations };
+                *sum = sum.plus(moved);
+            }
+            if !shape.output_resident {
+                let (whole, element) = (inner(&shape.output), u64::from(shape.output_element));
+                walk.last_store = image_transfer(size(step.ranges), whole, element, burst);
+                walk.stores = walk.stores.plus(walk.last_store);
+            }
+            walk.elements[1] = size(step.ranges).iter().product();
+            if index == 0 {
+                walk.first = [walk.constants, walk.activations];
+                walk.elements[0] = walk.elements[1];
+            }
+        }
+        walk
+    }
+
+    fn operand() -> impl Strategy<Value = (OperandShape, [bool; 4])> {
+        ([1_u32..4, 1..12, 1..12, 1..9], 1_u32..3, any::<[bool; 6]>()).prop_map(
+            |(extent, element, [resident, constant, broadcast @ ..])| {
+                (OperandShape { extent, element, resident: resident && constant, constant }, broadcast)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn sums_by_size_of_tile_are_those_of_a_walk_over_all_tiles(
+            (mut first, broadcast) in operand(),
+            (mut second, also_broadcast) in operand(),
+            output in [1_u32..4, 1..12, 1..12, 1..9],
+            tile in [1_u32..4, 1..12, 1..12, 1..9],
+            [kernel, stride, dilation, pad] in [[1_u32..5, 1..5], [1..4, 1..4], [1..3, 1..3], [0..5, 0..5]],
+            windowed in any::<bool>(),
+            output_resident in any::<bool>(),
+            burst in prop::sample::select(vec![1_u64, 4, 64]),
+        ) {
+            let mut shape = VectorShape {
+                output,
+                output_element: 1,
+                output_resident,
+                operands: Vec::new(),
+                kernel: [1, 1],
+                stride: [1, 1],
+                dilation: [1, 1],
+                pad: [0, 0],
+            };
+            if windowed {
+                (shape.kernel, shape.stride, shape.dilation, shape.pad) = (kernel, stride, dilation, pad);
+                (first.extent[0], first.extent[3]) = (output[0], output[3]);
+                shape.operands = vec![first];
+            }
+            if shape.operands.is_empty() || shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0, 0] {
+                for (operand, broadcast) in [(&mut first, broadcast), (&mut second, also_broadcast)] {
+                    operand.extent = std::array::from_fn(|i| if broadcast[i] { 1 } else { output[i] });
+                }
+                shape.operands = vec![first, second];
+            }
+            let mapping = VectorMapping {
+                function: Some(VectorFunction::Add),
+                shape,
+                cycles_per_element: 1,
+                tile: std::array::from_fn(|i| tile[i].min(output[i])),
+                input_slots: 1,
+                output_slots: 1,
+            };
+            prop_assert_eq!(walk(&mapping, burst), walk_each(&mapping, burst));
+        }
+    }
 }
