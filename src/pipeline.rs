@@ -318,16 +318,17 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
     let network = prepare(&model, &accelerator, calibration.as_ref(), settings.requantize)?;
     progress.stage("mapping", None);
     let mapped = map(&network, &accelerator)?;
+    let executes = !settings.no_execute && accelerator.executes();
+    if executes {
+        // Before the time that timing takes.
+        limits::check_executable(&mapped)?;
+    }
     let samples = settings.data.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
     let timing = match settings.fidelity {
         Fidelity::Tile => Some(time_observed(&mapped, timing::Options::default(), progress)?),
         Fidelity::Bound => None,
     };
-    let executed = if settings.no_execute || !accelerator.executes() {
-        Executed::not_executed()
-    } else {
-        execute(&mapped, samples.as_ref(), progress)?
-    };
+    let executed = if executes { execute(&mapped, samples.as_ref(), progress)? } else { Executed::not_executed() };
     let mut result = assemble::assemble(&mapped, &model, settings, timing.as_ref(), &executed);
     if !executed.outputs.is_empty() {
         if let Some(path) = &settings.expect {

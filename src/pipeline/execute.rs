@@ -143,8 +143,7 @@ fn machine_of(mapped: &Mapped) -> Result<Machine, Failure> {
 /// A network or a program too large to execute; else only what this program got wrong. A mismatch is in the result.
 pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Progress) -> Result<Executed, Failure> {
     let graph = &mapped.network.quantized;
-    limits::check_execution(graph, "`--no-execute` times the network without values; or take a smaller batch")?;
-    limits::check_program(mapped)?;
+    limits::check_executable(mapped)?;
     let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape.first().copied().unwrap_or(1));
     let all_inputs = samples.map_or_else(|| random_inputs(graph), |samples| samples.inputs.clone());
     let count = samples.map_or(batch, |samples| samples.count);

@@ -67,6 +67,13 @@ pub(super) fn check_program(mapped: &Mapped) -> Result<(), Faults> {
     limit("array tiles and bursts of the program", sum(events), MOST_EVENTS, help)
 }
 
+/// That a mapped network can be executed on values.
+pub(super) fn check_executable(mapped: &Mapped) -> Result<(), Faults> {
+    let help = "`--no-execute` times the network without values; or take a smaller batch";
+    check_execution(&mapped.network.quantized, help)?;
+    check_program(mapped)
+}
+
 /// That a graph can be executed on values; `help` says how to go without.
 pub(super) fn check_execution<S: Stage>(graph: &Graph<S>, help: &str) -> Result<(), Faults> {
     let elements = sum(graph.values.iter().map(ir::Value::elements));
