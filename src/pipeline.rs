@@ -7,6 +7,7 @@ mod assemble;
 mod cpu;
 mod describe;
 mod execute;
+mod limits;
 mod samples;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use crate::{
     ir::{self, Float, Graph, NodeId, Quantized, ValueId},
     mapping::{self, Plan, PlanOptions, order::may_overflow},
     passes::{self, Arithmetic, Capabilities, Prepared, Ranges},
-    program::Program,
+    program::{Operation, Program},
     reference::{self, Keep},
     result::RunResult,
     tensor::{Requantizer, Tensor},
@@ -50,10 +51,7 @@ impl From<Diagnostic> for Failure {
 impl From<TimingError> for Failure {
     fn from(error: TimingError) -> Self {
         match error {
-            // A machine so slow, or a network so large, that the timebase ends.
-            TimingError::Overflow => Diagnostic::error("the run takes more than five hours of simulated time")
-                .with_help("raise the clocks and bandwidths, or take a smaller batch")
-                .into(),
+            TimingError::Overflow => limits::too_long().into(),
             other => Self::Internal(other.to_string()),
         }
     }
@@ -113,6 +111,10 @@ pub struct Model {
 /// What the importers find.
 pub fn load_model(path: &Path, batch: Option<usize>) -> Result<Model, Faults> {
     let graph = import::load(path, &ImportOptions { batch })?;
+    // What an importer overlooks in a file is the file's fault, not a surprise in a later stage.
+    ir::verify::verify(&graph).map_err(|faults| {
+        Faults(faults.0.into_iter().map(|fault| Diagnostic { file: Some(path.to_path_buf()), ..fault }).collect())
+    })?;
     // The importers have bounded the file's size. FNV-1a.
     let bytes = std::fs::read(path).unwrap_or_default();
     let hash = bytes
@@ -160,13 +162,25 @@ pub fn prepare(
     calibration: Option<&Samples>,
     requantize: bool,
 ) -> Result<Network, Failure> {
+    if accelerator.config.array.input_type == crate::tensor::DType::Int4 {
+        return Err(Diagnostic::error("networks do not run on operands of 4 bits yet, found `Int4`")
+            .with_path("array.input_type")
+            .with_help("take `Int8`, `UInt8` or `Int16`; weights may be `Int4`")
+            .into());
+    }
     let (float, mut log) = passes::simplify(model.graph.clone())?;
+    ir::verify::verify(&float)
+        .map_err(|faults| Failure::Internal(format!("the passes made a malformed graph: {faults}")))?;
     let was_float = float
         .nodes
         .iter()
         .any(|node| matches!(node.op.name(), "Conv" | "MatMul") && float.value(node.inputs[0]).quant.is_none());
     let mut ranges = Ranges::new(float.values.len());
     if was_float {
+        limits::check_execution(
+            &float,
+            "a float model is run once to find its ranges: take a smaller batch or images",
+        )?;
         let inputs = if let Some(samples) = calibration {
             samples.inputs.clone()
         } else {
@@ -223,7 +237,7 @@ pub struct Mapped<'a> {
 /// Maps a network.
 ///
 /// # Errors
-/// Layers that fit no buffer; memory spaces that are too small.
+/// Layers that fit no buffer; memory spaces that are too small; more time than the timebase holds.
 pub fn map<'a>(network: &'a Network, accelerator: &Accelerator) -> Result<Mapped<'a>, Faults> {
     let graph = &network.quantized;
     let inexact: Vec<NodeId> = graph
@@ -232,6 +246,7 @@ pub fn map<'a>(network: &'a Network, accelerator: &Accelerator) -> Result<Mapped
         .map(|(id, _)| id)
         .collect();
     let plan = mapping::plan(graph, accelerator, &PlanOptions { inexact })?;
+    limits::check_time(&plan)?;
     let program = Program::build(graph, &plan, accelerator);
     let mut faults = Vec::new();
     for (space, &needed) in accelerator.config.memories.iter().zip(&program.header.memory_bytes) {
@@ -254,10 +269,32 @@ pub fn map<'a>(network: &'a Network, accelerator: &Accelerator) -> Result<Mapped
 /// Times a mapped network at `tile` fidelity.
 ///
 /// # Errors
-/// A run beyond the timebase.
+/// A run beyond the timebase; a program with too many instructions.
 pub fn time(mapped: &Mapped, options: timing::Options) -> Result<TimingReport, Failure> {
+    time_observed(mapped, options, &mut crate::diag::Silent)
+}
+
+/// The same, with a stage of its own in the progress.
+fn time_observed(
+    mapped: &Mapped,
+    options: timing::Options,
+    progress: &mut dyn Progress,
+) -> Result<TimingReport, Failure> {
+    /// Tiles between two reports.
+    const STRIDE: u64 = 1 << 12;
+    limits::check_program(mapped)?;
+    progress.stage("timing", Some(limits::tiles(&mapped.plan)));
     let program = &mapped.program;
-    Ok(timing::simulate(&program.accelerator, &program.header, program.instructions(), options)?)
+    let mut tiles = 0_u64;
+    let instructions = program.instructions().inspect(|instruction| {
+        if matches!(instruction.operation, Operation::Matmul(_) | Operation::Vector(_)) {
+            tiles += 1;
+            if tiles.is_multiple_of(STRIDE) {
+                progress.advance(STRIDE);
+            }
+        }
+    });
+    Ok(timing::simulate(&program.accelerator, &program.header, instructions, options)?)
 }
 
 /// A config by name or path with overrides.
@@ -281,19 +318,17 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
     let network = prepare(&model, &accelerator, calibration.as_ref(), settings.requantize)?;
     progress.stage("mapping", None);
     let mapped = map(&network, &accelerator)?;
+    let executes = !settings.no_execute && accelerator.executes();
+    if executes {
+        // Before the time that timing takes.
+        limits::check_executable(&mapped)?;
+    }
     let samples = settings.data.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
     let timing = match settings.fidelity {
-        Fidelity::Tile => {
-            progress.stage("timing", None);
-            Some(time(&mapped, timing::Options::default())?)
-        }
+        Fidelity::Tile => Some(time_observed(&mapped, timing::Options::default(), progress)?),
         Fidelity::Bound => None,
     };
-    let executed = if settings.no_execute || !accelerator.executes() {
-        Executed::not_executed()
-    } else {
-        execute(&mapped, samples.as_ref(), progress)?
-    };
+    let executed = if executes { execute(&mapped, samples.as_ref(), progress)? } else { Executed::not_executed() };
     let mut result = assemble::assemble(&mapped, &model, settings, timing.as_ref(), &executed);
     if !executed.outputs.is_empty() {
         if let Some(path) = &settings.expect {

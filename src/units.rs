@@ -1,7 +1,7 @@
 //! Quantities with their unit in the type: time, cycles, bytes, multiply-accumulates.
 //!
 //! Integer quantities use checked arithmetic in every build (the release profile keeps overflow checks): a silent
-//! wrap of a cycle or byte count is this project's worst bug.
+//! wrap of a cycle or byte count is this project's worst bug. Time alone stops at the end of its timebase.
 
 use std::{
     fmt,
@@ -24,8 +24,9 @@ pub fn thousands(value: u64) -> String {
     text
 }
 
+/// `$add` and `$mul` are what `+` and `*` do to the bare numbers.
 macro_rules! quantity {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $add:path, $mul:path) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -65,12 +66,12 @@ macro_rules! quantity {
         impl Add for $name {
             type Output = Self;
             fn add(self, other: Self) -> Self {
-                Self(self.0 + other.0)
+                Self($add(self.0, other.0))
             }
         }
         impl AddAssign for $name {
             fn add_assign(&mut self, other: Self) {
-                self.0 += other.0;
+                self.0 = $add(self.0, other.0);
             }
         }
         impl Sub for $name {
@@ -82,7 +83,7 @@ macro_rules! quantity {
         impl Mul<u64> for $name {
             type Output = Self;
             fn mul(self, count: u64) -> Self {
-                Self(self.0 * count)
+                Self($mul(self.0, count))
             }
         }
         impl Sum for $name {
@@ -99,25 +100,28 @@ macro_rules! quantity {
 }
 
 quantity!(
-    /// Simulated time in femtoseconds, the one timebase of all clock domains. 2^64 fs are five hours.
-    Time
+    /// Simulated time in femtoseconds, the one timebase of all clock domains. 2^64 fs are five hours; sums and products
+    /// stop at [`Time::END`], so that a closed form of too long a run is recognized and not a fault of its own.
+    Time, u64::saturating_add, u64::saturating_mul
 );
 quantity!(
     /// Cycles of the array's clock, unless a name says otherwise.
-    Cycles
+    Cycles, u64::add, u64::mul
 );
 quantity!(
     /// Bytes.
-    Bytes
+    Bytes, u64::add, u64::mul
 );
 quantity!(
     /// Multiply-accumulate operations, algebraic: padding zeros count, the zeros between groups do not.
-    Macs
+    Macs, u64::add, u64::mul
 );
 
 impl Time {
     /// Femtoseconds a second.
     pub const PER_SECOND: u64 = 1_000_000_000_000_000;
+    /// The end of the timebase: what is not earlier is not known.
+    pub const END: Self = Self(u64::MAX);
 
     /// In seconds.
     pub fn seconds(self) -> f64 {
@@ -134,9 +138,9 @@ impl Time {
 }
 
 impl Cycles {
-    /// The time that this many cycles of a clock of `period` take.
+    /// The time that this many cycles of a clock of `period` take, at most [`Time::END`].
     pub fn time(self, period: Time) -> Time {
-        Time(self.0 * period.0)
+        Time(self.0.saturating_mul(period.0))
     }
 }
 
@@ -151,6 +155,13 @@ mod tests {
         assert_eq!(Time(1).cycles_ceil(period), Cycles(1));
         assert_eq!(Time(2_000_000).cycles_ceil(period), Cycles(1));
         assert_eq!(Time(2_000_001).cycles_ceil(period), Cycles(2));
+    }
+
+    #[test]
+    fn time_stops_at_its_end() {
+        assert_eq!(Time(u64::MAX - 1) + Time(2), Time::END);
+        assert_eq!(Time(1 << 40) * (1 << 40), Time::END);
+        assert_eq!(Cycles(1 << 40).time(Time(1 << 40)), Time::END);
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub fn inspect(settings: &InspectSettings) -> Result<String, Failure> {
     let model = pipeline::load_model(&settings.model, None)?;
     let graph = &model.graph;
     let mut text = graph.to_string();
-    let macs: u64 = graph.nodes.iter().map(|node| ir::macs::macs(graph, node)).sum();
+    let macs = graph.nodes.iter().map(|node| ir::macs::macs(graph, node)).fold(0, u64::saturating_add);
     let weights: u64 = graph.values.iter().filter(|value| value.constant.is_some()).map(ir::Value::elements).sum();
     let _ = writeln!(
         text,
@@ -125,8 +125,8 @@ pub fn inspect(settings: &InspectSettings) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Each layer's mapping, and the program, as text.
-pub fn map(settings: &MapSettings) -> Result<String, Failure> {
+/// Writes each layer's mapping, and the program, as text.
+pub fn map(settings: &MapSettings, text: &mut dyn std::fmt::Write) -> Result<(), Failure> {
     let accelerator = machine_of(&settings.machine)?;
     let model = pipeline::load_model(&settings.model, None)?;
     let network = pipeline::prepare(&model, &accelerator, None, true)?;
@@ -140,7 +140,7 @@ pub fn map(settings: &MapSettings) -> Result<String, Failure> {
             .with_help(format!("the layers are: {}", names.join(", ")))
             .into());
     }
-    Ok(pipeline::describe_mapping(&mapped, settings.layer.as_deref(), settings.program))
+    Ok(pipeline::describe_mapping(&mapped, settings.layer.as_deref(), settings.program, text)?)
 }
 
 /// The list of presets, or one of them as a config file's text.

@@ -72,7 +72,12 @@ fn command(command: Command) -> Result<Exit, Failure> {
         }
         Command::Check(args) => commands::check(&args.into())?,
         Command::Inspect(args) => commands::inspect(&args.into())?,
-        Command::Map(args) => commands::map(&args.into())?,
+        Command::Map(args) => {
+            let mut out = output::Stdout::new();
+            commands::map(&args.into(), &mut out)?;
+            out.finish().map_err(|error| unwritten(&error))?;
+            return Ok(Exit::Done);
+        }
         Command::Report(args) => report::run(&args.into())?,
         Command::Presets(args) => commands::presets(args.name.as_deref())?,
     };
@@ -112,8 +117,11 @@ fn verdict(result: &RunResult) -> Exit {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    output::print(text)
-        .map_err(|error| crate::diag::Diagnostic::error(format!("cannot write to standard output: {error}")).into())
+    output::print(text).map_err(|error| unwritten(&error))
+}
+
+fn unwritten(error: &std::io::Error) -> Failure {
+    crate::diag::Diagnostic::error(format!("cannot write to standard output: {error}")).into()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Standard output and standard error. A reader that goes away is no fault: `systole ... | head` ends quietly.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::{
+    fmt,
+    io::{self, BufWriter, ErrorKind, IsTerminal, StdoutLock, Write},
+};
 
 use super::args::When;
 
@@ -11,6 +14,37 @@ use super::args::When;
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     quietly(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// Standard output for a text that is too long to hold.
+pub struct Stdout {
+    out: BufWriter<StdoutLock<'static>>,
+    /// What stopped it.
+    error: Option<io::Error>,
+}
+
+impl Stdout {
+    /// Takes standard output.
+    pub fn new() -> Self {
+        Self { out: BufWriter::new(io::stdout().lock()), error: None }
+    }
+
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// The system's, a closed pipe left out.
+    pub fn finish(mut self) -> io::Result<()> {
+        quietly(self.error.take().map_or_else(|| self.out.flush(), Err))
+    }
+}
+
+impl fmt::Write for Stdout {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.out.write_all(text.as_bytes()).map_err(|error| {
+            self.error = Some(error);
+            fmt::Error
+        })
+    }
 }
 
 /// Writes to standard error. Where that is closed too, there is no one left to tell.

@@ -425,7 +425,7 @@ fn not_modelled_numbers_are_listed_when_they_are_set() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// Pieces of a preset cut, doubled, swapped for hostile tokens: an error or a machine, never a panic.
     #[test]

@@ -31,9 +31,8 @@ use crate::{
 };
 use rates::Memory;
 pub use rates::Rates;
-use traffic::Requests;
-pub(in crate::mapping) use traffic::image_transfer;
 pub use traffic::{InputLengths, Transfers};
+pub(in crate::mapping) use traffic::{Requests, grid_transfer, image_transfer};
 use traffic::{input_tile, output_tile, pieces, transfers, weight_tile};
 
 /// Work of one layer by engine, and what follows.
@@ -141,7 +140,7 @@ fn slotless(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2])
     let outputs = mapping.shape.pixels() * u64::from(mapping.shape.o);
     let vector = |elements: u64, instructions: u64| {
         if mapping.on_vector {
-            rates.vector(elements * mapping.shape.taps(), 1, rates.depthwise_macs, instructions)
+            rates.vector(elements.saturating_mul(mapping.shape.taps()), 1, rates.depthwise_macs, instructions)
         } else {
             rates.requantize(elements, instructions)
         }
@@ -170,25 +169,22 @@ fn slotless(mapping: &MatrixMapping, rates: &Rates, lengths: [&InputLengths; 2])
     let first_tile = rates.array(work.first_tile) + depth;
 
     let operands = Transfers {
-        bytes: cost.weight.bytes - parameters.bytes,
-        bursts: cost.weight.bursts - parameters.bursts,
-        instructions: cost.weight.instructions - parameters.instructions,
-        descriptors: cost.weight.descriptors - parameters.descriptors,
+        bytes: cost.weight.bytes.saturating_sub(parameters.bytes),
+        bursts: cost.weight.bursts.saturating_sub(parameters.bursts),
+        instructions: cost.weight.instructions.saturating_sub(parameters.instructions),
+        descriptors: cost.weight.descriptors.saturating_sub(parameters.descriptors),
     };
     let all_loads = loads(cost.weight, cost.input);
     let operand_loads = loads(operands, cost.input) + rates.array(work.last_step) + depth;
     let stores = rates.stores(cost.output, mapping.output_memory);
-    let commands = cost.input.instructions
-        + cost.weight.instructions
-        + cost.output.instructions
-        + output_tiles
-        + if mapping.on_vector {
-            0
-        } else if rates.hardware_loops {
-            trips.steps()
-        } else {
-            cost.preloads + cost.array_tiles
-        };
+    let moves = cost.input.plus(cost.weight).plus(cost.output).instructions;
+    let commands = moves.saturating_add(output_tiles).saturating_add(if mapping.on_vector {
+        0
+    } else if rates.hardware_loops {
+        trips.steps()
+    } else {
+        cost.preloads.saturating_add(cost.array_tiles)
+    });
     let all_from = [(weights_from, cost.weight), (inputs_from, cost.input)];
     let vector_engine = rates.vector_engine(cost.vector, cost.output);
     let last_command = if mapping.output_resident { finish } else { store_last };
@@ -237,7 +233,7 @@ const fn pixels(step: &Step) -> u64 {
     step.n.len as u64 * step.p.len as u64 * step.q.len as u64
 }
 
-/// What the array does for one pass of one step.
+/// What the array does for one pass of one step. Counts stop at the largest number, where time has ended long before.
 #[derive(Clone, Copy, Debug, Default)]
 struct StepWork {
     preloads: u64,
@@ -249,10 +245,11 @@ struct StepWork {
 
 impl StepWork {
     fn add(&mut self, other: Self, times: u64) {
-        self.preloads += other.preloads * times;
-        self.tiles += other.tiles * times;
-        self.beats += other.beats * times;
-        self.gaps += other.gaps * times;
+        let add = |sum: &mut u64, one: u64| *sum = sum.saturating_add(one.saturating_mul(times));
+        add(&mut self.preloads, other.preloads);
+        add(&mut self.tiles, other.tiles);
+        add(&mut self.beats, other.beats);
+        add(&mut self.gaps, other.gaps);
     }
 }
 
@@ -305,12 +302,12 @@ fn step_work(mapping: &MatrixMapping, rates: &Rates, m: u64, outputs: u64, chann
     // Rounds of `folds` stationary tiles one after the other; all rounds but the first add to the sums of the one before,
     // which must have left the array.
     let rounds = |folds: u64, rows: u64| {
-        let round = folds * rates.gap(rows);
+        let round = folds.saturating_mul(rates.gap(rows));
         StepWork {
             preloads: windows * folds,
-            tiles: windows * folds * rates.streams(rows),
-            beats: windows * folds * rows,
-            gaps: (windows - 1) * round.max(rates.stationary_latency) + round,
+            tiles: (windows * folds).saturating_mul(rates.streams(rows)),
+            beats: (windows * folds).saturating_mul(rows),
+            gaps: (windows - 1).saturating_mul(round.max(rates.stationary_latency)).saturating_add(round),
         }
     };
     let mut work = StepWork::default();
@@ -320,8 +317,8 @@ fn step_work(mapping: &MatrixMapping, rates: &Rates, m: u64, outputs: u64, chann
         Dataflow::OS => {
             let depth = taps * channels;
             work.tiles = m.div_ceil(rates.rows) * outputs.div_ceil(rates.cols);
-            work.beats = work.tiles * depth;
-            work.gaps = work.tiles * rates.output_gap(depth);
+            work.beats = work.tiles.saturating_mul(depth);
+            work.gaps = work.tiles.saturating_mul(rates.output_gap(depth));
         }
     }
     work
@@ -393,15 +390,15 @@ fn array_work(mapping: &MatrixMapping, rates: &Rates, trips: Trips, cost: &mut C
             Dataflow::IS => (rates.gap(u64::from(step.o.len)), rates.stretch(u64::from(step.o.len))),
             Dataflow::OS => (rates.output_gap(taps * u64::from(c)), taps * u64::from(c)),
         };
-        gaps.saturating_sub(next) + own
+        gaps.saturating_sub(next).saturating_add(own)
     };
     let (first, last) = (mapping.step(0), mapping.step(trips.steps() - 1));
     let mut cycles = match &kept {
-        Some(kept) => total.gaps - kept.work.gaps + kept.stretch,
+        Some(kept) => total.gaps.saturating_sub(kept.work.gaps).saturating_add(kept.stretch),
         None => to_end(total.gaps, &last, last.c.len),
     };
     // The first `shadow_depth` loads need not wait for the first stream.
-    cycles = cycles.max(total.preloads.saturating_sub(rates.shadow_depth.max(1)) * rates.weight_load);
+    cycles = cycles.max(total.preloads.saturating_sub(rates.shadow_depth.max(1)).saturating_mul(rates.weight_load));
     cost.array = rates.array(cycles);
 
     let (mut first_tile, mut last_step) = (StepWork::default(), StepWork::default());

@@ -87,6 +87,10 @@ pub struct Predicted {
     pub output_bytes: u64,
     /// Array cycles in which operands are accepted.
     pub beats: u64,
+    /// Array tiles streamed.
+    pub array_tiles: u64,
+    /// Bursts that the transfers take at least.
+    pub bursts: u64,
 }
 
 impl From<&Cost> for Predicted {
@@ -98,6 +102,8 @@ impl From<&Cost> for Predicted {
             weight_bytes: cost.weight.bytes,
             output_bytes: cost.output.bytes,
             beats: cost.beats,
+            array_tiles: cost.array_tiles,
+            bursts: cost.input.plus(cost.weight).plus(cost.output).bursts,
         }
     }
 }
@@ -109,6 +115,7 @@ impl From<&vector::VectorCost> for Predicted {
             bound_by: cost.bound_by,
             input_bytes: cost.input_bytes,
             output_bytes: cost.output_bytes,
+            bursts: cost.bursts,
             ..Self::default()
         }
     }
@@ -545,6 +552,7 @@ impl Planner<'_> {
                         }
                         predicted.input_bytes += cost.input_bytes;
                         predicted.output_bytes += cost.output_bytes;
+                        predicted.bursts += cost.bursts;
                     }
                     (LayerMapping::Vector(parts.into_iter().map(|(part, _)| part).collect()), predicted, vec![])
                 }

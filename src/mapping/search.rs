@@ -351,7 +351,7 @@ impl Search<'_> {
 
 /// Whether the first of two is to be preferred: by the estimate, then bytes, then buffer tiles.
 fn is_better((mapping, cost): (&MatrixMapping, &Cost), (other, known): (&MatrixMapping, &Cost)) -> bool {
-    let bytes = |cost: &Cost| cost.input.bytes + cost.weight.bytes + cost.output.bytes;
+    let bytes = |cost: &Cost| cost.input.plus(cost.weight).plus(cost.output).bytes;
     let order = cost.estimate.cmp(&known.estimate).then_with(|| bytes(cost).cmp(&bytes(known)));
     order.then_with(|| mapping.trips().steps().cmp(&other.trips().steps())).is_lt()
 }

@@ -43,8 +43,12 @@ pub struct MatrixShape {
     pub output_type: DType,
 }
 
+/// Largest extent of a window, dilation included, along an axis with padding: so many tiles may each need another
+/// part of the input.
+const LARGEST_PADDED_WINDOW: u64 = 1 << 16;
+
 /// Whether every offset of a window's walk over an image `[N, C, H, W]` with its padding fits 32 bits, whatever the
-/// tile: a step of the window, a tap, the image's rows and columns.
+/// tile: a step of the window, a tap, the image's rows and columns; and a padded window is not absurdly large.
 pub fn walkable(image: &Value, window: &Window) -> bool {
     let &[_, c, h, w] = image.shape.as_slice() else { return false };
     let size = u64::from(byte_width(image.dtype));
@@ -59,6 +63,10 @@ pub fn walkable(image: &Value, window: &Window) -> bool {
     fits(rows, w as u64 * pixel)
         && fits(cols, pixel)
         && window.kernel.iter().chain(&window.stride).chain(&window.dilation).all(|&value| small(value))
+        && (0..2).all(|axis| {
+            let extent = (window.kernel[axis] as u64).saturating_mul(window.dilation[axis] as u64);
+            extent <= LARGEST_PADDED_WINDOW || (window.pad[axis] == 0 && window.pad[axis + 2] == 0)
+        })
 }
 
 impl MatrixShape {

@@ -1,5 +1,7 @@
 //! Tile arithmetic: how an extent is cut, and which input rows a range of output rows needs.
 
+use smallvec::{SmallVec, smallvec};
+
 /// A half-open range of indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Range {
@@ -42,6 +44,52 @@ pub fn halo(output: Range, stride: u32, dilation: u32, kernel: u32, pad: u32, in
     Halo { first_tap, present: Range { start: narrow(start), len: narrow(end - start) } }
 }
 
+/// Lengths with their number.
+pub type Lengths = SmallVec<[(u64, u64); 4]>;
+
+/// The tiles of an extent by their length: full ones and the last.
+pub fn tile_lengths(extent: u32, tile: u32) -> Lengths {
+    let trips = extent.div_ceil(tile);
+    let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
+    if trips == 1 { smallvec![(last, 1)] } else { smallvec![(u64::from(tile), u64::from(trips - 1)), (last, 1)] }
+}
+
+/// The tiles of an output extent by the length of the input that they need, neighbours of equal length together;
+/// parameters as of [`halo`]. Tiles within the input and within the padding are counted, and only those that cross an
+/// edge are looked at one by one: at most about twice the window's extent.
+///
+/// # Panics
+/// Never: tiles are numbered in 32 bits.
+pub fn halo_lengths(extent: u32, tile: u32, stride: u32, dilation: u32, kernel: u32, pad: u32, input: u32) -> Lengths {
+    let length =
+        |index: u32| u64::from(halo(tile_range(extent, tile, index), stride, dilation, kernel, pad, input).present.len);
+    let [step_outputs, stride, pad, input] = [tile, stride, pad, input].map(u64::from);
+    let step = step_outputs * stride;
+    // From a full tile's first tap to its last.
+    let reach = (step_outputs - 1) * stride + (u64::from(kernel) - 1) * u64::from(dilation) + 1;
+    let full = u64::from(extent) / step_outputs;
+    // Full tile `i` reads from `step * i - pad` on. Ends of: what lies before the input, what crosses its low edge, what
+    // lies within it, what crosses its high edge.
+    let before = pad.checked_sub(reach).map_or(0, |room| room / step + 1).min(full);
+    let low = pad.div_ceil(step).clamp(before, full);
+    let within = (input + pad).checked_sub(reach).map_or(0, |room| room / step + 1).clamp(low, full);
+    let high = (input + pad).div_ceil(step).clamp(within, full);
+    let mut lengths = Lengths::new();
+    let mut add = |length: u64, count: u64| match lengths.last_mut() {
+        Some((known, times)) if *known == length => *times += count,
+        _ if count > 0 => lengths.push((length, count)),
+        _ => {}
+    };
+    let narrow = |index: u64| u32::try_from(index).expect("at most the number of tiles");
+    add(0, before);
+    (narrow(before)..narrow(low)).for_each(|index| add(length(index), 1));
+    add(reach, within - low);
+    (narrow(within)..narrow(high)).for_each(|index| add(length(index), 1));
+    add(0, full - high);
+    (narrow(full)..extent.div_ceil(tile)).for_each(|index| add(length(index), 1));
+    lengths
+}
+
 /// Smallest tile of each distinct trip count of an extent, largest tile first: at most `2 sqrt(extent)` candidates. A
 /// larger tile of the same trip count only wastes space.
 pub fn distinct_tiles(extent: u32) -> Vec<u32> {
@@ -62,6 +110,10 @@ pub fn distinct_tiles(extent: u32) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -78,6 +130,39 @@ mod tests {
     fn a_range_that_sees_only_padding_needs_nothing() {
         let far = Range { start: 0, len: 1 };
         assert_eq!(halo(far, 1, 1, 1, 3, 2).present.len, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn tiles_by_length_are_those_that_a_walk_finds(
+            [stride, dilation, kernel] in [1_u32..6, 1..6, 1..9],
+            pad in 0_u32..40,
+            input in 1_u32..40,
+            extent in 1_u32..60,
+            tile in 1_u32..12,
+        ) {
+            let tile = tile.min(extent);
+            let counted = |lengths: &mut dyn Iterator<Item = (u64, u64)>| {
+                let mut sum = BTreeMap::new();
+                lengths.for_each(|(length, count)| *sum.entry(length).or_insert(0) += count);
+                sum
+            };
+            let found = halo_lengths(extent, tile, stride, dilation, kernel, pad, input);
+            let ranges = (0..extent.div_ceil(tile)).map(|index| tile_range(extent, tile, index));
+            let mut walked = ranges.map(|range| {
+                (u64::from(halo(range, stride, dilation, kernel, pad, input).present.len), 1)
+            });
+            prop_assert_eq!(counted(&mut found.into_iter()), counted(&mut walked));
+        }
+    }
+
+    #[test]
+    fn a_thousand_million_tiles_are_counted_at_once() {
+        assert_eq!(halo_lengths(1 << 30, 1, 1, 1, 3, 1, 1 << 30).as_slice(), [(2, 1), (3, (1 << 30) - 2), (2, 1)]);
+        assert_eq!(
+            halo_lengths(1 << 30, 1, 1, 1, 1, 1 << 29, 1).as_slice(),
+            [(0, 1 << 29), (1, 1), (0, (1 << 29) - 1)]
+        );
     }
 
     #[test]

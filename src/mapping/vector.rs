@@ -1,12 +1,12 @@
 //! The mapping of layers on the vector unit: element-wise functions, pooling, softmax, copies. All are walks over an
 //! output `[n, p, q, c]` that read one or two images; element-wise ones have a 1x1 window.
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
-    cost::{Part, Rates, Transfers, image_transfer},
+    cost::{Part, Rates, Requests, Transfers, grid_transfer, image_transfer},
     search::Infeasible,
-    tiling::{Halo, Range, distinct_tiles, halo, tile_range},
+    tiling::{Halo, Lengths, Range, distinct_tiles, halo, halo_lengths, tile_lengths, tile_range},
 };
 use crate::{
     config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
@@ -123,6 +123,21 @@ impl VectorMapping {
         std::array::from_fn(|i| if extent[i] == 1 { Range { start: 0, len: 1 } } else { step.ranges[i] })
     }
 
+    /// The sides of those boxes with their number, of all tiles, whose sides are `lengths`.
+    fn operand_lengths(&self, operand: usize, lengths: &[Lengths; 4]) -> [Lengths; 4] {
+        let s = &self.shape;
+        let extent = s.operands[operand].extent;
+        let windowed = |axis: usize| {
+            let (output, tile) = (s.output[1 + axis], self.tile[1 + axis]);
+            halo_lengths(output, tile, s.stride[axis], s.dilation[axis], s.kernel[axis], s.pad[axis], extent[1 + axis])
+        };
+        if self.is_windowed() {
+            return [lengths[0].clone(), windowed(0), windowed(1), lengths[3].clone()];
+        }
+        let trips = self.trips();
+        std::array::from_fn(|i| if extent[i] == 1 { smallvec![(1, u64::from(trips[i]))] } else { lengths[i].clone() })
+    }
+
     /// Bytes of a slot of an operand; 0 where it is resident.
     pub fn operand_slot(&self, operand: usize) -> u64 {
         let shape = &self.shape.operands[operand];
@@ -180,6 +195,8 @@ pub struct VectorCost {
     pub input_bytes: u64,
     /// Useful bytes stored.
     pub output_bytes: u64,
+    /// Bursts that they take at least.
+    pub bursts: u64,
     /// Lower bound of the span.
     pub bound: Time,
     /// Which part of the machine that is.
@@ -188,46 +205,64 @@ pub struct VectorCost {
     pub estimate: Time,
 }
 
+/// What all tiles move, and what the first and the last do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Walk {
+    /// By operand, from its memory space.
+    loads: SmallVec<[(MemoryId, Transfers); 3]>,
+    /// The first tile's part of them.
+    first: SmallVec<[(MemoryId, Transfers); 3]>,
+    stores: Transfers,
+    /// The last tile's store.
+    last_store: Transfers,
+    /// Elements of the first and the last tile.
+    elements: [u64; 2],
+}
+
+/// Sums over tiles by the number of tiles of each size.
+fn walk(mapping: &VectorMapping, requests: Requests) -> Walk {
+    let shape = &mapping.shape;
+    let lengths: [Lengths; 4] = std::array::from_fn(|i| tile_lengths(shape.output[i], mapping.tile[i]));
+    let steps = [mapping.step(0), mapping.step(mapping.steps() - 1)];
+    let inner = |extent: &[u32; 4]| [extent[1], extent[2], extent[3]].map(u64::from);
+    let size = |ranges: [Range; 4]| ranges.map(|range| u64::from(range.len));
+    let mut walk = Walk { elements: steps.map(|step| size(step.ranges).iter().product()), ..Walk::default() };
+    for (i, operand) in shape.operands.iter().enumerate().filter(|(_, operand)| !operand.resident) {
+        let (whole, element) = (inner(&operand.extent), u64::from(operand.element));
+        let grid = grid_transfer(
+            mapping.operand_lengths(i, &lengths).each_ref().map(Lengths::as_slice),
+            whole,
+            element,
+            requests,
+        );
+        let first = image_transfer(size(mapping.operand_box(i, &steps[0])), whole, element, requests);
+        walk.loads.push((operand.memory, grid));
+        walk.first.push((operand.memory, first));
+    }
+    if !shape.output_resident {
+        let (whole, element) = (inner(&shape.output), u64::from(shape.output_element));
+        walk.stores = grid_transfer(lengths.each_ref().map(Lengths::as_slice), whole, element, requests);
+        walk.last_store = image_transfer(size(steps[1].ranges), whole, element, requests);
+    }
+    walk
+}
+
 /// The closed form of a mapping.
 pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let shape = &mapping.shape;
     let steps = mapping.steps();
-    // By operand.
-    let mut loads: SmallVec<[(MemoryId, Transfers); 3]> =
-        shape.operands.iter().map(|operand| (operand.memory, Transfers::default())).collect();
-    let mut first = loads.clone();
-    let mut stores = Transfers::default();
-    let (mut first_work, mut last_work) = (Time::ZERO, Time::ZERO);
-    let mut last_store = Transfers::default();
+    let Walk { loads, stores, first, last_store, elements } = walk(mapping, rates.requests());
     let taps = u64::from(shape.kernel[0]) * u64::from(shape.kernel[1]);
     let work = |elements: u64, instructions: u64| match mapping.function {
         None => Time::ZERO,
-        Some(_) => rates.vector(elements * taps, u64::from(mapping.cycles_per_element), rates.lanes(), instructions),
+        Some(_) => rates.vector(
+            elements.saturating_mul(taps),
+            u64::from(mapping.cycles_per_element),
+            rates.lanes(),
+            instructions,
+        ),
     };
-    for index in 0..steps {
-        let step = mapping.step(index);
-        for (i, operand) in shape.operands.iter().enumerate() {
-            if operand.resident {
-                continue;
-            }
-            let tile = mapping.operand_box(i, &step).map(|range| u64::from(range.len));
-            let whole = [operand.extent[1], operand.extent[2], operand.extent[3]].map(u64::from);
-            let moved = image_transfer(tile, whole, u64::from(operand.element), rates.requests());
-            loads[i].1 = loads[i].1.plus(moved);
-        }
-        let tile = step.ranges.map(|range| u64::from(range.len));
-        last_store = Transfers::default();
-        if !shape.output_resident {
-            let whole = [shape.output[1], shape.output[2], shape.output[3]].map(u64::from);
-            last_store = image_transfer(tile, whole, u64::from(shape.output_element), rates.requests());
-            stores = stores.plus(last_store);
-        }
-        last_work = work(tile.iter().product(), 1);
-        if index == 0 {
-            first.clone_from(&loads);
-            first_work = last_work;
-        }
-    }
+    let [first_work, last_work] = elements.map(|elements| work(elements, 1));
     let elements: u64 = shape.output.iter().map(|&extent| u64::from(extent)).product();
     let total_work = work(elements, steps);
     let start = rates.commands(1);
@@ -236,7 +271,8 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     // The last tile is the smallest.
     let store_last = rates.one_store(last_store, shape.output_memory);
     let all = loads.iter().fold(Transfers::default(), |sum, &(_, one)| sum.plus(one));
-    let commands = all.instructions + stores.instructions + if mapping.function.is_some() { steps } else { 0 };
+    let moves = all.plus(stores).instructions;
+    let commands = moves.saturating_add(if mapping.function.is_some() { steps } else { 0 });
     let last_command = if shape.output_resident { last_work } else { store_last };
     let parts = [
         (Part::Vector, head + (total_work + store_last).max(rates.vector_engine(total_work, stores))),
@@ -253,7 +289,14 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     }
     let single = mapping.input_slots == 1 && steps > 1;
     let estimate = if single { bound.max(start + load + total_work + store_last) } else { bound };
-    VectorCost { input_bytes: all.bytes, output_bytes: stores.bytes, bound, bound_by, estimate }
+    VectorCost {
+        input_bytes: all.bytes,
+        output_bytes: stores.bytes,
+        bursts: all.plus(stores).bursts,
+        bound,
+        bound_by,
+        estimate,
+    }
 }
 
 /// The best tile of a vector layer. `whole_channels`: the channels must not be cut (softmax).
@@ -315,4 +358,99 @@ pub fn best(
         }
     }
     chosen.ok_or_else(|| shortage.unwrap_or(Infeasible { buffer: "shared buffer", needed: 0, available: 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same tile by tile.
+    fn walk_each(mapping: &VectorMapping, requests: Requests) -> Walk {
+        let shape = &mapping.shape;
+        let inner = |extent: &[u32; 4]| [extent[1], extent[2], extent[3]].map(u64::from);
+        let size = |ranges: [Range; 4]| ranges.map(|range| u64::from(range.len));
+        let mut walk = Walk::default();
+        let loaded = shape.operands.iter().filter(|operand| !operand.resident);
+        walk.loads.extend(loaded.map(|operand| (operand.memory, Transfers::default())));
+        for index in 0..mapping.steps() {
+            let step = mapping.step(index);
+            let loaded = shape.operands.iter().enumerate().filter(|(_, operand)| !operand.resident);
+            for ((i, operand), (_, sum)) in loaded.zip(&mut walk.loads) {
+                let tile = size(mapping.operand_box(i, &step));
+                let moved = image_transfer(tile, inner(&operand.extent), u64::from(operand.element), requests);
+                *sum = sum.plus(moved);
+            }
+            if !shape.output_resident {
+                let (whole, element) = (inner(&shape.output), u64::from(shape.output_element));
+                walk.last_store = image_transfer(size(step.ranges), whole, element, requests);
+                walk.stores = walk.stores.plus(walk.last_store);
+            }
+            walk.elements[1] = size(step.ranges).iter().product();
+            if index == 0 {
+                walk.first.clone_from(&walk.loads);
+                walk.elements[0] = walk.elements[1];
+            }
+        }
+        walk
+    }
+
+    fn operand() -> impl Strategy<Value = (OperandShape, [bool; 4])> {
+        ([1_u32..4, 1..12, 1..12, 1..9], 1_u32..3, any::<[bool; 6]>()).prop_map(
+            |(extent, element, [resident, rarely, broadcast @ ..])| {
+                let memory = MemoryId(u8::from(rarely));
+                (OperandShape { extent, element, resident: resident && rarely, memory }, broadcast)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn sums_by_size_of_tile_are_those_of_a_walk_over_all_tiles(
+            (mut first, broadcast) in operand(),
+            (mut second, also_broadcast) in operand(),
+            output in [1_u32..4, 1..12, 1..12, 1..9],
+            tile in [1_u32..4, 1..12, 1..12, 1..9],
+            [kernel, stride, dilation, pad] in [[1_u32..5, 1..5], [1..4, 1..4], [1..3, 1..3], [0..5, 0..5]],
+            windowed in any::<bool>(),
+            output_resident in any::<bool>(),
+            burst in prop::sample::select(vec![1_u64, 4, 64]),
+            granules in prop::sample::select(vec![1_u64, 8]),
+            strides in any::<bool>(),
+        ) {
+            let mut shape = VectorShape {
+                output,
+                output_element: 1,
+                output_resident,
+                output_memory: MemoryId(0),
+                operands: Vec::new(),
+                kernel: [1, 1],
+                stride: [1, 1],
+                dilation: [1, 1],
+                pad: [0, 0],
+            };
+            if windowed {
+                (shape.kernel, shape.stride, shape.dilation, shape.pad) = (kernel, stride, dilation, pad);
+                (first.extent[0], first.extent[3]) = (output[0], output[3]);
+                shape.operands = vec![first];
+            }
+            if shape.operands.is_empty() || shape.kernel == [1, 1] && shape.stride == [1, 1] && shape.pad == [0, 0] {
+                for (operand, broadcast) in [(&mut first, broadcast), (&mut second, also_broadcast)] {
+                    operand.extent = std::array::from_fn(|i| if broadcast[i] { 1 } else { output[i] });
+                }
+                shape.operands = vec![first, second];
+            }
+            let mapping = VectorMapping {
+                function: Some(VectorFunction::Add),
+                shape,
+                cycles_per_element: 1,
+                tile: std::array::from_fn(|i| tile[i].min(output[i])),
+                input_slots: 1,
+                output_slots: 1,
+            };
+            let requests = Requests { burst, granule: burst * granules, strides };
+            prop_assert_eq!(walk(&mapping, requests), walk_each(&mapping, requests));
+        }
+    }
 }

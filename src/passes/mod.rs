@@ -145,6 +145,12 @@ pub const PASSES: &[PassInfo] = &[
         "image of more than one pixel, batch kept, weight [N, K]; also where channels were made innermost first",
     ),
     step(
+        "describe-integers",
+        5,
+        "gives integers without a scale the scale 1 and the zero point 0",
+        "8 or 16 bits; a MaxPool orders them, or moves what one orders",
+    ),
+    step(
         "quantize-floats",
         5,
         "gives float operators scales from observed ranges and integer weights and biases",

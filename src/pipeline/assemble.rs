@@ -138,8 +138,10 @@ fn provenance(mapped: &Mapped, model: &Model, settings: &RunSettings) -> Provena
     }
 }
 
-fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+/// `whole` is a product, which may pass 64 bits.
+fn ratio(part: u64, whole: &[u64]) -> f64 {
+    let whole: f64 = whole.iter().map(|&factor| factor as f64).product();
+    if whole == 0.0 { 0.0 } else { part as f64 / whole }
 }
 
 /// At `bound` fidelity the whole of a layer has one cause: the part of the machine that bounds it.
@@ -219,10 +221,10 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
         };
     }
     let cells = machine.rows * machine.cols;
-    row.mapping_efficiency = ratio(row.array_macs, row.beats * cells);
-    row.pipeline_efficiency = ratio(row.beats, row.array_busy);
-    row.array_activity = ratio(row.array_busy, row.span * machine.arrays);
-    row.array_utilization = ratio(row.array_macs, row.span * cells * machine.arrays);
+    row.mapping_efficiency = ratio(row.array_macs, &[row.beats, cells]);
+    row.pipeline_efficiency = ratio(row.beats, &[row.array_busy]);
+    row.array_activity = ratio(row.array_busy, &[row.span, machine.arrays]);
+    row.array_utilization = ratio(row.array_macs, &[row.span, cells, machine.arrays]);
     let seconds = Cycles(row.span).time(accelerator.array_period).seconds();
     row.average_bandwidth_gb_per_s = if seconds > 0.0 { row.traffic.moved_bytes as f64 / seconds / 1e9 } else { 0.0 };
     row
@@ -242,7 +244,7 @@ impl TimeCycles for crate::units::Time {
 fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>, machine: &Machine) -> Totals {
     let accelerator = &mapped.program.accelerator;
     let graph = &mapped.network.quantized;
-    let sum = |f: &dyn Fn(&LayerResult) -> u64| layers.iter().map(f).sum::<u64>();
+    let sum = |f: &dyn Fn(&LayerResult) -> u64| layers.iter().map(f).fold(0, u64::saturating_add);
     let cycles = timing.map_or_else(|| sum(&|row| row.cycles), |report| report.cycles.get());
     let time = Cycles(cycles).time(accelerator.array_period);
     let seconds = time.seconds();
@@ -273,13 +275,13 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
         macs,
         array_macs,
         vector_macs: sum(&|row| row.vector_macs),
-        host_macs: layers.iter().filter(|row| row.runs_on == "host").map(|row| row.macs).sum(),
+        host_macs: sum(&|row| if row.runs_on == "host" { row.macs } else { 0 }),
         beats,
         array_busy,
-        mapping_efficiency: ratio(array_macs, beats * cells),
-        pipeline_efficiency: ratio(beats, array_busy),
-        array_activity: ratio(array_busy, cycles * machine.arrays),
-        array_utilization: ratio(array_macs, cycles * cells * machine.arrays),
+        mapping_efficiency: ratio(array_macs, &[beats, cells]),
+        pipeline_efficiency: ratio(beats, &[array_busy]),
+        array_activity: ratio(array_busy, &[cycles, machine.arrays]),
+        array_utilization: ratio(array_macs, &[cycles, cells, machine.arrays]),
         traffic: Traffic {
             input_bytes: sum(&|row| row.traffic.input_bytes),
             weight_bytes: sum(&|row| row.traffic.weight_bytes),
@@ -324,7 +326,7 @@ fn sentence(totals: &Totals, layers: &[LayerResult], machine: &Machine) -> Strin
         }
         _ => "memory latency binds: too few requests are in flight".into(),
     };
-    let share = 100.0 * ratio(cycles, totals.cycles);
+    let share = 100.0 * ratio(cycles, &[totals.cycles]);
     let of = |row: &LayerResult| {
         row.causes.entries().iter().find(|(cause, _)| *cause == name).map_or(0, |&(_, cycles)| cycles)
     };

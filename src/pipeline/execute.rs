@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Failure, Mapped, Samples, constant, keep, random_inputs,
+    Failure, Mapped, Samples, constant, keep, limits, random_inputs,
     samples::{batch_of, join},
 };
 use crate::{
     diag::{Diagnostic, Faults, Progress},
-    engine::functional::{Machine, Trace},
+    engine::functional::{FunctionalError, Machine, Trace},
     ir::{Graph, NodeId, Op, Quantized, ValueId},
     mapping::LayerMapping,
     program::{Arithmetic, TensorId},
@@ -121,8 +121,13 @@ fn user_outputs(mapped: &Mapped, machine: &Machine) -> Result<Vec<Tensor>, Failu
 fn machine_of(mapped: &Mapped) -> Result<Machine, Failure> {
     let graph = &mapped.network.quantized;
     let program = &mapped.program;
-    let mut machine =
-        Machine::new(&program.accelerator, &program.header, &|id| constant(graph, id)).map_err(internal)?;
+    let machine = Machine::new(&program.accelerator, &program.header, &|id| constant(graph, id));
+    let mut machine = machine.map_err(|error| match error {
+        FunctionalError::TooLarge(_) => Diagnostic::error(error.to_string())
+            .with_help("`--no-execute` times the network without values; or make buffers and accumulators smaller")
+            .into(),
+        other => internal(other),
+    })?;
     for (index, place) in (0_u32..).zip(&program.header.tensors) {
         if let Some(tensor) = constant(graph, place.value) {
             machine.set_constant(TensorId(index), &tensor).map_err(internal)?;
@@ -135,9 +140,10 @@ fn machine_of(mapped: &Mapped) -> Result<Machine, Failure> {
 /// observed is compared in the first run, outputs in the others.
 ///
 /// # Errors
-/// Only what this program got wrong; a mismatch is in the result.
+/// A network or a program too large to execute; else only what this program got wrong. A mismatch is in the result.
 pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Progress) -> Result<Executed, Failure> {
     let graph = &mapped.network.quantized;
+    limits::check_executable(mapped)?;
     let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape.first().copied().unwrap_or(1));
     let all_inputs = samples.map_or_else(|| random_inputs(graph), |samples| samples.inputs.clone());
     let count = samples.map_or(batch, |samples| samples.count);

@@ -4,7 +4,7 @@
 //! Works on whole slots and bounding intervals, which the generator knows; `verify` checks the outcome byte by byte with
 //! code of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use smallvec::SmallVec;
 
@@ -49,19 +49,33 @@ pub struct Hazards {
     spaces: BTreeMap<Space, BTreeMap<u64, Interval>>,
     /// For each engine, how many signalling instructions of each engine have surely retired before its next one starts.
     clocks: Vec<Vec<u32>>,
-    /// For each token, the same at its retirement.
-    token_clocks: Vec<Box<[u32]>>,
+    /// For each token from `first_token` on, the same at its retirement.
+    token_clocks: VecDeque<Box<[u32]>>,
+    first_token: usize,
+    /// The same for earlier tokens that an interval still names.
+    old_clocks: BTreeMap<usize, Box<[u32]>>,
+    /// Clocks to hold before those that nothing can ask for any more are dropped.
+    held: usize,
+    /// Engines that read memory.
+    readers: Vec<EngineId>,
     /// Signalling instructions so far, by engine.
     counts: Vec<u32>,
 }
 
+/// Clocks of tokens to hold at least.
+const CLOCKS_HELD: usize = 1 << 14;
+
 impl Hazards {
-    /// No instruction yet, on `engines` engines.
-    pub fn new(engines: usize) -> Self {
+    /// No instruction yet, on `engines` engines, of which only `readers` will read memory.
+    pub fn new(engines: usize, readers: Vec<EngineId>) -> Self {
         Self {
             spaces: BTreeMap::new(),
             clocks: vec![vec![0; engines]; engines],
-            token_clocks: Vec::new(),
+            token_clocks: VecDeque::new(),
+            first_token: 0,
+            old_clocks: BTreeMap::new(),
+            held: CLOCKS_HELD,
+            readers,
             counts: vec![0; engines],
         }
     }
@@ -97,7 +111,12 @@ impl Hazards {
             if other == own || self.clocks[own][other] >= completion.sequence {
                 continue;
             }
-            for (clock, &seen) in self.clocks[own].iter_mut().zip(&self.token_clocks[completion.token.0 as usize]) {
+            let token = completion.token.0 as usize;
+            let seen = match token.checked_sub(self.first_token) {
+                Some(index) => &self.token_clocks[index],
+                None => &self.old_clocks[&token],
+            };
+            for (clock, &seen) in self.clocks[own].iter_mut().zip(seen) {
                 *clock = (*clock).max(seen);
             }
             waits.push(completion.token);
@@ -112,12 +131,16 @@ impl Hazards {
     /// Past 2^32 tokens.
     pub fn signal(&mut self, engine: EngineId, accesses: &[Access]) -> Token {
         let own = usize::from(engine.0);
-        let token = Token(u32::try_from(self.token_clocks.len()).expect("fewer than 2^32 tokens"));
+        if self.token_clocks.len() >= self.held {
+            self.forget();
+        }
+        let next = self.first_token + self.token_clocks.len();
+        let token = Token(u32::try_from(next).expect("fewer than 2^32 tokens"));
         self.counts[own] += 1;
         let mut clock = self.clocks[own].clone();
         clock[own] = self.counts[own];
         self.clocks[own][own] = self.counts[own];
-        self.token_clocks.push(clock.into_boxed_slice());
+        self.token_clocks.push_back(clock.into_boxed_slice());
         let completion = Completion { engine, sequence: self.counts[own], token };
         for &(usage, space, start, end) in accesses {
             self.record(usage, space, start, end, completion);
@@ -131,6 +154,32 @@ impl Hazards {
         for clock in &mut self.clocks {
             clock.clone_from(&self.counts);
         }
+    }
+
+    /// Drops writers of memory that every reader has waited for, and clocks of tokens that no interval names.
+    fn forget(&mut self) {
+        let (clocks, readers) = (&self.clocks, &self.readers);
+        let is_open = |writer: &Completion| {
+            let known = |reader: &EngineId| clocks[usize::from(reader.0)][usize::from(writer.engine.0)];
+            readers.iter().any(|reader| *reader != writer.engine && known(reader) < writer.sequence)
+        };
+        for (space, intervals) in &mut self.spaces {
+            if matches!(space, Space::Memory(_)) {
+                intervals.retain(|_, interval| interval.writers.iter().any(is_open));
+            }
+        }
+        // The weights of a layer may be named from its beginning to its end.
+        let past = self.token_clocks.len() - self.held / 2;
+        let recent = self.first_token + past;
+        let intervals = self.spaces.values().flat_map(BTreeMap::values);
+        let completions = intervals.flat_map(|interval| interval.writers.iter().chain(&interval.readers));
+        let named: BTreeSet<usize> =
+            completions.map(|completion| completion.token.0 as usize).filter(|&token| token < recent).collect();
+        self.old_clocks.retain(|token, _| named.contains(token));
+        let dropped = (self.first_token..).zip(self.token_clocks.drain(..past));
+        self.old_clocks.extend(dropped.filter(|(token, _)| named.contains(token)));
+        self.first_token = recent;
+        self.held = CLOCKS_HELD.max(2 * self.old_clocks.len());
     }
 
     fn record(&mut self, usage: Use, space: Space, start: u64, end: u64, completion: Completion) {
@@ -199,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_read_waits_for_the_write_and_a_write_for_the_read() {
-        let mut hazards = Hazards::new(3);
+        let mut hazards = Hazards::new(3, vec![LOAD]);
         let (waits, load) = step(&mut hazards, LOAD, &[(Use::Write, BUFFER, 0, 100)]);
         assert!(waits.is_empty());
         let (waits, matmul) = step(&mut hazards, ARRAY, &[(Use::Read, BUFFER, 50, 60)]);
@@ -212,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_a_token_implies_is_not_waited_for() {
-        let mut hazards = Hazards::new(3);
+        let mut hazards = Hazards::new(3, vec![LOAD]);
         step(&mut hazards, LOAD, &[(Use::Write, BUFFER, 0, 10)]);
         let (_, matmul) =
             step(&mut hazards, ARRAY, &[(Use::Read, BUFFER, 0, 10), (Use::Write, Space::Accumulators, 0, 4)]);
@@ -223,8 +272,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_over_is_forgotten_and_nothing_else() {
+        const STORE: EngineId = EngineId(2);
+        const MEMORY: Space = Space::Memory(crate::config::MemoryId(0));
+        let mut hazards = Hazards::new(3, vec![LOAD]);
+        let mut unforgetful = Hazards { held: usize::MAX, ..hazards.clone() };
+        let mut step = |engine, accesses: &[Access]| {
+            let waits = hazards.waits(engine, accesses);
+            assert_eq!(waits, unforgetful.waits(engine, accesses));
+            assert_eq!(hazards.signal(engine, accesses), unforgetful.signal(engine, accesses));
+        };
+        // Weights that stay, two slots on either side of the array; results go to memory, and a later layer reads them.
+        step(LOAD, &[(Use::Write, BUFFER, 200, 300)]);
+        for i in 0..100_000_u64 {
+            let (slot, result) = (i % 2 * 10, 100 + i % 2 * 10);
+            step(LOAD, &[(Use::Write, BUFFER, slot, slot + 10)]);
+            let weights = (Use::Read, BUFFER, 200, 300);
+            step(ARRAY, &[weights, (Use::Read, BUFFER, slot, slot + 10), (Use::Write, BUFFER, result, result + 10)]);
+            step(STORE, &[(Use::Read, BUFFER, result, result + 10), (Use::WriteOnce, MEMORY, i * 10, i * 10 + 10)]);
+        }
+        step(LOAD, &[(Use::Read, MEMORY, 0, 10), (Use::Write, BUFFER, 0, 10)]);
+        step(LOAD, &[(Use::Read, MEMORY, 999_990, 1_000_000), (Use::Write, BUFFER, 10, 20)]);
+        step(STORE, &[(Use::Read, BUFFER, 200, 300)]);
+        assert!(hazards.token_clocks.len() <= CLOCKS_HELD && hazards.old_clocks.len() < 10);
+        assert_eq!(unforgetful.token_clocks.len(), 300_004);
+    }
+
+    #[test]
     fn a_fence_leaves_nothing_to_wait_for() {
-        let mut hazards = Hazards::new(3);
+        let mut hazards = Hazards::new(3, vec![LOAD]);
         step(&mut hazards, LOAD, &[(Use::Write, BUFFER, 0, 10)]);
         hazards.fence();
         let (waits, _) = step(&mut hazards, ARRAY, &[(Use::Read, BUFFER, 0, 10)]);

@@ -40,7 +40,7 @@ fn stderr(assert: &Assert) -> String {
     String::from_utf8(assert.get_output().stderr.clone()).unwrap()
 }
 
-/// Refused as the user's fault, in words: no panic, no path of this machine, no output.
+/// Refused as the user's fault, in words: no panic, no path of this machine, no output. The words, without line breaks.
 fn refused(folder: &TempDir, line: &str) -> String {
     let assert = systole(folder, line).assert().code(1);
     assert!(assert.get_output().stdout.is_empty(), "{line}");
@@ -50,7 +50,8 @@ fn refused(folder: &TempDir, line: &str) -> String {
     for path in [folder.path(), Path::new(env!("CARGO_MANIFEST_DIR"))] {
         assert!(!text.contains(&path.display().to_string()), "{line} names a path of this machine: {text}");
     }
-    text
+    // Where a line breaks depends on the length of the folder's name.
+    text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
 }
 
 /// An `.npz` file with the network's output, all of one value.
@@ -399,5 +400,116 @@ fn a_config_with_numbers_at_their_ends_runs_or_is_refused() {
         for value in [low, high, "0", "18446744073709551616", "-1", "nan", "1e400"] {
             try_values(vec![format!("{path}={value}")]);
         }
+    }
+}
+
+/// An ONNX file of one operator on `x` of type 2 (uint8) or 6 (int32), written by hand: `MaxPool` of 2x2 on 1x1x4x4.
+fn pool_of_integers(path: &Path, element: u8) {
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).unwrap();
+        assert!(length < 128);
+        [&[number << 3 | 2, length], content].concat()
+    }
+    let value = |name: &str, rows: u8| {
+        let dims = [1, 1, rows, rows].map(|dim| field(1, &[8, dim])).concat();
+        let tensor = [&[8, element], field(2, &dims).as_slice()].concat();
+        [field(1, name.as_bytes()), field(2, &field(1, &tensor))].concat()
+    };
+    // `kernel_shape` is of the type INTS, 7, in field 20.
+    let kernel = [field(1, b"kernel_shape"), vec![0x40, 2, 0x40, 2, 0xa0, 1, 7]].concat();
+    let node = [field(1, b"x"), field(2, b"y"), field(3, b"pool"), field(4, b"MaxPool"), field(5, &kernel)].concat();
+    let graph = [field(1, &node), field(2, b"g"), field(11, &value("x", 4)), field(12, &value("y", 3))].concat();
+    let model = [vec![8, 8], field(7, &graph), field(8, &[16, 13])].concat();
+    fs::write(path, model).unwrap();
+}
+
+#[test]
+fn integers_without_a_scale_are_pooled_as_they_are_or_refused_by_the_node_s_name() {
+    let folder = folder();
+    pool_of_integers(&folder.path().join("pool.onnx"), 2);
+    let text = stdout(&systole(&folder, "run edge_16x16 pool.onnx").assert().code(0));
+    assert!(text.contains("bit exact"), "{text}");
+    pool_of_integers(&folder.path().join("wide.onnx"), 6);
+    let text = refused(&folder, "run edge_16x16 wide.onnx");
+    assert!(text.contains("node \"pool\"") && text.contains("MaxPool of Int32"), "{text}");
+}
+
+/// A layer list of one input and some layers.
+fn layers(folder: &TempDir, input: &str, layers: &str) {
+    let text = format!("(name: \"n\", input: (shape: {input}, scale: 0.02, zero: 100), layers: [{layers}])");
+    fs::write(folder.path().join("list.ron"), text).unwrap();
+}
+
+#[test]
+fn shapes_near_the_largest_are_bounded_at_once() {
+    let folder = folder();
+    let product = "weight: 0.01, scale: 0.02";
+    for (input, list) in [
+        ("[1, 32768, 32768]", "(name: \"a\", op: MaxPool(kernel: 3, pad: 1))".to_owned()),
+        ("[1, 1, 1073741824]", "(name: \"a\", op: MaxPool(kernel: (1, 3), pad: (0, 1)))".to_owned()),
+        ("[1, 1, 536870912]", format!("(name: \"a\", op: Conv(out: 1, kernel: 1), {product})")),
+        ("[4, 16384, 16384]", format!("(name: \"a\", op: Conv(out: 4, kernel: 3, pad: 1), {product})")),
+        ("[1, 1, 1]", format!("(name: \"a\", op: Conv(out: 1, kernel: 1, pad: 16000), {product})")),
+        ("[1, 1, 1]", format!("(name: \"a\", op: Conv(out: 1, kernel: 67108864, pad: 33554432), {product})")),
+        (
+            "[16777216, 1, 1]",
+            format!("(name: \"f\", op: Flatten), (name: \"a\", op: FullyConnected(out: 127), {product})"),
+        ),
+    ] {
+        layers(&folder, input, &list);
+        for machine in ["", "--set array.rows=1 --set array.cols=1 --set buffers.layout.Shared.bytes=512"] {
+            for line in ["run edge_16x16 list.ron --fidelity bound --no-execute", "map edge_16x16 list.ron"] {
+                let assert = systole(&folder, &format!("{line} {machine}")).assert();
+                let output = assert.get_output();
+                let text = String::from_utf8_lossy(&output.stderr);
+                assert!(matches!(output.status.code(), Some(0 | 1)), "{input} {list} {machine}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_would_take_days_or_all_memory_is_refused_with_its_limit() {
+    let folder = folder();
+    layers(&folder, "[1, 32768, 32768]", "(name: \"a\", op: MaxPool(kernel: 3, pad: 1))");
+    let tiny = "--set buffers.layout.Shared.bytes=512";
+    for line in ["run edge_16x16 list.ron --no-execute", "map edge_16x16 list.ron --program"] {
+        assert!(refused(&folder, &format!("{line} {tiny}")).contains("buffer tiles of the program"), "{line}");
+    }
+    assert!(refused(&folder, "run edge_16x16 list.ron").contains("elements of the tensors to execute on"));
+    layers(&folder, "[1, 16384, 16384]", "(name: \"a\", op: MaxPool(kernel: 256))");
+    assert!(refused(&folder, "run edge_16x16 list.ron").contains("operations to execute"));
+    layers(
+        &folder,
+        "[1, 1, 1]",
+        "(name: \"f\", op: Flatten), (name: \"a\", op: FullyConnected(out: 16777216), weight: 0.01, scale: 0.02)",
+    );
+    assert!(refused(&folder, "inspect list.ron").contains("output channels, the limit"));
+    let large = "--set accumulators.bytes=1073741824 --set accumulators.bits=8";
+    assert!(refused(&folder, &format!("run edge_16x16 net.onnx {large}")).contains("the memory images take"));
+}
+
+#[test]
+fn a_closed_form_beyond_the_timebase_is_refused() {
+    let folder = folder();
+    layers(
+        &folder,
+        "[4, 16384, 16384]",
+        "(name: \"a\", op: Conv(out: 4, kernel: 3, pad: 1), weight: 0.01, scale: 0.02)",
+    );
+    let slow = "--set array.rows=1 --set array.cols=1 --set array.clock_mhz=1";
+    for line in ["run edge_16x16 list.ron --fidelity bound --no-execute", "map edge_16x16 list.ron"] {
+        assert!(refused(&folder, &format!("{line} {slow}")).contains("five hours"), "{line}");
+    }
+}
+
+#[test]
+fn operands_of_4_bits_are_refused_by_the_field_s_name() {
+    let folder = folder();
+    for line in ["run edge_16x16 net.onnx", "run edge_16x16 net.onnx --no-execute", "map edge_16x16 net.onnx"] {
+        assert!(
+            refused(&folder, &format!("{line} --set array.input_type=Int4")).contains("array.input_type"),
+            "{line}"
+        );
     }
 }

@@ -18,12 +18,7 @@ use systole::{
 pub fn cases(default: u32) -> ProptestConfig {
     let factor: u32 = std::env::var("SYSTOLE_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let cases = default.saturating_mul(factor);
-    ProptestConfig {
-        cases,
-        max_global_rejects: cases.saturating_mul(100),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
+    ProptestConfig { cases, max_global_rejects: cases.saturating_mul(100), ..ProptestConfig::default() }
 }
 
 /// A machine without surprises, for tests that change one thing.

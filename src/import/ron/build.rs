@@ -20,7 +20,7 @@ use crate::{
 /// Most elements of one weight: what fits the memory of the machines that simulate it.
 const MAX_WEIGHT_ELEMENTS: u64 = synthetic::MAX_ELEMENTS;
 /// Most output channels of all layers together, each of which has scales.
-const MAX_CHANNELS: usize = 1 << 24;
+const MAX_CHANNELS: usize = 1 << 22;
 /// The name that layers know the input by.
 const INPUT: &str = "input";
 
@@ -368,8 +368,13 @@ impl<'a> Builder<'a> {
         };
         let out = weight.shape[0];
         self.channels = self.channels.saturating_add(out);
-        if checked_elements(&weight.shape, MAX_WEIGHT_ELEMENTS).is_none() || self.channels > MAX_CHANNELS {
+        if checked_elements(&weight.shape, MAX_WEIGHT_ELEMENTS).is_none() {
             let message = format!("weights of {} are more than a simulation holds", shape_text(&weight.shape));
+            self.found.add(part, "op", message, None);
+            return None;
+        }
+        if self.channels > MAX_CHANNELS {
+            let message = format!("the layers up to here have more than {MAX_CHANNELS} output channels, the limit");
             self.found.add(part, "op", message, None);
             return None;
         }

@@ -115,7 +115,8 @@ impl Rates {
 
     /// Time of vector work of `elements` at `cycles` each, `lanes` at once, in `instructions` instructions, from below.
     pub(in crate::mapping) fn vector(&self, elements: u64, cycles: u64, lanes: u64, instructions: u64) -> Time {
-        Cycles(elements.div_ceil(lanes) * cycles + self.startup * instructions).time(self.vector_period)
+        let lanes = elements.div_ceil(lanes).saturating_mul(cycles);
+        Cycles(lanes.saturating_add(self.startup.saturating_mul(instructions))).time(self.vector_period)
     }
 
     /// Time to requantize so many accumulators.
@@ -126,7 +127,8 @@ impl Rates {
 
     /// Time in which `engines` DMA engines get transfers done, the memory apart.
     pub(in crate::mapping) fn engine_time(&self, moved: Transfers, engines: u64) -> Time {
-        self.array((self.descriptor * moved.descriptors + self.pace * moved.bursts) / engines)
+        let cycles = self.descriptor.saturating_mul(moved.descriptors);
+        self.array(cycles.saturating_add(self.pace.saturating_mul(moved.bursts)) / engines)
     }
 
     /// Time until the last byte has arrived, each request waiting for a place in flight.
@@ -219,6 +221,6 @@ impl Rates {
 
     /// A layer's launch and the issue of so many commands.
     pub(in crate::mapping) fn commands(&self, commands: u64) -> Time {
-        self.array(self.launch + self.issue * commands)
+        self.array(self.launch.saturating_add(self.issue.saturating_mul(commands)))
     }
 }

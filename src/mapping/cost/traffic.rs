@@ -1,14 +1,12 @@
 //! What a mapping moves between memory and core: bytes and bursts by operand, in closed form.
 
-use smallvec::{SmallVec, smallvec};
-
 use super::{Cost, Rates};
 use crate::mapping::{
     matrix::{MatrixMapping, Step, Trips},
-    tiling::tile_range,
+    tiling::{Lengths, halo_lengths, tile_lengths},
 };
 
-/// Bytes and the bursts that they take at least.
+/// Bytes and the bursts that they take at least. Counts stop at the largest number, where time has ended long before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transfers {
     /// Useful bytes.
@@ -36,8 +34,8 @@ impl Requests {
     /// One instruction that moves `count` runs of `bytes` each.
     pub(in crate::mapping) fn of(&self, count: u64, bytes: u64) -> Transfers {
         Transfers {
-            bytes: count * bytes,
-            bursts: count * bytes.div_ceil(self.granule) * (self.granule / self.burst),
+            bytes: count.saturating_mul(bytes),
+            bursts: count.saturating_mul(bytes.div_ceil(self.granule)).saturating_mul(self.granule / self.burst),
             instructions: 1,
             descriptors: if self.strides { 1 } else { count },
         }
@@ -47,39 +45,39 @@ impl Requests {
 impl Transfers {
     pub(in crate::mapping) fn times(self, count: u64) -> Self {
         Self {
-            bytes: self.bytes * count,
-            bursts: self.bursts * count,
-            instructions: self.instructions * count,
-            descriptors: self.descriptors * count,
+            bytes: self.bytes.saturating_mul(count),
+            bursts: self.bursts.saturating_mul(count),
+            instructions: self.instructions.saturating_mul(count),
+            descriptors: self.descriptors.saturating_mul(count),
         }
     }
 
     pub(in crate::mapping) fn plus(self, other: Self) -> Self {
         Self {
-            bytes: self.bytes + other.bytes,
-            bursts: self.bursts + other.bursts,
-            instructions: self.instructions + other.instructions,
-            descriptors: self.descriptors + other.descriptors,
+            bytes: self.bytes.saturating_add(other.bytes),
+            bursts: self.bursts.saturating_add(other.bursts),
+            instructions: self.instructions.saturating_add(other.instructions),
+            descriptors: self.descriptors.saturating_add(other.descriptors),
         }
     }
 }
 
 /// Lengths of the input ranges of all tiles along one axis, with their number. They depend on the tile's extent on that
-/// axis alone, and take a step a tile to find: a search keeps them.
+/// axis alone: a search keeps them.
 #[derive(Clone, Debug)]
-pub struct InputLengths(Cut);
+pub struct InputLengths(Lengths);
 
 impl InputLengths {
     /// Of rows.
     pub fn rows(mapping: &MatrixMapping) -> Self {
-        let (extent, tile) = (mapping.shape.p, mapping.tile.p);
-        Self(count_equal((0..extent.div_ceil(tile)).map(|i| mapping.rows(tile_range(extent, tile, i)).present.len)))
+        let s = &mapping.shape;
+        Self(halo_lengths(s.p, mapping.tile.p, s.stride[0], s.dilation[0], s.kernel[0], s.pad[0], s.h))
     }
 
     /// Of columns.
     pub fn cols(mapping: &MatrixMapping) -> Self {
-        let (extent, tile) = (mapping.shape.q, mapping.tile.q);
-        Self(count_equal((0..extent.div_ceil(tile)).map(|i| mapping.cols(tile_range(extent, tile, i)).present.len)))
+        let s = &mapping.shape;
+        Self(halo_lengths(s.q, mapping.tile.q, s.stride[1], s.dilation[1], s.kernel[1], s.pad[1], s.w))
     }
 }
 
@@ -151,6 +149,39 @@ pub(in crate::mapping) fn image_transfer(
     requests.of(count, run)
 }
 
+/// The same of every box of a grid, given by the lengths of its images, rows, columns and channels.
+pub(in crate::mapping) fn grid_transfer(
+    [images, rows, cols, channels]: [&[(u64, u64)]; 4],
+    whole: [u64; 3],
+    element: u64,
+    requests: Requests,
+) -> Transfers {
+    let all_rows: u64 = rows.iter().map(|(length, count)| length * count).sum();
+    let boxes: u64 = rows.iter().filter(|(length, _)| *length > 0).map(|(_, count)| count).sum();
+    let mut sum = Transfers::default();
+    for &(n, n_count) in images {
+        for &(depth, depth_count) in channels {
+            for &(width, width_count) in cols {
+                let times = n_count * depth_count * width_count;
+                if depth == whole[2] && width == whole[1] {
+                    for &(height, height_count) in rows {
+                        let one = image_transfer([n, height, width, depth], whole, element, requests);
+                        sum = sum.plus(one.times(height_count * times));
+                    }
+                } else {
+                    // No run crosses rows: each row counts alike.
+                    let one = image_transfer([n, 1, width, depth], whole, element, requests);
+                    let all = one.times(all_rows);
+                    let instructions = one.instructions * boxes;
+                    let descriptors = if requests.strides { instructions } else { all.descriptors };
+                    sum = sum.plus(Transfers { instructions, descriptors, ..all }.times(times));
+                }
+            }
+        }
+    }
+    sum
+}
+
 /// All transfers of the layer; returns those of the parameter records, which count as weights.
 pub(super) fn transfers(
     mapping: &MatrixMapping,
@@ -162,86 +193,56 @@ pub(super) fn transfers(
     let (shape, tile) = (&mapping.shape, &mapping.tile);
     let passes = mapping.passes();
     let reloads = input_loads_per_tile(mapping, trips);
-    // Channels of a tile: passes and channels are never both cut.
-    let sum_boxes = |ranges_p: &[(u64, u64)], ranges_q: &[(u64, u64)], channels: &[(u64, u64)], whole, element| {
-        let mut sum = Transfers::default();
-        for &(rows, rows_count) in ranges_p {
-            for &(cols, cols_count) in ranges_q {
-                for &(depth, depth_count) in channels {
-                    for (images, images_count) in cut(shape.n, tile.n, trips.n) {
-                        let one = image_transfer([images, rows, cols, depth], whole, element, rates.requests);
-                        sum = sum.plus(one.times(rows_count * cols_count * depth_count * images_count));
-                    }
-                }
-            }
-        }
-        sum
-    };
     if !mapping.input_resident {
         let [InputLengths(rows), InputLengths(cols)] = lengths;
-        let mut channels = Cut::new();
-        for (count, times) in cut(passes, tile.passes, trips.passes) {
-            for (c, c_times) in cut(mapping.pass_channels(), tile.c, trips.c) {
+        // Passes and channels are never both cut.
+        let mut channels = Lengths::new();
+        for (count, times) in tile_lengths(passes, tile.passes) {
+            for (c, c_times) in tile_lengths(mapping.pass_channels(), tile.c) {
                 channels.push((count * c, times * c_times));
             }
         }
         let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
-        cost.input = sum_boxes(rows, cols, &channels, whole, u64::from(shape.input_bytes())).times(reloads);
+        let images = tile_lengths(shape.n, tile.n);
+        let grid = [&images, rows, cols, &channels].map(Lengths::as_slice);
+        cost.input = grid_transfer(grid, whole, u64::from(shape.input_bytes()), rates.requests).times(reloads);
     }
     if !mapping.output_resident {
-        let mut channels = Cut::new();
-        for (count, times) in cut(passes, tile.passes, trips.passes) {
-            for (o, o_times) in cut(mapping.pass_outputs(), tile.o, trips.o) {
+        let mut channels = Lengths::new();
+        for (count, times) in tile_lengths(passes, tile.passes) {
+            for (o, o_times) in tile_lengths(mapping.pass_outputs(), tile.o) {
                 channels.push((count * o, times * o_times));
             }
         }
         let whole = [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)];
-        let (rows, cols) = (cut(shape.p, tile.p, trips.p), cut(shape.q, tile.q, trips.q));
-        cost.output = sum_boxes(&rows, &cols, &channels, whole, u64::from(shape.output_bytes()));
+        let (images, rows) = (tile_lengths(shape.n, tile.n), tile_lengths(shape.p, tile.p));
+        let cols = tile_lengths(shape.q, tile.q);
+        let grid = [&images, &rows, &cols, &channels].map(Lengths::as_slice);
+        cost.output = grid_transfer(grid, whole, u64::from(shape.output_bytes()), rates.requests);
     }
     let taps = shape.taps();
     let mut parameters = Transfers::default();
-    for (count, times) in cut(passes, tile.passes, trips.passes) {
-        for (o, o_times) in cut(mapping.pass_outputs(), tile.o, trips.o) {
-            for (c, c_times) in cut(mapping.pass_channels(), tile.c, trips.c) {
+    for (count, times) in tile_lengths(passes, tile.passes) {
+        for (o, o_times) in tile_lengths(mapping.pass_outputs(), tile.o) {
+            for (c, c_times) in tile_lengths(mapping.pass_channels(), tile.c) {
                 let bytes = count * o * c * taps * u64::from(shape.weight_bytes);
                 let one = rates.requests.of(1, bytes);
                 cost.weight =
-                    cost.weight.plus(one.times(times * o_times * c_times * weight_loads_per_tile(mapping, trips)));
+                    cost.weight.plus(one.times(times * o_times * c_times).times(weight_loads_per_tile(mapping, trips)));
             }
             let records = rates.requests.of(1, count * o * u64::from(mapping.parameter_bytes));
-            parameters = parameters.plus(records.times(times * o_times * parameter_loads_per_tile(mapping, trips)));
+            parameters =
+                parameters.plus(records.times(times * o_times).times(parameter_loads_per_tile(mapping, trips)));
         }
     }
     cost.weight = cost.weight.plus(parameters);
     parameters
 }
 
-/// Sizes of tiles with their number.
-type Cut = SmallVec<[(u64, u64); 4]>;
-
-/// Sizes of the tiles of an extent with their number: full ones and the last.
-pub(super) fn cut(extent: u32, tile: u32, trips: u32) -> Cut {
-    let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
-    if trips == 1 { smallvec![(last, 1)] } else { smallvec![(u64::from(tile), u64::from(trips - 1)), (last, 1)] }
-}
-
-/// The same, with no tiles in place of a missing kind.
+/// Sizes of the tiles of an extent with their number, full ones and the last, with no tiles in place of a missing kind.
 pub(super) fn pieces(extent: u32, tile: u32, trips: u32) -> [(u64, u64); 2] {
     let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
     [(u64::from(tile), u64::from(trips - 1)), (last, 1)]
-}
-
-/// Distinct lengths with their number.
-pub(super) fn count_equal(lengths: impl Iterator<Item = u32>) -> Cut {
-    let mut counts = Cut::new();
-    for length in lengths {
-        match counts.iter_mut().find(|(known, _)| *known == u64::from(length)) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((u64::from(length), 1)),
-        }
-    }
-    counts
 }
 
 /// How often each input tile is loaded: again for every output tile unless it is still there.

@@ -6,6 +6,7 @@
 mod capability;
 mod lower;
 mod params;
+mod plain;
 mod requantize;
 mod weights;
 
@@ -110,6 +111,10 @@ pub fn quantize(
     let mut work = Work::new(graph.clone());
     let mut arithmetic = Arithmetic::AsModel;
 
+    let plain = plain::describe(&mut work)?;
+    if plain > 0 {
+        work.notes.push(format!("describe-integers: {plain} tensors without a scale are taken with scale 1"));
+    }
     let lowered = lower::lower(&mut work, ranges, capabilities)?;
     if lowered > 0 {
         arithmetic = Arithmetic::Machine;

@@ -41,11 +41,17 @@ enum Emitter<'a> {
 impl Program {
     /// The instructions, from the first.
     pub fn instructions(&self) -> Instructions<'_> {
+        let accelerator = &self.accelerator;
+        let mut readers: Vec<EngineId> =
+            (0..accelerator.config.dma.load_engines).map(|index| accelerator.load_engine(index)).collect();
+        if self.layers.iter().any(|layer| layer.mapping == LayerMapping::Host) {
+            readers.push(accelerator.host_engine());
+        }
         Instructions {
             builder: Builder {
                 program: self,
                 accelerator: &self.accelerator,
-                hazards: Hazards::new(self.accelerator.engines.len()),
+                hazards: Hazards::new(accelerator.engines.len(), readers),
                 queue: VecDeque::new(),
                 layer: LayerId(0),
                 next_index: 0,
