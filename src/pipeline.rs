@@ -171,10 +171,7 @@ pub fn prepare(
     let (float, mut log) = passes::simplify(model.graph.clone())?;
     ir::verify::verify(&float)
         .map_err(|faults| Failure::Internal(format!("the passes made a malformed graph: {faults}")))?;
-    let was_float = float
-        .nodes
-        .iter()
-        .any(|node| matches!(node.op.name(), "Conv" | "MatMul") && float.value(node.inputs[0]).quant.is_none());
+    let was_float = passes::wants_ranges(&float);
     let mut ranges = Ranges::new(float.values.len());
     if was_float {
         limits::check_execution(

@@ -25,7 +25,7 @@ use crate::{
     ir::{Float, Graph},
 };
 
-pub use quantize::{Arithmetic, Capabilities, Prepared, Ranges, quantize};
+pub use quantize::{Arithmetic, Capabilities, Prepared, Ranges, quantize, wants_ranges};
 use work::Work;
 
 /// A registered pass.

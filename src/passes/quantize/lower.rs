@@ -46,13 +46,10 @@ struct Lowering<'a> {
 
 /// Lowers all float operators that have an integer form; returns their number. See [`super::quantize`] for which.
 pub fn lower(work: &mut Work, ranges: &Ranges, capabilities: &Capabilities) -> Result<usize, Faults> {
-    let slots = work.slots();
-    let nodes = || (0..slots).filter_map(|slot| work.node(slot));
-    let arrived_quantized = nodes().any(|node| node.op != Op::QuantizeLinear && is_integer(work, node));
-    let float_work = nodes().any(|node| form_of(work, node).is_some() && belongs_to_machine(&node.op));
-    if arrived_quantized && !float_work {
+    if !lowers(work) {
         return Ok(0);
     }
+    let slots = work.slots();
     let hint = hints(work, slots);
     let form = vec![None; work.values()];
     let mut lowering = Lowering { work, ranges, capabilities, form, hint, missing: Vec::new(), found: Vec::new() };
@@ -65,6 +62,14 @@ pub fn lower(work: &mut Work, ranges: &Ranges, capabilities: &Capabilities) -> R
     Faults::check(found)?;
     meet_floats(work, &form);
     Ok(count)
+}
+
+/// Whether there are float operators to lower: any in a float model; in one that arrived quantized, only what the host
+/// cannot be left with.
+pub fn lowers(work: &Work) -> bool {
+    let nodes = || (0..work.slots()).filter_map(|slot| work.node(slot));
+    let arrived_quantized = nodes().any(|node| node.op != Op::QuantizeLinear && is_integer(work, node));
+    nodes().any(|node| form_of(work, node).is_some() && (!arrived_quantized || belongs_to_machine(&node.op)))
 }
 
 fn is_integer(work: &Work, node: &Node) -> bool {

@@ -172,6 +172,11 @@ fn settle_biases(work: &mut Work) {
     }
 }
 
+/// Whether [`quantize`] gives float operators of this graph an integer form, for which it needs ranges.
+pub fn wants_ranges(graph: &Graph<Float>) -> bool {
+    lower::lowers(&Work::new(graph.clone()))
+}
+
 /// Whether a node works on floats.
 fn on_host(graph: &Graph<Float>, node: &crate::ir::Node) -> bool {
     !matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear)

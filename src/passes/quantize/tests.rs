@@ -221,6 +221,23 @@ fn a_machine_without_zero_points_or_channel_scales_refuses_a_model_with_them() {
 }
 
 #[test]
+fn a_float_network_wants_ranges_whatever_its_operators() {
+    let mut build = Builder::new();
+    let x = build.input(&[1, 2, 3, 3]);
+    let y = build.node("relu", Op::Relu, &[x], &[1, 2, 3, 3]);
+    build.output(y);
+    assert!(wants_ranges(&build.graph));
+    assert!(!wants_ranges(&quantized_model(3, 4).graph));
+    // The float tail of a quantized model stays on the host.
+    let mut build = quantized_model(3, 4);
+    let sum = build.graph.outputs[0];
+    let tail = build.node("dequantized", Op::DequantizeLinear, &[sum], &[1, 4, 3, 3]);
+    let tail = build.node("tail", Op::Relu, &[tail], &[1, 4, 3, 3]);
+    build.graph.outputs = vec![tail];
+    assert!(!wants_ranges(&build.graph));
+}
+
+#[test]
 fn an_activation_with_a_scale_for_each_channel_is_a_fault_of_the_model() {
     let mut build = quantized_model(0, 1);
     let sum = build.graph.nodes[1].outputs[0];
