@@ -1,4 +1,5 @@
-//! Element by element sums of quantized values, by the formula of ONNX Runtime's `QLinearAdd`.
+//! Element by element sums and products of quantized values, by the formulas of ONNX Runtime's `QLinearAdd` and
+//! `QLinearMul`.
 
 /// Coefficients of `y = clip(rne(fma(a, ra, fma(b, rb, K))))` on raw quantized operands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +60,62 @@ fn add_plain(a: &[i32], b: &[i32], coefficients: AddCoefficients, low: i32, high
     let (low, high) = (low as f32, high as f32);
     for ((slot, &a), &b) in out.iter_mut().zip(a).zip(b) {
         let value = coefficients.sum(a, b);
+        let value = if value < low { low } else { value };
+        let value = if value > high { high } else { value };
+        *slot = value.round_ties_even() as i32;
+    }
+}
+
+/// Coefficients of `y = clip(rne(f32(f32(a - za) * f32(b - zb)) * scale + zero))` on raw quantized operands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MulCoefficients {
+    /// Zero points of the operands.
+    pub zeros: [i32; 2],
+    /// `f32(f32(sa * sb) / sc)`.
+    pub scale: f32,
+    /// The result's zero point; goes in before the rounding.
+    pub zero: i32,
+}
+
+impl MulCoefficients {
+    /// From `(scale, zero point)` of the two operands and of the result.
+    pub fn new(a: (f32, i32), b: (f32, i32), c: (f32, i32)) -> Self {
+        Self { zeros: [a.1, b.1], scale: (a.0 * b.0) / c.0, zero: c.1 }
+    }
+}
+
+/// `out[i] = clip(rne(f32(f32(a[i] - za) * f32(b[i] - zb)) * scale + zero))`. Stops at the shortest slice.
+pub fn mul(a: &[i32], b: &[i32], coefficients: MulCoefficients, low: i32, high: i32, out: &mut [i32]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 is present, which is all that the function asks for.
+        unsafe { mul_avx2(a, b, coefficients, low, high, out) };
+        return;
+    }
+    mul_plain(a, b, coefficients, low, high, out);
+}
+
+/// The same code, compiled for AVX2.
+///
+/// # Safety
+/// AVX2 is present.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn mul_avx2(a: &[i32], b: &[i32], coefficients: MulCoefficients, low: i32, high: i32, out: &mut [i32]) {
+    mul_plain(a, b, coefficients, low, high, out);
+}
+
+#[inline(always)]
+#[allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    reason = "inlined to be compiled for AVX2; the value is an integer within the clamp"
+)]
+fn mul_plain(a: &[i32], b: &[i32], coefficients: MulCoefficients, low: i32, high: i32, out: &mut [i32]) {
+    let (low, high) = (low as f32, high as f32);
+    let MulCoefficients { zeros: [za, zb], scale, zero } = coefficients;
+    for ((slot, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        let value = a.wrapping_sub(za) as f32 * b.wrapping_sub(zb) as f32 * scale + zero as f32;
         let value = if value < low { low } else { value };
         let value = if value > high { high } else { value };
         *slot = value.round_ties_even() as i32;
@@ -130,6 +187,27 @@ mod tests {
                 let inner = (f64::from(b as f32) * f64::from(coefficients.rb) + f64::from(coefficients.k)) as f32;
                 let outer = (f64::from(a as f32) * f64::from(coefficients.ra) + f64::from(inner)) as f32;
                 prop_assert_eq!(got, outer.round_ties_even().clamp(0.0, 255.0) as i32);
+            }
+        }
+
+        #[test]
+        fn products_equal_their_twin_and_follow_the_formula(
+            values in prop::collection::vec((-32768_i32..65536, -32768_i32..65536), 1..50),
+            sa in 0.001_f32..1.0, sb in 0.001_f32..1.0, shift in 0_i32..30, odd: bool,
+            za in -128_i32..256, zc in -128_i32..256,
+        ) {
+            // Powers of two make ties.
+            let (sa, sb) = if odd { (sa, sb) } else { (0.5, 1.0) };
+            let coefficients = MulCoefficients::new((sa, za), (sb, 7), (2.0_f32.powi(shift), zc));
+            let a: Vec<i32> = values.iter().map(|pair| pair.0).collect();
+            let b: Vec<i32> = values.iter().map(|pair| pair.1).collect();
+            let (mut fast, mut slow) = (vec![0; a.len()], vec![0; a.len()]);
+            mul(&a, &b, coefficients, -32768, 32767, &mut fast);
+            mul_plain(&a, &b, coefficients, -32768, 32767, &mut slow);
+            prop_assert_eq!(&fast, &slow);
+            for ((&a, &b), &got) in a.iter().zip(&b).zip(&fast) {
+                let real = (a - za) as f32 * (b - 7) as f32 * (sa * sb / 2.0_f32.powi(shift)) + zc as f32;
+                prop_assert_eq!(i64::from(got), (real.round_ties_even() as i64).clamp(-32768, 32767));
             }
         }
     }

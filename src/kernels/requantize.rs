@@ -1,4 +1,4 @@
-//! Accumulators to 8-bit outputs with the float32 multiplier of ONNX Runtime: `clip(rne(f32(acc) * M) + zp)`.
+//! Accumulators to outputs with the float32 multiplier of ONNX Runtime: `clip(rne(f32(acc) * M) + zp)`.
 
 /// Adding and subtracting 1.5 * 2^23 rounds a float of magnitude below 2^22 to an integer, half to even; the sum's
 /// low bits are that integer.
@@ -61,6 +61,14 @@ fn row(acc: &[i32], bias: &[i32], multiplier: &[f32], limits: Limits, out: &mut 
     }
 }
 
+/// `clip(rne(f32(acc) * multiplier) + zero_point)` of one 64-bit sum, for an output of any type.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "a float's cast saturates, and the clip follows")]
+pub fn requantize_wide(acc: i64, multiplier: f32, limits: Limits) -> i32 {
+    let rounded = (acc as f32 * multiplier).round_ties_even() as i32;
+    rounded.saturating_add(limits.zero_point).max(limits.low).min(limits.high)
+}
+
 #[cfg(test)]
 #[allow(
     clippy::cast_possible_truncation,
@@ -105,6 +113,10 @@ mod tests {
             prop_assert_eq!(&out, &expected);
             row(&acc, &bias, &multiplier, limits, &mut out);
             prop_assert_eq!(&out, &expected);
+            for ((acc, bias, multiplier), expected) in rows.into_iter().zip(expected) {
+                let wide = requantize_wide(acc.wrapping_add(bias).into(), multiplier, limits);
+                prop_assert_eq!(wide as u8, expected);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod kernel;
 mod layout;
+mod movement;
 mod network;
 mod product;
 
@@ -27,7 +28,8 @@ fn internal(error: impl std::fmt::Display) -> Failure {
 }
 
 /// Median time of several runs on random inputs. The arithmetic is that of an ordinary processor, 32-bit sums and
-/// float32 multipliers, whatever the machine's is; the first run is not timed and must equal the reference.
+/// float32 multipliers, whatever the machine's is; the first run is not timed and must equal the reference. Operators
+/// that only the reference has are timed too, and named.
 ///
 /// # Errors
 /// Outputs that differ from the reference's: a fault of this program.
@@ -65,6 +67,7 @@ pub(super) fn measure(mapped: &Mapped, accelerator_seconds: f64) -> Result<CpuTi
         seconds,
         runs: times.len() as u64,
         threads: rayon::current_num_threads() as u64,
+        reference_ops: network.reference_ops(),
         accelerator_speedup: if accelerator_seconds > 0.0 { seconds / accelerator_seconds } else { 0.0 },
     })
 }

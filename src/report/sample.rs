@@ -287,6 +287,7 @@ pub fn random(seed: u64) -> RunResult {
             runs: integer(&mut r),
             threads: integer(&mut r),
             accelerator_speedup: real(&mut r),
+            reference_ops: (0..r.random_range(0..4)).map(|_| text(&mut r)).collect(),
         });
     }
     result

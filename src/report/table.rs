@@ -132,6 +132,13 @@ fn summary(out: &mut Text, result: &RunResult) {
                 si(cpu.accelerator_speedup)
             ),
         );
+        if !cpu.reference_ops.is_empty() {
+            let names = some_of(&cpu.reference_ops);
+            out.entry(
+                "",
+                &format!("includes operators without a fast CPU kernel, as the reference runs them: {names}"),
+            );
+        }
     }
     if !result.provenance.overrides.is_empty() {
         out.entry("overrides", &some_of(&result.provenance.overrides));

@@ -416,6 +416,9 @@ pub struct CpuTime {
     pub runs: u64,
     /// Threads used.
     pub threads: u64,
+    /// Operators without a fast kernel: `seconds` holds them as the plain reference runs them, much slower.
+    #[serde(default)]
+    pub reference_ops: Vec<String>,
     /// `seconds / totals.seconds`: how many times faster the modelled machine is.
     pub accelerator_speedup: f64,
 }

@@ -1,26 +1,26 @@
-//! What runs a node on the CPU: products and the operators around them on 8-bit elements; what is rare, the reference.
+//! Chooses what runs a node on the CPU: a kernel for each operator of quantized networks, the reference for the rest.
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{
-    layout::{narrow, to_inner, to_logical},
-    product::{Dense, Depthwise},
+    layout::{held_order, held_steps, narrow},
+    movement::{Move, reshape},
+    product::{Dense, Depthwise, Wide, kernel_window},
 };
 use crate::{
     ir::{Activation, Graph, Node, Op, Quantized, Value, ValueId, Window},
     kernels::{
-        elementwise::{AddCoefficients, add},
+        broadcast::{Binary, Broadcast},
+        elementwise::{AddCoefficients, MulCoefficients},
+        pool::{Average, Pool},
+        reduce::Mean,
         requantize::Limits,
+        softmax::Softmax,
+        strided::{Dim, Spread},
         widen::Narrow,
     },
-    reference::{self, Settings},
-    tensor::{Quantization, Tensor},
+    tensor::Tensor,
 };
-
-/// Elements of one task.
-const CHUNK: usize = 1 << 12;
 
 /// A node's kernel.
 pub enum Kernel {
@@ -28,66 +28,50 @@ pub enum Kernel {
     Dense(Dense),
     /// Depthwise convolution.
     Depthwise(Depthwise),
-    /// A sum of two operands of one shape.
-    Sum {
-        /// Scales and zero points.
-        coefficients: AddCoefficients,
-        /// Types of the operands.
-        kinds: [Narrow; 2],
-        /// Where outputs lie.
-        limits: Limits,
+    /// Convolution or matrix product of 16-bit operands, or with sums of more than 32 bits.
+    Wide(Wide),
+    /// A matrix product between values that are held as NHWC.
+    Rows {
+        /// To row-major order.
+        before: Move,
+        /// Elements of the product's result, in bytes.
+        bytes: usize,
+        /// The product.
+        product: Box<Self>,
+        /// From row-major order.
+        after: Move,
     },
-    /// A function of one element.
-    Table(Box<[u8; 256]>),
-    /// A sliding window.
-    Pool {
-        /// Geometry.
-        window: Window,
-        /// Rows, columns and channels of the image.
-        image: [usize; 3],
-        /// Rows and columns of the output.
-        output: [usize; 2],
-        /// The type.
-        kind: Narrow,
-        /// Of an average; `None` for the maximum.
-        average: Option<Average>,
+    /// Sum or product of two operands.
+    Broadcast(Broadcast),
+    /// The largest under a window.
+    MaxPool(Pool),
+    /// The average under a window.
+    AvgPool(Pool, Average),
+    /// A mean over dimensions.
+    Mean(Mean),
+    /// Softmax over blocks of so many elements along the axis and inside of it.
+    Softmax(Softmax, [usize; 2]),
+    /// Steps one after the other; none is a plain copy.
+    Moves(Vec<Move>),
+    /// Each operand to its place.
+    Parts(Vec<Move>),
+    /// An operand among padding.
+    Pad {
+        /// The padding's bytes.
+        fill: [u8; 2],
+        /// Bytes of an element.
+        size: usize,
+        /// The operand's way.
+        inside: Move,
     },
-    /// The mean of each channel.
-    Mean {
-        /// Pixels and channels.
-        shape: [usize; 2],
-        /// Type and zero point of the input.
-        input: (Narrow, i32),
-        /// From sums to outputs.
-        multiplier: f32,
-        /// Where outputs lie.
-        limits: Limits,
-    },
-    /// Parts next to each other, each through its table.
-    Concat {
-        /// Bytes of each part in one block of the output, and its table.
-        parts: Vec<(usize, Box<[u8; 256]>)>,
-    },
-    /// The same elements, in the layouts of two shapes.
-    Reshape([Vec<usize>; 2]),
     /// The whole operator as the reference runs it.
     Reference,
-}
-
-/// The numbers of an average over a window.
-#[derive(Clone, Copy)]
-pub struct Average {
-    input: (f32, i32),
-    scale: f32,
-    limits: Limits,
-    count_padding: bool,
 }
 
 /// The outputs' range under an activation: `clip(rne(limit / scale) + zero_point)`.
 #[allow(clippy::cast_possible_truncation, reason = "a float's cast saturates, and the type's range follows")]
 pub fn limits(output: &Value, activation: Activation) -> Option<Limits> {
-    let quant = output.quant.as_ref()?;
-    let (scale, zero) = (quant.scale_of(0), quant.zero_of(0));
+    let (scale, zero) = parameters(output)?;
     let (low, high) = output.dtype.int_range()?;
     let (low, high) = (i32::try_from(low).ok()?, i32::try_from(high).ok()?);
     let limit = |real: f32| ((real / scale).round_ties_even() as i32).saturating_add(zero).max(low).min(high);
@@ -99,38 +83,12 @@ pub fn limits(output: &Value, activation: Activation) -> Option<Limits> {
     Some(Limits { zero_point: zero, low, high })
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within a byte; its low bits are meant")]
-const fn low_byte(value: i32) -> u8 {
-    value as u8
-}
-
-fn element(kind: Narrow, byte: u8) -> i32 {
-    if kind == Narrow::U8 { byte.into() } else { byte.cast_signed().into() }
-}
-
-/// `clip(rounded + zero_point)`.
-#[allow(clippy::cast_possible_truncation, reason = "a float's cast saturates, and the clip follows")]
-fn place(limits: Limits, rounded: f32) -> u8 {
-    let value = (rounded as i32).saturating_add(limits.zero_point);
-    low_byte(value.max(limits.low).min(limits.high))
-}
-
-/// What the reference makes of each of the 256 elements, by the byte; `input` is the operand that is not constant.
-fn table(op: &Op, input: &Value, output: &Value) -> Option<Box<[u8; 256]>> {
-    let shape = vec![1, 256, 1, 1];
-    let mut graph = Graph::<Quantized>::new("table");
-    let x = graph.add_value(Value { shape: shape.clone(), constant: None, ..input.clone() });
-    let y = graph.add_value(Value { shape: shape.clone(), constant: None, ..output.clone() });
-    let node = graph.add_node(Node { name: "table".into(), op: op.clone(), inputs: vec![x], outputs: vec![y] });
-    let kind = narrow(input.dtype)?;
-    let elements: Vec<i64> = (0..=u8::MAX).map(|byte| element(kind, byte).into()).collect();
-    let dtype = if kind == Narrow::U8 { crate::tensor::DType::UInt8 } else { crate::tensor::DType::Int8 };
-    let tensor = Tensor::from_integers(dtype, &shape, &elements)?;
-    let results = reference::run_node(&graph, node, &[&tensor], &Settings::default()).ok()?;
-    let outputs = results.first()?.to_integers()?;
-    narrow(output.dtype)?;
-    let bytes: Vec<u8> = outputs.into_iter().map(|value| value.to_le_bytes()[0]).collect();
-    bytes.into_boxed_slice().try_into().ok()
+/// The one scale and zero point of a value, where the zero point is one of its type.
+fn parameters(value: &Value) -> Option<(f32, i32)> {
+    let quant = value.quant.as_ref().filter(|quant| quant.is_per_tensor())?;
+    let (low, high) = value.dtype.int_range()?;
+    let (scale, zero) = (quant.scale_of(0), quant.zero_of(0));
+    ((low..=high).contains(&i64::from(zero)) && scale.is_finite() && scale > 0.0).then_some((scale, zero))
 }
 
 impl Kernel {
@@ -142,231 +100,191 @@ impl Kernel {
     fn fast(graph: &Graph<Quantized>, node: &Node, constants: &dyn Fn(ValueId) -> Option<Tensor>) -> Option<Self> {
         let x = graph.value(*node.inputs.first()?);
         let y = graph.value(*node.outputs.first()?);
-        let kind = narrow(x.dtype)?;
-        narrow(y.dtype)?;
-        let image = || <[usize; 4]>::try_from(x.shape.as_slice()).ok();
+        let kinds = [narrow(x.dtype)?, narrow(y.dtype)?];
+        x.quant.as_ref().zip(y.quant.as_ref())?;
+        let moved = x.quant == y.quant && x.dtype == y.dtype;
         match &node.op {
             Op::Conv { window, groups, .. } => {
                 let geometry = (window, *groups);
                 Depthwise::new(graph, node, geometry, constants)
                     .map(Self::Depthwise)
                     .or_else(|| Dense::conv(graph, node, geometry, constants).map(Self::Dense))
+                    .or_else(|| Wide::conv(graph, node, geometry, constants).map(Self::Wide))
             }
-            Op::MatMul { transposed, .. } => Dense::matrix(graph, node, *transposed, constants).map(Self::Dense),
-            Op::Add { activation } => {
-                let b = graph.value(*node.inputs.get(1)?);
-                if b.shape != x.shape {
-                    return None;
+            Op::MatMul { transposed, .. } => {
+                let product = Dense::matrix(graph, node, *transposed, constants)
+                    .map(Self::Dense)
+                    .or_else(|| Wide::matrix(graph, node, *transposed, constants).map(Self::Wide))?;
+                if x.shape.len() != 4 {
+                    return Some(product);
                 }
-                let pair = |value: &Value| value.quant.as_ref().map(|quant| (quant.scale_of(0), quant.zero_of(0)));
-                let coefficients = AddCoefficients::new(pair(x)?, pair(b)?, pair(y)?);
-                Some(Self::Sum { coefficients, kinds: [kind, narrow(b.dtype)?], limits: limits(y, *activation)? })
+                let before = Move::to_logical(&x.shape, kinds[0])?;
+                let after = Move::to_held(&y.shape, kinds[1])?;
+                let bytes = y.shape.iter().product::<usize>() * kinds[1].bytes();
+                Some(Self::Rows { before, bytes, product: Box::new(product), after })
             }
+            Op::Add { activation } => Self::binary(graph, node, limits(y, *activation)?, |a, b, y| {
+                let by = AddCoefficients::new(a, b, y);
+                (by.ra.is_finite() && by.rb.is_finite() && by.k.is_finite()).then_some(Binary::Add(by))
+            }),
+            Op::Mul => Self::binary(graph, node, limits(y, Activation::None)?, |a, b, y| {
+                let by = MulCoefficients::new(a, b, y);
+                by.scale.is_finite().then_some(Binary::Mul(by))
+            }),
             Op::Relu
             | Op::LeakyRelu { .. }
             | Op::Clip { .. }
             | Op::Sigmoid
             | Op::Tanh
             | Op::HardSigmoid { .. }
-            | Op::HardSwish => table(&node.op, x, y).map(Self::Table),
-            Op::MaxPool { window } => Self::pool(window, image()?, y, kind, None),
+            | Op::HardSwish => Some(Self::Moves(vec![Move::function(&node.op, x, y)?])),
+            Op::MaxPool { window } if moved => pool(window, x, y, kinds[0]).map(Self::MaxPool),
             Op::AvgPool { window, count_include_pad } => {
-                let (quant, own): (&Quantization, _) = (x.quant.as_ref()?, y.quant.as_ref()?);
                 let average = Average {
-                    input: (quant.scale_of(0), quant.zero_of(0)),
-                    scale: own.scale_of(0),
+                    input: parameters(x)?,
+                    scale: parameters(y)?.0,
+                    output: kinds[1],
                     limits: limits(y, Activation::None)?,
                     count_padding: *count_include_pad,
                 };
-                Self::pool(window, image()?, y, kind, Some(average))
+                pool(window, x, y, kinds[0]).map(|pool| Self::AvgPool(pool, average))
             }
-            Op::GlobalAvgPool => Self::mean(x, y, kind, image()?),
-            Op::ReduceMean { axes, .. } if axes == &[2, 3] => Self::mean(x, y, kind, image()?),
+            Op::GlobalAvgPool => Self::mean(x, y, kinds, &(2..x.shape.len()).collect::<Vec<_>>(), true),
+            Op::ReduceMean { axes, keep_dims } => Self::mean(x, y, kinds, axes, *keep_dims),
+            Op::Softmax { axis } => {
+                let steps = f64::from((1.0 / parameters(y)?.0).floor());
+                let softmax = Softmax::new(parameters(x)?.0, steps, kinds, limits(y, Activation::None)?);
+                let (&length, &inner) = (x.shape.get(*axis)?, held_steps(&x.shape).get(*axis)?);
+                Some(Self::Softmax(softmax, [length, inner]))
+            }
             Op::Concat { axis } => {
-                let rank = y.shape.len();
-                let inner: usize = match (rank, axis) {
-                    (4, 1) => 1,
-                    (4, 2..) => return None,
-                    _ => y.shape[*axis + 1..].iter().product(),
-                };
+                let mut first = 0;
                 let parts = node.inputs.iter().map(|&id| {
                     let part = graph.value(id);
-                    let table = table(&Op::Concat { axis: 1 }, part, y)?;
-                    Some((part.shape[*axis] * inner, table))
+                    // A part that is quantized otherwise goes through a table, which needs one scale.
+                    parameters(part)?;
+                    let place = Move::part(*axis, first, part, y)?;
+                    first += part.shape.get(*axis)?;
+                    Some(place)
                 });
-                Some(Self::Concat { parts: parts.collect::<Option<_>>()? })
+                Some(Self::Parts(parts.collect::<Option<_>>()?))
             }
-            Op::Reshape if x.quant == y.quant && x.dtype == y.dtype => {
-                Some(Self::Reshape([x.shape.clone(), y.shape.clone()]))
+            Op::Reshape if moved => reshape(x, y).map(Self::Moves),
+            Op::Transpose { perm } if moved => Some(Self::Moves(vec![Move::transpose(perm, x, y)?])),
+            Op::Pad { before, value, .. } if moved => {
+                let (scale, _) = parameters(y)?;
+                let Limits { zero_point, low, high } = limits(y, Activation::None)?;
+                #[allow(clippy::cast_possible_truncation, reason = "a float's cast saturates, and the clip follows")]
+                let fill = ((value / scale).round_ties_even() as i32).saturating_add(zero_point).max(low).min(high);
+                let [first, second, ..] = fill.to_le_bytes();
+                let inside = Move::inside(before, x, y)?;
+                Some(Self::Pad { fill: [first, second], size: kinds[1].bytes(), inside })
             }
             _ => None,
         }
     }
 
-    fn pool(
-        window: &Window,
-        [_, c, h, w]: [usize; 4],
-        output: &Value,
-        kind: Narrow,
-        average: Option<Average>,
+    fn binary(
+        graph: &Graph<Quantized>,
+        node: &Node,
+        limits: Limits,
+        binary: impl Fn((f32, i32), (f32, i32), (f32, i32)) -> Option<Binary>,
     ) -> Option<Self> {
-        let &[_, _, p, q] = output.shape.as_slice() else { return None };
-        Some(Self::Pool { window: *window, image: [h, w, c], output: [p, q], kind, average })
+        let &[a, b] = node.inputs.as_slice() else { return None };
+        let [a, b, y] = [a, b, node.outputs[0]].map(|id| graph.value(id));
+        let rank = y.shape.len();
+        let spread = |operand: &Value| {
+            let missing = rank.checked_sub(operand.shape.len())?;
+            let steps = held_steps(&operand.shape);
+            let dims = held_order(rank).into_iter().map(|axis| {
+                let own = axis.checked_sub(missing).filter(|&own| operand.shape[own] != 1);
+                (y.shape[axis], own.map_or(0, |own| steps[own]))
+            });
+            Some(Spread::new(dims))
+        };
+        Some(Self::Broadcast(Broadcast {
+            binary: binary(parameters(a)?, parameters(b)?, parameters(y)?)?,
+            spreads: [spread(a)?, spread(b)?],
+            kinds: [narrow(a.dtype)?, narrow(b.dtype)?],
+            output: narrow(y.dtype)?,
+            range: [limits.low, limits.high],
+        }))
     }
 
-    fn mean(x: &Value, y: &Value, kind: Narrow, [_, c, h, w]: [usize; 4]) -> Option<Self> {
-        let (quant, own) = (x.quant.as_ref()?, y.quant.as_ref()?);
-        // Sums of that many bytes fit 32 bits.
-        u32::try_from(h * w).ok().filter(|&pixels| pixels < 1 << 22)?;
-        let multiplier = quant.scale_of(0) / (own.scale_of(0) * (h * w) as f32);
-        let limits = limits(y, Activation::None)?;
-        Some(Self::Mean { shape: [h * w, c], input: (kind, quant.zero_of(0)), multiplier, limits })
+    fn mean(x: &Value, y: &Value, kinds: [Narrow; 2], axes: &[usize], keep_dims: bool) -> Option<Self> {
+        let ((scale, zero), (own, _)) = (parameters(x)?, parameters(y)?);
+        let (from, to) = (held_steps(&x.shape), held_steps(&y.shape));
+        let mut kept = 0;
+        let mut dims = Vec::new();
+        let mut count = 1;
+        for (axis, (&extent, &from)) in x.shape.iter().zip(&from).enumerate() {
+            let summed = axes.contains(&axis);
+            let place = if keep_dims { axis } else { kept };
+            if summed {
+                count *= extent;
+            } else {
+                kept += 1;
+            }
+            dims.push(Dim { extent, from, to: if summed { 0 } else { *to.get(place)? } });
+        }
+        let multiplier = scale / (own * count as f32);
+        Mean::new(dims, kinds, zero, multiplier, limits(y, Activation::None)?).map(Self::Mean)
     }
 
     /// Which of a node's operands the kernel reads as values: not the weights that it has packed.
     pub const fn operands(&self, all: usize) -> Range<usize> {
         match self {
-            Self::Dense(_) | Self::Depthwise(_) => 0..1,
+            Self::Dense(_) | Self::Depthwise(_) | Self::Wide(_) | Self::Rows { .. } => 0..1,
             _ => 0..all,
         }
     }
 
     /// Runs on held elements. `None` where a slice has another length.
     pub fn run(&self, operands: &[&[u8]], out: &mut [u8]) -> Option<()> {
-        let (&x, rest) = operands.split_first()?;
+        let &x = operands.first()?;
         match self {
             Self::Dense(dense) => dense.run(x, out),
             Self::Depthwise(depthwise) => depthwise.run(x, out),
-            Self::Sum { coefficients, kinds, limits } => sum(x, rest.first()?, *coefficients, *kinds, *limits, out),
-            Self::Table(table) => {
-                same(x.len(), out.len())?;
-                out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| look_up(table, x, out));
-                Some(())
+            Self::Wide(wide) => wide.run(x, out),
+            Self::Rows { before, bytes, product, after } => {
+                let (mut rows, mut result) = (vec![0; x.len()], vec![0; *bytes]);
+                before.run(x, &mut rows)?;
+                product.run(&[&rows], &mut result)?;
+                after.run(&result, out)
             }
-            Self::Pool { window, image, output, kind, average } => {
-                let [p, q] = *output;
-                let [h, w, c] = *image;
-                let images = x.len().checked_div(h * w * c)?;
-                same(out.len(), images * p * q * c)?;
-                same(x.len(), images * h * w * c)?;
-                out.par_chunks_mut((q * c).max(1)).enumerate().for_each_init(Vec::new, |sums, (line, out)| {
-                    let x = &x[line / p * h * w * c..][..h * w * c];
-                    for (column, out) in out.chunks_exact_mut(c).enumerate() {
-                        let taps = taps(window, [h, w], [line % p, column]).map(|at| &x[at * c..][..c]);
-                        match average {
-                            None => maximum(*kind, taps, out),
-                            Some(average) => average.run(*kind, window, taps, sums, out),
-                        }
-                    }
-                });
-                Some(())
-            }
-            Self::Mean { shape: [pixels, c], input: (kind, zero), multiplier, limits } => {
-                let mut sums = vec![0; *c];
-                same(x.len() * c, out.len() * pixels * c)?;
-                for (x, out) in x.chunks_exact((pixels * c).max(1)).zip(out.chunks_exact_mut(*c)) {
-                    sums.fill(0);
-                    for x in x.chunks_exact(*c) {
-                        sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += element(*kind, x) - zero);
-                    }
-                    for (out, &sum) in out.iter_mut().zip(&sums) {
-                        *out = place(*limits, (sum as f32 * multiplier).round_ties_even());
-                    }
+            Self::Broadcast(broadcast) => broadcast.run(operands.try_into().ok()?, out),
+            Self::MaxPool(pool) => pool.maximum(x, out),
+            Self::AvgPool(pool, average) => pool.average(average, x, out),
+            Self::Mean(mean) => mean.run(x, out),
+            Self::Softmax(softmax, block) => softmax.run(x, *block, out),
+            Self::Moves(moves) => match moves.as_slice() {
+                [] => {
+                    out.get_mut(..x.len())?.copy_from_slice(x);
+                    Some(())
                 }
-                Some(())
-            }
-            Self::Concat { parts } => {
-                let block: usize = parts.iter().map(|(bytes, _)| bytes).sum();
-                let mut first = 0;
-                for (&x, (bytes, table)) in operands.iter().zip(parts) {
-                    same(x.len() * block, out.len() * bytes)?;
-                    let blocks = out.par_chunks_exact_mut(block.max(1)).zip(x.par_chunks_exact((*bytes).max(1)));
-                    blocks.with_min_len(64).for_each(|(out, x)| look_up(table, x, &mut out[first..first + bytes]));
-                    first += bytes;
+                [only] => only.run(x, out),
+                [first, second] => {
+                    let mut between = vec![0; x.len()];
+                    first.run(x, &mut between)?;
+                    second.run(&between, out)
                 }
-                Some(())
-            }
-            Self::Reshape([from, to]) => {
-                same(x.len(), out.len())?;
-                out.copy_from_slice(&to_inner(to, to_logical(from, x.to_vec())));
-                Some(())
+                _ => None,
+            },
+            Self::Parts(parts) => operands.iter().zip(parts).try_for_each(|(x, part)| part.run(x, out)),
+            Self::Pad { fill, size, inside } => {
+                if *size == 1 {
+                    out.fill(fill[0]);
+                } else {
+                    out.as_chunks_mut().0.fill(*fill);
+                }
+                inside.run(x, out)
             }
             Self::Reference => None,
         }
     }
 }
 
-const fn same(a: usize, b: usize) -> Option<()> {
-    if a == b { Some(()) } else { None }
-}
-
-fn look_up(table: &[u8; 256], x: &[u8], out: &mut [u8]) {
-    out.iter_mut().zip(x).for_each(|(out, &x)| *out = table[usize::from(x)]);
-}
-
-fn sum(a: &[u8], b: &[u8], by: AddCoefficients, kinds: [Narrow; 2], limits: Limits, out: &mut [u8]) -> Option<()> {
-    same(a.len(), out.len())?;
-    same(b.len(), out.len())?;
-    let tasks = out.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
-    tasks.for_each_init(
-        || [(); 3].map(|()| vec![0; CHUNK]),
-        |[wide_a, wide_b, sums], ((out, a), b)| {
-            wide_a.iter_mut().zip(a).for_each(|(wide, &byte)| *wide = element(kinds[0], byte));
-            wide_b.iter_mut().zip(b).for_each(|(wide, &byte)| *wide = element(kinds[1], byte));
-            let length = out.len();
-            add(&wide_a[..length], &wide_b[..length], by, limits.low, limits.high, &mut sums[..length]);
-            out.iter_mut().zip(sums).for_each(|(out, &mut sum)| *out = low_byte(sum));
-        },
-    );
-    Some(())
-}
-
-/// The pixels under a window, row by row, without the padding.
-fn taps(window: &Window, [h, w]: [usize; 2], [p, q]: [usize; 2]) -> impl Iterator<Item = usize> {
-    let Window { kernel, stride, dilation, pad } = *window;
-    let at = move |axis: usize, out: usize, tap: usize, extent: usize| {
-        (out * stride[axis] + tap * dilation[axis]).checked_sub(pad[axis]).filter(|&at| at < extent)
-    };
-    (0..kernel[0])
-        .filter_map(move |r| at(0, p, r, h))
-        .flat_map(move |row| (0..kernel[1]).filter_map(move |s| at(1, q, s, w)).map(move |column| row * w + column))
-}
-
-fn maximum<'a>(kind: Narrow, taps: impl Iterator<Item = &'a [u8]>, out: &mut [u8]) {
-    // Flipping the sign bit puts two's complement in the order of plain bytes.
-    let flip = if kind == Narrow::U8 { 0 } else { 0x80 };
-    out.fill(0);
-    for x in taps {
-        out.iter_mut().zip(x).for_each(|(out, &x)| *out = (*out).max(x ^ flip));
-    }
-    for out in out.iter_mut() {
-        *out ^= flip;
-    }
-}
-
-impl Average {
-    /// The sum runs in float32, row by row: the order matters.
-    fn run<'a>(
-        &self,
-        kind: Narrow,
-        window: &Window,
-        taps: impl Iterator<Item = &'a [u8]>,
-        sums: &mut Vec<f32>,
-        out: &mut [u8],
-    ) {
-        sums.clear();
-        sums.resize(out.len(), 0.0);
-        let (scale, zero) = self.input;
-        let mut count = 0;
-        for x in taps {
-            count += 1;
-            sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += (element(kind, x) - zero) as f32 * scale);
-        }
-        let divisor = if self.count_padding { window.kernel[0] * window.kernel[1] } else { count } as f32;
-        // The zero point goes in before the rounding.
-        let inside = Limits { zero_point: 0, ..self.limits };
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = place(inside, (*sum / divisor / self.scale + self.limits.zero_point as f32).round_ties_even());
-        }
-    }
+fn pool(window: &Window, x: &Value, y: &Value, kind: Narrow) -> Option<Pool> {
+    let (&[_, c, h, w], &[_, _, p, q]) = (x.shape.as_slice(), y.shape.as_slice()) else { return None };
+    Some(Pool { window: kernel_window(window), image: [h, w, c], output: [p, q], kind })
 }

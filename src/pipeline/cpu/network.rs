@@ -1,7 +1,10 @@
 //! A quantized graph made ready for the CPU: a kernel for each node, weights packed, a place for each value. Knows
 //! neither machine nor clock.
 
-use super::{kernel::Kernel, layout::Held};
+use super::{
+    kernel::Kernel,
+    layout::{Held, narrow},
+};
 use crate::{
     ir::{Graph, NodeId, Op, Quantized, ValueId},
     reference::{self, Settings},
@@ -78,12 +81,29 @@ impl<'a> Network<'a> {
         self.run(true)
     }
 
+    /// The operators of what counts that have no kernel, each once, in the order of the network.
+    pub fn reference_ops(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for step in self.steps.iter().filter(|step| step.counted && matches!(step.kernel, Kernel::Reference)) {
+            let name = self.graph.node(step.node).op.name();
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+
     /// A value as it is now.
     pub fn value(&self, id: ValueId) -> Option<Tensor> {
         self.values[id.index()].tensor(self.graph.value(id))
     }
 
+    /// On one of the pool's own threads, so that a kernel's tasks start without waking another.
     fn run(&mut self, counted: bool) -> Result<(), CpuError> {
+        rayon::scope(|_| self.run_here(counted))
+    }
+
+    fn run_here(&mut self, counted: bool) -> Result<(), CpuError> {
         for step in self.steps.iter().filter(|step| step.counted || !counted) {
             let node = self.graph.node(step.node);
             let output = node.outputs[0];
@@ -104,7 +124,9 @@ impl<'a> Network<'a> {
                     let operands: Option<Vec<&[u8]>> =
                         operands.iter().map(|&id| self.values[id.index()].bytes()).collect();
                     let mut out = if let Held::Bytes(bytes) = out { bytes } else { Vec::new() };
-                    out.resize(usize::try_from(self.graph.value(output).elements()).map_err(|_| fault())?, 0);
+                    let value = self.graph.value(output);
+                    let elements = usize::try_from(value.elements()).map_err(|_| fault())?;
+                    out.resize(elements * narrow(value.dtype).ok_or_else(fault)?.bytes(), 0);
                     kernel.run(&operands.ok_or_else(fault)?, &mut out).ok_or_else(fault)?;
                     Held::Bytes(out)
                 }

@@ -9,6 +9,7 @@ use crate::{
         conv::{Conv, Window as KernelWindow},
         elementwise::depthwise_row,
         requantize::{Limits, requantize_row},
+        wide::WideConv,
         widen::{Narrow, widen},
     },
     tensor::Tensor,
@@ -39,25 +40,36 @@ pub struct Depthwise {
     limits: Limits,
 }
 
-/// What both are made of.
-struct Parameters {
+/// A convolution or matrix product of 16-bit operands, or with sums of more than 32 bits.
+#[derive(Debug)]
+pub struct Wide(WideConv);
+
+/// What all are made of; `W` holds a weight less its zero point.
+struct Parameters<W> {
     /// `[O, R, S, C]`, less the zero points.
-    weights: Vec<i16>,
+    weights: Vec<W>,
     depth: usize,
-    bias: Vec<i32>,
+    bias: Vec<i64>,
     multiplier: Vec<f32>,
-    kind: Narrow,
-    zero: i16,
+    /// Types of the input and of the output.
+    kinds: [Narrow; 2],
+    zero: i32,
     limits: Limits,
 }
 
 /// Elements as integers, `[O, taps, C]` from `[O, C, taps]`, or `[O, K]` from `[K, O]`.
-fn output_major(tensor: &Tensor, [outer, middle, inner]: [usize; 3]) -> Option<Vec<i16>> {
-    let elements: Vec<i16> = match tensor {
-        Tensor::I8(array) => array.iter().map(|&element| element.into()).collect(),
-        Tensor::U8(array) => array.iter().map(|&element| element.into()).collect(),
-        _ => return None,
-    };
+fn output_major<W: Copy>(
+    tensor: &Tensor,
+    [outer, middle, inner]: [usize; 3],
+    convert: impl Fn(i32) -> Option<W>,
+) -> Option<Vec<W>> {
+    let elements: Vec<W> = match tensor {
+        Tensor::I8(array) => array.iter().map(|&element| convert(element.into())).collect::<Option<_>>(),
+        Tensor::U8(array) => array.iter().map(|&element| convert(element.into())).collect(),
+        Tensor::I16(array) => array.iter().map(|&element| convert(element.into())).collect(),
+        Tensor::U16(array) => array.iter().map(|&element| convert(element.into())).collect(),
+        _ => None,
+    }?;
     if elements.len() != outer * middle * inner {
         return None;
     }
@@ -73,8 +85,8 @@ fn output_major(tensor: &Tensor, [outer, middle, inner]: [usize; 3]) -> Option<V
     Some(moved)
 }
 
-impl Parameters {
-    /// `None` where the network's types or sums are not those that the kernels are exact for.
+impl<W: Copy + Into<i32> + TryFrom<i32>> Parameters<W> {
+    /// `None` where the network's types or sizes are not those that the kernels are exact for.
     fn new(
         graph: &Graph<Quantized>,
         node: &Node,
@@ -84,33 +96,28 @@ impl Parameters {
     ) -> Option<Self> {
         let (x, w, y) = (graph.value(node.inputs[0]), graph.value(node.inputs[1]), graph.value(node.outputs[0]));
         let (x_quant, w_quant, y_quant) = (x.quant.as_ref()?, w.quant.as_ref()?, y.quant.as_ref()?);
-        let (kind, _) = (narrow(x.dtype)?, narrow(y.dtype)?);
+        let kinds = [narrow(x.dtype)?, narrow(y.dtype)?];
         let (low, high) = x.dtype.int_range()?;
         let zero = x_quant.zero_of(0);
         if !(low..=high).contains(&i64::from(zero)) || outputs == 0 {
             return None;
         }
-        let mut weights = output_major(&constants(node.inputs[1])?, order)?;
+        let mut weights = output_major(&constants(node.inputs[1])?, order, |weight| W::try_from(weight).ok())?;
         let depth = weights.len() / outputs;
         if depth == 0 {
             return None;
         }
-        let bias: Vec<i32> = match node.inputs.get(2) {
-            Some(&id) => constants(id)?.to_integers()?.into_iter().map(i32::try_from).collect::<Result<_, _>>().ok()?,
+        let bias = match node.inputs.get(2) {
+            Some(&id) => constants(id)?.to_integers()?,
             None => vec![0; outputs],
         };
         if bias.len() != outputs {
             return None;
         }
         for (channel, row) in weights.chunks_exact_mut(depth).enumerate() {
-            let zero = i16::try_from(w_quant.zero_of(channel)).ok().filter(|zero| zero.unsigned_abs() < 1 << 14)?;
-            for weight in row.iter_mut() {
-                *weight -= zero;
-            }
-            // Sums that wrap are not the network's.
-            let largest = row.iter().map(|weight| i64::from(weight.unsigned_abs())).sum::<i64>() * 255;
-            if largest + i64::from(bias[channel]).abs() > i64::from(i32::MAX) {
-                return None;
+            let zero = w_quant.zero_of(channel);
+            for weight in row.iter_mut().filter(|_| zero != 0) {
+                *weight = W::try_from((*weight).into().checked_sub(zero)?).ok()?;
             }
         }
         let multiplier: Vec<f32> =
@@ -118,20 +125,38 @@ impl Parameters {
         let (Op::Conv { activation, .. } | Op::MatMul { activation, .. }) = node.op else { return None };
         multiplier.iter().all(|multiplier| multiplier.is_finite()).then_some(())?;
         let limits = limits(y, activation)?;
-        Some(Self { weights, depth, bias, multiplier, kind, zero: i16::try_from(zero).ok()?, limits })
+        Some(Self { weights, depth, bias, multiplier, kinds, zero, limits })
+    }
+}
+
+impl Parameters<i16> {
+    /// The input's type and zero point, and the bias, for the kernels of 8-bit elements and 32-bit sums. `None` where
+    /// sums could wrap: those would not be the network's.
+    fn narrow(&self) -> Option<((Narrow, i16), Vec<i32>)> {
+        if self.kinds.iter().any(|kind| kind.bytes() != 1) {
+            return None;
+        }
+        for (row, bias) in self.weights.chunks_exact(self.depth).zip(&self.bias) {
+            let largest = row.iter().map(|weight| i64::from(weight.unsigned_abs())).sum::<i64>() * 255;
+            if largest.checked_add(bias.checked_abs()?)? > i64::from(i32::MAX) {
+                return None;
+            }
+        }
+        let bias = self.bias.iter().map(|&bias| i32::try_from(bias)).collect::<Result<_, _>>().ok()?;
+        Some(((self.kinds[0], i16::try_from(self.zero).ok()?), bias))
     }
 
     /// Packs output channels `[first, first + count)` as a convolution of their own.
     fn part(
         &self,
+        (input, bias): (&(Narrow, i16), &[i32]),
         image: [usize; 3],
         window: KernelWindow,
-        first: usize,
-        count: usize,
+        (first, count): (usize, usize),
     ) -> Option<(Conv, Vec<i32>, Vec<f32>)> {
         let weights = &self.weights[first * self.depth..][..count * self.depth];
-        let conv = Conv::new(image, count, window, (self.kind, self.zero), weights)?;
-        Some((conv, self.bias[first..first + count].to_vec(), self.multiplier[first..first + count].to_vec()))
+        let conv = Conv::new(image, count, window, *input, weights)?;
+        Some((conv, bias[first..first + count].to_vec(), self.multiplier[first..first + count].to_vec()))
     }
 }
 
@@ -139,8 +164,17 @@ fn image(value: &Value) -> Option<[usize; 4]> {
     value.shape.as_slice().try_into().ok()
 }
 
-const fn kernel_window(window: &Window) -> KernelWindow {
+/// The same window, as the kernels have it.
+pub const fn kernel_window(window: &Window) -> KernelWindow {
     KernelWindow { kernel: window.kernel, stride: window.stride, dilation: window.dilation, pad: window.pad }
+}
+
+/// Rows, depth and outputs of a matrix product.
+fn matrix(graph: &Graph<Quantized>, node: &Node) -> Option<[usize; 3]> {
+    let (x, y) = (graph.value(node.inputs[0]), graph.value(node.outputs[0]));
+    let (&k, rows) = x.shape.split_last()?;
+    let &o = y.shape.last()?;
+    (y.shape.len() == x.shape.len()).then(|| [rows.iter().product(), k, o])
 }
 
 impl Dense {
@@ -159,36 +193,31 @@ impl Dense {
         Self::new(&parameters, [h, w, per_group], kernel_window(window), (o, block, groups))
     }
 
-    /// A matrix product: an image of one column.
+    /// A matrix product: an image of one column, row-major.
     pub fn matrix(
         graph: &Graph<Quantized>,
         node: &Node,
         transposed: bool,
         constants: &dyn Fn(ValueId) -> Option<Tensor>,
     ) -> Option<Self> {
-        let (x, y) = (graph.value(node.inputs[0]), graph.value(node.outputs[0]));
-        let (&k, rows) = x.shape.split_last()?;
-        let &o = y.shape.last()?;
-        if x.shape.len() == 4 || y.shape.len() != x.shape.len() {
-            return None;
-        }
-        let m = rows.iter().product();
+        let [m, k, o] = matrix(graph, node)?;
         let order = if transposed { [o, 1, k] } else { [1, k, o] };
         let parameters = Parameters::new(graph, node, o, order, constants)?;
-        let unit = KernelWindow { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0; 4] };
+        let unit = kernel_window(&Window::UNIT);
         Self::new(&parameters, [m, 1, k], unit, (o, if m == 1 { OUTPUTS } else { o }, 1))
     }
 
     fn new(
-        parameters: &Parameters,
+        parameters: &Parameters<i16>,
         image: [usize; 3],
         window: KernelWindow,
         (outputs, block, groups): (usize, usize, usize),
     ) -> Option<Self> {
+        let (input, bias) = parameters.narrow()?;
         let parts = (0..outputs)
             .into_par_iter()
             .step_by(block.max(1))
-            .map(|first| parameters.part(image, window, first, block.min(outputs - first)))
+            .map(|first| parameters.part((&input, &bias), image, window, (first, block.min(outputs - first))))
             .collect::<Option<Vec<_>>>()?;
         Some(Self { parts, groups, limits: parameters.limits })
     }
@@ -251,9 +280,10 @@ impl Depthwise {
         }
         let taps = window.kernel[0] * window.kernel[1];
         let parameters = Parameters::new(graph, node, o, [o, 1, taps], constants)?;
+        let ((kind, zero), bias) = parameters.narrow()?;
         let weights = (0..taps).flat_map(|tap| parameters.weights.iter().skip(tap).step_by(taps));
         let weights = weights.map(|&weight| i32::from(weight)).collect();
-        let Parameters { bias, multiplier, kind, zero, limits, .. } = parameters;
+        let Parameters { multiplier, limits, .. } = parameters;
         Some(Self { window: *window, image: [h, w, c], output: [p, q], kind, zero, weights, bias, multiplier, limits })
     }
 
@@ -284,5 +314,57 @@ impl Depthwise {
             }
         });
         Some(())
+    }
+}
+
+impl Wide {
+    /// A convolution.
+    pub fn conv(
+        graph: &Graph<Quantized>,
+        node: &Node,
+        (window, groups): (&Window, usize),
+        constants: &dyn Fn(ValueId) -> Option<Tensor>,
+    ) -> Option<Self> {
+        let [_, c, h, w] = image(graph.value(node.inputs[0]))?;
+        let [_, o, p, q] = image(graph.value(node.outputs[0]))?;
+        let taps = window.kernel[0] * window.kernel[1];
+        let parameters = Parameters::new(graph, node, o, [o, c / groups, taps], constants)?;
+        Some(Self::new(parameters, [h, w, c], [p, q, o], kernel_window(window), groups))
+    }
+
+    /// A matrix product: an image of one column, row-major.
+    pub fn matrix(
+        graph: &Graph<Quantized>,
+        node: &Node,
+        transposed: bool,
+        constants: &dyn Fn(ValueId) -> Option<Tensor>,
+    ) -> Option<Self> {
+        let [m, k, o] = matrix(graph, node)?;
+        let order = if transposed { [o, 1, k] } else { [1, k, o] };
+        let parameters = Parameters::new(graph, node, o, order, constants)?;
+        Some(Self::new(parameters, [m, 1, k], [m, 1, o], kernel_window(&Window::UNIT), 1))
+    }
+
+    fn new(
+        parameters: Parameters<i32>,
+        image: [usize; 3],
+        output: [usize; 3],
+        window: KernelWindow,
+        groups: usize,
+    ) -> Self {
+        let Parameters { weights, bias, multiplier, kinds, zero, limits, .. } = parameters;
+        Self(WideConv { image, output, window, groups, kinds, zero, weights, bias, multiplier, limits })
+    }
+
+    /// All images of the batch. `None` where a slice has another length.
+    pub fn run(&self, x: &[u8], out: &mut [u8]) -> Option<()> {
+        let Self(conv) = self;
+        let x_size = conv.image.iter().product::<usize>() * conv.kinds[0].bytes();
+        let out_size = conv.output.iter().product::<usize>() * conv.kinds[1].bytes();
+        let images = x.len().checked_div(x_size)?;
+        if x.len() != images * x_size || out.len() != images * out_size || out_size == 0 {
+            return None;
+        }
+        x.chunks_exact(x_size).zip(out.chunks_exact_mut(out_size)).try_for_each(|(x, out)| conv.run(x, out))
     }
 }
