@@ -10,13 +10,14 @@ use serde_json::Value;
 use super::{
     check::{self, MAX_FAULTS},
     cross,
-    fields::{MAX_FILE_BYTES, ROOT, quoted, thousands},
+    fields::{MAX_FILE_BYTES, quoted, thousands},
     overrides,
     places::{Places, closest},
     presets::presets,
     resolved::Accelerator,
     schema::AcceleratorConfig,
     syntax,
+    table::ROOT,
 };
 use crate::diag::{Diagnostic, Faults, Source};
 

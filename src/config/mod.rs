@@ -13,6 +13,7 @@ mod reference;
 pub mod resolved;
 pub mod schema;
 mod syntax;
+mod table;
 #[cfg(test)]
 mod tests;
 

@@ -10,6 +10,7 @@ use super::{
     fields::{self, Kind, Variant, join, quoted},
     places::{Places, closest, shortened},
     syntax,
+    table::ROOT,
 };
 use crate::diag::{Diagnostic, Source};
 
@@ -66,7 +67,7 @@ fn apply_one(root: &mut Value, text: &str, places: &mut Places, found: &mut Vec<
     if segments.is_empty() {
         return Err(setting.path_fault("no field is named", "for example `array.rows=32`"));
     }
-    let (slot, kind, path) = descend(root, &fields::ROOT, &segments, String::new(), &setting)?;
+    let (slot, kind, path) = descend(root, &ROOT, &segments, String::new(), &setting)?;
     *slot = read_value(kind, &path, &setting, found)?;
     places.note_override(path, setting.source.clone(), setting.value_span());
     Ok(())

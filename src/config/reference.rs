@@ -11,7 +11,7 @@ const HEAD: &str = "\
 # Accelerator configs
 
 A config is a RON file that describes one accelerator. Give its path, or the name of a preset, wherever a command wants
-CONFIG. This page is written from the table that checks configs (`src/config/fields.rs`); a test keeps it up to date.
+CONFIG. This page is written from the table that checks configs (`src/config/table.rs`); a test keeps it up to date.
 
 ## Presets
 

@@ -1,7 +1,7 @@
 //! What each node is to the machine: work of the array, of the vector unit, of the host, or nothing to do.
 
 use super::{
-    plan::extents,
+    place::extents,
     shape::{MatrixShape, byte_width, walkable},
     vector::{OperandShape, VectorShape},
 };

@@ -8,6 +8,7 @@ pub mod cost;
 pub mod describe;
 pub mod matrix;
 pub mod order;
+pub mod place;
 pub mod plan;
 pub mod search;
 pub mod shape;
@@ -15,6 +16,7 @@ pub mod tiling;
 pub mod vector;
 
 pub use matrix::{LoopOrder, MatrixMapping, Slots, Tile};
+pub use place::Place;
 pub use plan::{LayerMapping, LayerPlan, Plan, PlanOptions, plan};
 pub use shape::MatrixShape;
 pub use vector::{VectorMapping, VectorShape};

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::{
-    classify::{Class, Classifier, is_channel_axis, is_conversion, is_free_reshape, narrow, unit_window},
+    classify::{Class, Classifier, narrow, unit_window},
     cost::{Cost, Part, Rates},
     matrix::{LoopOrder, MatrixMapping, Occupied},
+    place::{self, Place, extents},
     search::{self, Found, Infeasible, Situation},
     shape::{MatrixShape, byte_width},
     vector::{self, OperandShape, VectorMapping, VectorShape},
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
     diag::{Diagnostic, Faults},
-    ir::{Graph, Node, NodeId, Op, Quantized, Value, ValueId},
+    ir::{Graph, Node, NodeId, Quantized, Value, ValueId},
     units::{Time, thousands},
 };
 
@@ -121,29 +122,6 @@ impl From<&vector::VectorCost> for Predicted {
     }
 }
 
-/// Where a value lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// In a memory space of its own ([`Plan::memories`]).
-    Memory,
-    /// In the shared buffer, at its top or bottom end, from its producer to its consumer.
-    Resident {
-        /// At the high end.
-        top: bool,
-    },
-    /// Same bytes as another value.
-    Alias(ValueId),
-    /// A range of channels of another value.
-    Part {
-        /// The concatenation.
-        whole: ValueId,
-        /// First channel.
-        channel: usize,
-    },
-    /// On the user's side of a boundary conversion.
-    Outside,
-}
-
 /// The plan of a network.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -161,15 +139,6 @@ pub const LARGEST_TENSOR: u64 = 1 << 31;
 /// Alignment of a resident tensor and what it reserves.
 pub const RESIDENT_ALIGNMENT: u64 = 64;
 
-/// `[n, h, w, c]` of a value as it lies in memory: rank 4 as NHWC, other ranks as rows of the last dimension.
-pub fn extents(shape: &[usize]) -> [usize; 4] {
-    match *shape {
-        [n, c, h, w] => [n, h, w, c],
-        [] => [1, 1, 1, 1],
-        [ref rows @ .., c] => [rows.iter().product(), 1, 1, c],
-    }
-}
-
 /// Plans a network.
 ///
 /// # Errors
@@ -183,15 +152,14 @@ pub fn plan(graph: &Graph<Quantized>, accelerator: &Accelerator, options: &PlanO
         rates,
         options,
         nodes: Classifier::new(graph, accelerator),
-        places: vec![None; graph.values.len()],
+        places: Vec::new(),
         memories: Vec::new(),
         known: BTreeMap::new(),
         faults: Vec::new(),
     };
     planner.check_sizes();
     Faults::check(std::mem::take(&mut planner.faults))?;
-    planner.place();
-    planner.memories = planner.spaces();
+    (planner.places, planner.memories) = place::places(graph, accelerator, &planner.nodes);
     planner.search_ahead();
     let layers = planner.layers();
     Faults::check(std::mem::take(&mut planner.faults))?;
@@ -226,117 +194,6 @@ impl Planner<'_> {
                 }
             }
         }
-    }
-
-    /// Where values lie before any residency: memory, aliases, parts of concatenations, outside.
-    fn place(&mut self) {
-        let graph = self.graph;
-        for &input in &graph.inputs {
-            self.places[input.index()] = Some(Place::Memory);
-        }
-        for (id, node) in graph.nodes_with_ids() {
-            for &output in &node.outputs {
-                self.places[output.index()] = Some(Place::Memory);
-            }
-            match &node.op {
-                // Conversions between the user's floats and the network's integers are the user's side's work.
-                _ if is_conversion(node) && self.nodes.is_boundary_input(node) => {
-                    self.places[node.inputs[0].index()] = Some(Place::Outside);
-                }
-                _ if is_conversion(node) && self.nodes.is_boundary_output(node) => {
-                    self.places[node.outputs[0].index()] = Some(Place::Outside);
-                }
-                Op::Reshape if is_free_reshape(graph.value(node.inputs[0]), graph.value(node.outputs[0])) => {
-                    self.places[node.outputs[0].index()] = Some(Place::Alias(node.inputs[0]));
-                }
-                Op::Concat { axis }
-                    if is_channel_axis(graph.value(node.outputs[0]), *axis)
-                        && matches!(self.nodes.classify(node), Class::Concat) =>
-                {
-                    self.place_parts(id);
-                }
-                _ => {}
-            }
-            // Constants that operators read as they read activations lie in memory; weights have images of their own.
-            let product = matches!(node.op, Op::Conv { .. } | Op::MatMul { .. });
-            let read = if product && !matches!(self.nodes.classify(node), Class::Host) { 1 } else { node.inputs.len() };
-            for &input in &node.inputs[..read] {
-                if graph.value(input).constant.is_some() {
-                    self.places[input.index()] = Some(Place::Memory);
-                }
-            }
-        }
-        for &output in &graph.outputs {
-            self.places[output.index()].get_or_insert(Place::Memory);
-        }
-    }
-
-    /// Operands of a concatenation that are produced by a layer and have the result's quantization are written where
-    /// they will stand in it.
-    fn place_parts(&mut self, concat: NodeId) {
-        let graph = self.graph;
-        let node = graph.node(concat);
-        let whole = node.outputs[0];
-        let mut channel = 0;
-        for &input in &node.inputs {
-            let (part, result) = (graph.value(input), graph.value(whole));
-            let channels = extents(&part.shape)[3];
-            let twice = node.inputs.iter().filter(|&&other| other == input).count() > 1;
-            let elsewhere = graph.inputs.contains(&input) || graph.outputs.contains(&input);
-            // The rows of a part are not adjacent: an alias with rows of another length could not be walked.
-            let recut = self.nodes.consumers[input.index()].iter().any(|&consumer| {
-                let other = graph.node(consumer);
-                matches!(other.op, Op::Reshape) && extents(&graph.value(other.outputs[0]).shape)[3] != channels
-            });
-            if part.quant == result.quant
-                && part.dtype == result.dtype
-                && part.constant.is_none()
-                && self.places[input.index()] == Some(Place::Memory)
-                && !twice
-                && !elsewhere
-                && !recut
-            {
-                self.places[input.index()] = Some(Place::Part { whole, channel });
-            }
-            channel += channels;
-        }
-    }
-
-    /// The memory space of each value: constants are weights; inputs and outputs are those on the machine's side of the
-    /// conversions at the boundary; what is both is an input.
-    fn spaces(&self) -> Vec<MemoryId> {
-        let (graph, machine) = (self.graph, self.accelerator);
-        let mut spaces: Vec<MemoryId> = graph
-            .values
-            .iter()
-            .map(|value| if value.constant.is_some() { machine.weight_memory } else { machine.activation_memory })
-            .collect();
-        for &output in &graph.outputs {
-            let made_by = graph.nodes.iter().find(|node| node.outputs.contains(&output));
-            let id = match (self.places[output.index()], made_by) {
-                (Some(Place::Outside), Some(node)) => node.inputs[0],
-                _ => output,
-            };
-            spaces[self.owner(id).index()] = machine.output_memory;
-        }
-        for &input in &graph.inputs {
-            if self.places[input.index()] == Some(Place::Outside) {
-                for &consumer in &self.nodes.consumers[input.index()] {
-                    spaces[self.owner(graph.node(consumer).outputs[0]).index()] = machine.input_memory;
-                }
-            } else {
-                spaces[input.index()] = machine.input_memory;
-            }
-        }
-        (0_u32..).zip(&graph.values).map(|(index, _)| spaces[self.owner(ValueId(index)).index()]).collect()
-    }
-
-    /// The value whose bytes hold another's.
-    fn owner(&self, mut id: ValueId) -> ValueId {
-        while let Some(Place::Alias(of) | Place::Part { whole: of, .. }) = self.places[id.index()] {
-            id = of;
-        }
-        id
     }
 
     /// Solves all distinct shapes at once, as they would run without residency.

@@ -6,9 +6,9 @@ use crate::{
     config::Accelerator,
     ir::{Activation, Graph, Node, Op, Quantized, Value, ValueId},
     mapping::{
-        LayerMapping, MatrixMapping, Plan,
+        LayerMapping, MatrixMapping, Place, Plan,
         order::{accumulation_order, may_overflow},
-        plan::{Place, RESIDENT_ALIGNMENT},
+        plan::RESIDENT_ALIGNMENT,
     },
     tensor::{AccumulationOrder, Quantization},
     units::Macs,

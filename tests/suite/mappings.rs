@@ -9,10 +9,9 @@ use systole::{
     config::{Accelerator, Buffer, BufferLayout, DepthwisePolicy, EngineId, MemoryId},
     ir::{Graph, Quantized, ValueId, Window},
     mapping::{
-        LayerMapping, LoopOrder, PlanOptions,
+        LayerMapping, LoopOrder, Place, PlanOptions,
         order::{accumulation_order, may_overflow},
         plan,
-        plan::Place,
     },
     program::{
         Header, Instruction, LayerId, Operation, Program, Region, Space, TensorPlace, Token, Transfer,

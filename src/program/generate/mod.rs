@@ -198,9 +198,9 @@ fn element(place: &TensorPlace) -> u8 {
     u8::try_from(place.dtype.bytes()).expect("at most 8")
 }
 
-/// The loops `[n, h, w, c]` over a tensor as `mapping::plan::extents` numbers it.
+/// The loops `[n, h, w, c]` over a tensor as `mapping::place::extents` numbers it.
 fn image(place: &TensorPlace) -> [Dim; 4] {
-    let extent = crate::mapping::plan::extents(&place.shape).map(narrow);
+    let extent = crate::mapping::place::extents(&place.shape).map(narrow);
     let s = |axis: usize| place.strides[axis];
     let strides = match place.shape.len() {
         4 => [s(0), s(2), s(3), s(1)],
