@@ -150,7 +150,7 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         any::<bool>(),
         any::<bool>(),
     );
-    let dma = (1_u32..=3, 1_u32..=2, 1_u32..=32, 3_u32..=8, 1_u32..=32, 0_u32..=20, any::<bool>(), 0_u32..=9);
+    let dma = (1_u32..=3, 1_u32..=2, 1_u32..=32, 3_u32..=8, 1_u32..=32, 0_u32..=20);
     let space = (0.1_f64..100.0, 0.0_f64..500.0);
     let rest = (
         prop_oneof![
@@ -199,8 +199,6 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
             burst_bytes: 1 << dma.3,
             bursts_in_flight: dma.4,
             descriptor_cycles: dma.5,
-            strides: dma.6,
-            alignment_bytes: 1 << dma.7,
             ..config.dma
         };
         config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: space.0, latency_ns: space.1 };
@@ -224,8 +222,10 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
 
 /// Output stationary machines with so little room for operands that K is cut, often below one array tile.
 pub fn tight_output_stationary() -> impl Strategy<Value = Accelerator> {
-    (machines(), prop::array::uniform3(5_u32..10)).prop_map(|(machine, sizes)| {
+    let dma = (any::<bool>(), 0_u32..=9);
+    (machines(), prop::array::uniform3(5_u32..10), dma).prop_map(|(machine, sizes, dma)| {
         let mut config = machine.config;
+        (config.dma.strides, config.dma.alignment_bytes) = (dma.0, 1 << dma.1);
         config.array.dataflows = vec![Dataflow::OS];
         let [input, weight, output] =
             sizes.map(|power| Buffer { bytes: 1 << power, banks: 2, word_bytes: 16, ports: 1, latency: 1 });
@@ -234,19 +234,24 @@ pub fn tight_output_stationary() -> impl Strategy<Value = Accelerator> {
     })
 }
 
-/// Machines whose inputs, outputs, weights and activations lie in memories of different speed.
+/// Machines whose inputs, outputs, weights and activations lie in memories of different speed, moved by DMA engines with
+/// and without strides and alignment.
 pub fn spread_machines() -> impl Strategy<Value = Accelerator> {
     let space = || (0.1_f64..100.0, 0.0_f64..500.0);
-    (machines(), space(), space(), prop::array::uniform4(0_usize..3)).prop_map(|(machine, second, third, places)| {
-        let mut config = machine.config;
-        for (name, (bandwidth_gb_per_s, latency_ns)) in [("sram", second), ("link", third)] {
-            let model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns };
-            config.memories.push(MemorySpace { name: name.into(), model, bytes: 0 });
-        }
-        let [weights, activations, inputs, outputs] = places.map(|index| config.memories[index].name.clone());
-        config.placement = Placement { weights, activations, inputs, outputs };
-        Accelerator::from_valid(config)
-    })
+    let dma = (any::<bool>(), 0_u32..=9);
+    (machines(), space(), space(), prop::array::uniform4(0_usize..3), dma).prop_map(
+        |(machine, second, third, places, dma)| {
+            let mut config = machine.config;
+            (config.dma.strides, config.dma.alignment_bytes) = (dma.0, 1 << dma.1);
+            for (name, (bandwidth_gb_per_s, latency_ns)) in [("sram", second), ("link", third)] {
+                let model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns };
+                config.memories.push(MemorySpace { name: name.into(), model, bytes: 0 });
+            }
+            let [weights, activations, inputs, outputs] = places.map(|index| config.memories[index].name.clone());
+            config.placement = Placement { weights, activations, inputs, outputs };
+            Accelerator::from_valid(config)
+        },
+    )
 }
 
 /// A graph under construction with a stream of pseudo-random numbers, so that one seed is one network.
