@@ -27,7 +27,7 @@ use crate::{
     passes::{self, Arithmetic, Capabilities, Prepared, Ranges},
     program::{Operation, Program},
     reference::{self, Keep},
-    result::RunResult,
+    result::{RANDOM_RANGES, RunResult},
     tensor::{Requantizer, Tensor},
 };
 
@@ -181,7 +181,7 @@ pub fn prepare(
         let inputs = if let Some(samples) = calibration {
             samples.inputs.clone()
         } else {
-            log.push("calibrated on random inputs: give --calibrate samples for ranges that mean something".into());
+            log.push(format!("{RANDOM_RANGES}: give --calibrate samples for ranges that mean something"));
             random_inputs(&float)
         };
         let execution = reference::run_float(&float, &inputs, &|id| constant(&float, id))

@@ -8,7 +8,9 @@ use super::{
     names::Names,
     title,
 };
-use crate::result::{Accuracy, Causes, Divergence, EngineResult, LayerResult, MemoryResult, RunResult, Score};
+use crate::result::{
+    Accuracy, Causes, Divergence, EngineResult, LayerResult, MemoryResult, RANDOM_RANGES, RunResult, Score,
+};
 
 /// The report's width in terminal columns.
 const WIDTH: usize = 80;
@@ -83,10 +85,13 @@ fn summary(out: &mut Text, result: &RunResult) {
     if !t.bound_by.is_empty() {
         out.entry("bound by", &clean(&t.bound_by));
     }
-    out.entry(
-        "time",
-        &format!("{} cycles = {}, {} samples/s", thousands(t.cycles), seconds(t.seconds), si(t.samples_per_s)),
-    );
+    let closed_form = result.provenance.fidelity == "bound";
+    let mut time =
+        format!("{} cycles = {}, {} samples/s", thousands(t.cycles), seconds(t.seconds), si(t.samples_per_s));
+    if closed_form {
+        time += "; the lower bounds of the layers, added up, as if none overlapped";
+    }
+    out.entry("time", &time);
     let mut work = format!("{} MACs: {} on the array", si_count(t.macs), si_count(t.array_macs));
     for (macs, place) in [(t.vector_macs, "vector unit"), (t.host_macs, "host")] {
         if macs > 0 {
@@ -105,18 +110,24 @@ fn summary(out: &mut Text, result: &RunResult) {
         ),
     );
     let gb = |value: f64| with_unit(&si(value * 1e9), "B/s");
-    out.entry(
-        "memory",
-        &format!(
-            "{} moved, {} compulsory; {} on average ({} of the pins), {} at the 95th percentile, {} at most",
-            bytes(t.traffic.moved_bytes),
-            bytes(t.compulsory_bytes),
-            gb(t.average_bandwidth_gb_per_s),
-            percent(t.memory_efficiency),
+    let mut memory = format!(
+        "{} moved, {} compulsory; {} on average ({} of the pins)",
+        bytes(t.traffic.moved_bytes),
+        bytes(t.compulsory_bytes),
+        gb(t.average_bandwidth_gb_per_s),
+        percent(t.memory_efficiency),
+    );
+    if !closed_form {
+        memory += &format!(
+            ", {} at the 95th percentile, {} at most",
             gb(t.p95_bandwidth_gb_per_s),
             gb(t.peak_bandwidth_gb_per_s)
-        ),
-    );
+        );
+    }
+    out.entry("memory", &memory);
+    if result.provenance.passes.iter().any(|line| line.starts_with(RANDOM_RANGES)) {
+        out.entry("ranges", "from random inputs; `--calibrate FILE.npz` takes them from data");
+    }
     verification(out, result);
     if let Some(accuracy) = &result.accuracy {
         self::accuracy(out, accuracy);

@@ -37,6 +37,9 @@ pub struct RunResult {
     pub cpu: Option<CpuTime>,
 }
 
+/// How the line of `Provenance::passes` begins that says that a float model was quantized without samples.
+pub const RANDOM_RANGES: &str = "calibrated on random inputs";
+
 /// Where the numbers come from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {

@@ -149,6 +149,24 @@ pub(super) fn concat<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallibl
     Ok(vec![Binding::Value(imp.finish(node, Op::Concat { axis }, operands, kind)?)])
 }
 
+/// The value of a `Pad`: 0 where it is absent; a constant, dequantized or not.
+fn fill(imp: &Importer<'_>, node: &NodeView<'_>) -> Fallible<f32> {
+    let dequantized = match imp.binding(node, 2)? {
+        Some(Binding::Value(value)) => imp.dequantized_constant(value),
+        _ => None,
+    };
+    let (tensor, quant) = match dequantized {
+        Some(source) => (imp.tensor_of(source), imp.graph.value(source).quant.clone()),
+        None => (imp.constant(node, 2)?, None),
+    };
+    let Some(tensor) = tensor else { return Ok(0.0) };
+    if tensor.len() != 1 {
+        refuse!("the value must have one element");
+    }
+    let value = tensor.to_f32()[0];
+    Ok(quant.map_or(value, |quant| (value - quant.zero_of(0) as f32) * quant.scale_of(0)))
+}
+
 /// `Pad` with constants: `[x, pads, value?, axes?]`, or attributes before version 11.
 pub(super) fn pad<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let mode = node.text("mode", "constant")?;
@@ -172,12 +190,8 @@ pub(super) fn pad<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<V
         before[dim] = non_negative(pads[index], "`pads`")?;
         after[dim] = non_negative(pads[index + along.len()], "`pads`")?;
     }
-    let fill = if attributes { None } else { imp.constant(node, 2)? };
-    if fill.as_ref().is_some_and(|fill| fill.len() != 1) {
-        refuse!("the value must have one element");
-    }
+    let fill = if attributes { node.float("value", 0.0)? } else { fill(imp, node)? };
     let kind = movable(imp, x)?;
-    let fill = if attributes { node.float("value", 0.0)? } else { fill.map_or(0.0, |fill| fill.to_f32()[0]) };
     let value = match (&kind.quant, kind.dtype) {
         (Some(quant), _) => (fill - quant.zero_of(0) as f32) * quant.scale_of(0),
         (None, DType::Fp32) => fill,

@@ -22,7 +22,8 @@ fn reshaped_axis(quant: &Quantization, from: &[usize], to: &[usize]) -> Option<Q
     Some(Quantization { axis: Some(kept), ..quant.clone() })
 }
 
-/// A constant or dequantized constant under another shape; `None` if `value` is neither.
+/// A constant, a dequantized constant or one that is quantized first, under another shape; `None` if `value` is none of
+/// them.
 pub(super) fn reshaped<'m>(
     imp: &mut Importer<'m>,
     node: &NodeView<'m>,
@@ -33,7 +34,7 @@ pub(super) fn reshaped<'m>(
         return Ok(Some(value));
     }
     let source = imp.dequantized_constant(value).unwrap_or(value);
-    let Some(tensor) = imp.tensor_of(source) else { return Ok(None) };
+    let Some(tensor) = imp.tensor_of(source) else { return reshaped_before_quantization(imp, node, value, shape) };
     let before = imp.graph.value(source);
     let quant = match &before.quant {
         Some(quant) => match reshaped_axis(quant, &before.shape, shape) {
@@ -44,6 +45,33 @@ pub(super) fn reshaped<'m>(
     };
     let tensor = movement::reshaped(&tensor, shape, &mut imp.budget)?;
     rebuilt(imp, node, value, source, tensor, quant).map(Some)
+}
+
+/// A float constant that goes through `QuantizeLinear` and `DequantizeLinear`, reshaped before both.
+fn reshaped_before_quantization<'m>(
+    imp: &mut Importer<'m>,
+    node: &NodeView<'m>,
+    value: ValueId,
+    shape: &[usize],
+) -> Fallible<Option<ValueId>> {
+    let input_of = |value: ValueId, op: &Op| {
+        let node = imp.producer(value).filter(|node| node.op == *op)?;
+        node.inputs.first().copied()
+    };
+    let Some(integers) = input_of(value, &Op::DequantizeLinear) else { return Ok(None) };
+    let Some(floats) = input_of(integers, &Op::QuantizeLinear) else { return Ok(None) };
+    let Some(tensor) = imp.tensor_of(floats) else { return Ok(None) };
+    let before = imp.graph.value(integers);
+    let dtype = before.dtype;
+    let Some(quant) = before.quant.as_ref().and_then(|quant| reshaped_axis(quant, &before.shape, shape)) else {
+        return Ok(None);
+    };
+    let tensor = movement::reshaped(&tensor, shape, &mut imp.budget)?;
+    let base = imp.graph.value(floats).name.clone();
+    let constant = imp.derive_constant(tensor, &base, None)?;
+    let kind = Kind { dtype, quant: Some(quant) };
+    let integers = imp.emit(node, Step::helper("quantized"), Op::QuantizeLinear, vec![constant], kind, None)?;
+    imp.emit(node, Step::helper("dequantized"), Op::DequantizeLinear, vec![integers], Kind::FLOAT, None).map(Some)
 }
 
 /// A constant or dequantized constant with its dimensions in another order; `None` if `value` is neither.

@@ -231,3 +231,40 @@ fn float_operators_on_integers_are_refused_by_type() {
     let text = model(&[2]).node("Relu", "x", "y", vec![]).output("y").refused();
     assert!(text.contains("is UInt8; only float"), "{text}");
 }
+
+/// A float weight that is quantized in the graph, as some exporters leave it, in a convolution of one dimension.
+#[test]
+fn a_weight_that_is_quantized_in_the_graph_may_be_reshaped() {
+    let graph = Model::new(13)
+        .input("x", &[1, 3, 8])
+        .weight("w", &[4, 3, 3])
+        .floats("s", &[4], &[0.5, 0.25, 1.0, 2.0])
+        .small("z", DataType::Int8, &[4], &[0; 4])
+        .node("QuantizeLinear", "w s z", "wq", vec![int("axis", 0)])
+        .node("DequantizeLinear", "wq s z", "wf", vec![int("axis", 0)])
+        .node("Conv", "x wf", "y", vec![])
+        .output("y")
+        .ok();
+    let conv = graph.nodes.iter().find(|node| matches!(node.op, Op::Conv { .. })).unwrap();
+    let dequantize = graph.nodes.iter().find(|node| node.outputs[0] == conv.inputs[1]).unwrap();
+    let integers = graph.value(dequantize.inputs[0]);
+    assert_eq!((integers.shape.as_slice(), integers.dtype), ([4, 3, 1, 3].as_slice(), DType::Int8));
+    let quant = integers.quant.as_ref().unwrap();
+    assert_eq!((quant.axis, quant.scale.as_slice()), (Some(0), [0.5, 0.25, 1.0, 2.0].as_slice()));
+}
+
+#[test]
+fn the_value_of_a_pad_may_be_a_dequantized_constant() {
+    let graph = Model::new(13)
+        .input("x", &[1, 1, 2, 2])
+        .list("p", &[0, 0, 1, 0, 0, 0, 0, 1])
+        .small("v", DataType::Uint8, &[], &[7])
+        .floats("s", &[], &[0.5])
+        .small("z", DataType::Uint8, &[], &[3])
+        .node("DequantizeLinear", "v s z", "f", vec![])
+        .node("Pad", "x p f", "y", vec![])
+        .output("y")
+        .ok();
+    let expected = Op::Pad { before: vec![0, 0, 1, 0], after: vec![0, 0, 0, 1], value: 2.0 };
+    assert!(graph.nodes.iter().any(|node| node.op == expected));
+}
