@@ -32,12 +32,15 @@ pub fn fold_before(work: &mut Work) -> usize {
     (0..work.slots()).filter(|&slot| into_after(work, slot).is_some()).count()
 }
 
-/// Rewrites what could not be folded: batch normalization as a depthwise 1x1 convolution (rank 4) or as a product
-/// and a sum; subtraction and division by a constant as addition and multiplication. Returns the number of changes.
+/// Rewrites what could not be folded: batch normalization as a depthwise 1x1 convolution (rank 4, in a float model) or as
+/// a product and a sum, which a model that arrived quantized leaves to the host, in float as it says; in a float model also
+/// subtraction and division by a constant as addition and multiplication. Returns the number of changes.
 pub fn lower(work: &mut Work) -> usize {
     let float_model = !work.has_quantized_results();
     (0..work.slots())
-        .filter(|&slot| lower_batch_norm(work, slot).is_some() || (float_model && lower_inverse(work, slot).is_some()))
+        .filter(|&slot| {
+            lower_batch_norm(work, slot, float_model).is_some() || (float_model && lower_inverse(work, slot).is_some())
+        })
         .count()
 }
 
@@ -229,13 +232,13 @@ fn into_after(work: &mut Work, slot: Slot) -> Option<()> {
     Some(())
 }
 
-fn lower_batch_norm(work: &mut Work, slot: Slot) -> Option<()> {
+fn lower_batch_norm(work: &mut Work, slot: Slot, float_model: bool) -> Option<()> {
     let Node { name, op: Op::BatchNorm { .. }, outputs, .. } = work.node(slot)?.clone() else { return None };
     let (x, affine) = affine_of(work, slot, 1)?;
     let (scale, shift) = (rounded(affine.scale.into_iter())?, rounded(affine.shift.into_iter())?);
     let channels = scale.len();
     let rank = work.value(x).shape.len();
-    if rank == 4 {
+    if rank == 4 && float_model {
         let w = work.add_float_constant(&format!("{name}.scale"), &[channels, 1, 1, 1], scale)?;
         let b = work.add_float_constant(&format!("{name}.shift"), &[channels], shift)?;
         *work.op_mut(slot)? = Op::Conv { window: Window::UNIT, groups: channels, activation: Activation::None };
@@ -279,7 +282,10 @@ fn lower_inverse(work: &mut Work, slot: Slot) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::passes::testing::{Builder, check, conv, difference, evaluate, numbers};
+    use crate::{
+        passes::testing::{Builder, check, conv, difference, evaluate, numbers},
+        tensor::{DType, Quantization},
+    };
 
     fn batch_norm(build: &mut Builder, x: ValueId, shape: &[usize]) -> ValueId {
         let channels = shape[1];
@@ -341,6 +347,23 @@ mod tests {
             build.output(y);
             same_values(build, &[lower], &nodes);
         }
+    }
+
+    #[test]
+    fn a_quantized_model_keeps_a_lone_batch_norm_in_float() {
+        let mut build = Builder::new();
+        let shape = [1, 2, 3, 3];
+        let x = build.input(&shape);
+        let before = build.qdq("before", x, DType::UInt8, Quantization::per_tensor(0.1, 3));
+        let normal = batch_norm(&mut build, before, &shape);
+        let after = build.qdq("after", normal, DType::UInt8, Quantization::per_tensor(0.2, 5));
+        build.output(after);
+        let mut work = Work::new(build.graph);
+        assert_eq!(lower(&mut work), 1);
+        let graph = work.finish();
+        let names: Vec<&str> = graph.nodes.iter().map(|node| node.op.name()).collect();
+        let quantized = ["QuantizeLinear", "DequantizeLinear"];
+        assert_eq!(names, [&quantized[..], &["Mul", "Add"], &quantized].concat());
     }
 
     #[test]
