@@ -81,19 +81,8 @@ fn operands(layer: &Numbers) -> Result<(Operand, Operand), Fault> {
 }
 
 impl ArrayUnit {
-    /// `Preload`.
+    /// `Preload`; `continued` as in [`path_of`].
     pub fn preload(
-        &mut self,
-        store: &Store,
-        id: LayerId,
-        layer: &Numbers,
-        adders: Adders,
-        region: &Region,
-    ) -> Result<(), Fault> {
-        self.put(store, id, layer, adders, region, false)
-    }
-
-    fn put(
         &mut self,
         store: &Store,
         id: LayerId,
@@ -147,7 +136,7 @@ impl ArrayUnit {
         matmul: &Matmul,
     ) -> Result<(), Fault> {
         if let Some(region) = &matmul.stationary {
-            self.put(store, id, layer, adders, region, matmul.resume || matmul.hold)?;
+            self.preload(store, id, layer, adders, region, matmul.resume || matmul.hold)?;
         }
         let (Some(path), true) = (self.path, self.owner == Some(id)) else {
             return Err(Fault::NoStationary);

@@ -287,7 +287,9 @@ impl Machine {
             Operation::Load(transfer) | Operation::Store(transfer) | Operation::Move(transfer) => {
                 self.transfer(transfer, instruction.index)
             }
-            Operation::Preload { stationary } => self.array.preload(&self.store, id, layer, self.adders, stationary),
+            Operation::Preload { stationary } => {
+                self.array.preload(&self.store, id, layer, self.adders, stationary, false)
+            }
             Operation::Matmul(matmul) => self.array.matmul(&mut self.store, id, layer, self.adders, matmul),
             Operation::Host(op) if op.kind == VectorKind::WholeOperator => {
                 let host = host::Host {

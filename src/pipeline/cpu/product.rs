@@ -129,6 +129,35 @@ impl<W: Copy + Into<i32> + TryFrom<i32>> Parameters<W> {
     }
 }
 
+impl<W: Copy + Into<i32> + TryFrom<i32>> Parameters<W> {
+    /// Those of a convolution, with the extents `[h, w, c]` of its image and `[p, q, o]` of its result.
+    fn of_conv(
+        graph: &Graph<Quantized>,
+        node: &Node,
+        (window, groups): (&Window, usize),
+        constants: &dyn Fn(ValueId) -> Option<Tensor>,
+    ) -> Option<(Self, [usize; 3], [usize; 3])> {
+        let [_, c, h, w] = image(graph.value(node.inputs[0]))?;
+        let [_, o, p, q] = image(graph.value(node.outputs[0]))?;
+        let taps = window.kernel[0] * window.kernel[1];
+        let parameters = Self::new(graph, node, o, [o, c / groups, taps], constants)?;
+        Some((parameters, [h, w, c], [p, q, o]))
+    }
+
+    /// Those of a matrix product, as an image of one column, row-major.
+    fn of_matrix(
+        graph: &Graph<Quantized>,
+        node: &Node,
+        transposed: bool,
+        constants: &dyn Fn(ValueId) -> Option<Tensor>,
+    ) -> Option<(Self, [usize; 3], [usize; 3])> {
+        let [m, k, o] = matrix(graph, node)?;
+        let order = if transposed { [o, 1, k] } else { [1, k, o] };
+        let parameters = Self::new(graph, node, o, order, constants)?;
+        Some((parameters, [m, 1, k], [m, 1, o]))
+    }
+}
+
 impl Parameters<i16> {
     /// The input's type and zero point, and the bias, for the kernels of 8-bit elements and 32-bit sums. `None` where
     /// sums could wrap: those would not be the network's.
@@ -185,26 +214,21 @@ impl Dense {
         (window, groups): (&Window, usize),
         constants: &dyn Fn(ValueId) -> Option<Tensor>,
     ) -> Option<Self> {
-        let [_, c, h, w] = image(graph.value(node.inputs[0]))?;
-        let [_, o, p, q] = image(graph.value(node.outputs[0]))?;
-        let (per_group, taps) = (c / groups, window.kernel[0] * window.kernel[1]);
-        let parameters = Parameters::new(graph, node, o, [o, per_group, taps], constants)?;
+        let (parameters, [h, w, c], [p, q, o]) = Parameters::of_conv(graph, node, (window, groups), constants)?;
         let block = if groups == 1 && p * q == 1 { OUTPUTS } else { o / groups };
-        Self::new(&parameters, [h, w, per_group], kernel_window(window), (o, block, groups))
+        Self::new(&parameters, [h, w, c / groups], kernel_window(window), (o, block, groups))
     }
 
-    /// A matrix product: an image of one column, row-major.
+    /// A matrix product.
     pub fn matrix(
         graph: &Graph<Quantized>,
         node: &Node,
         transposed: bool,
         constants: &dyn Fn(ValueId) -> Option<Tensor>,
     ) -> Option<Self> {
-        let [m, k, o] = matrix(graph, node)?;
-        let order = if transposed { [o, 1, k] } else { [1, k, o] };
-        let parameters = Parameters::new(graph, node, o, order, constants)?;
+        let (parameters, column, [m, _, o]) = Parameters::of_matrix(graph, node, transposed, constants)?;
         let unit = kernel_window(&Window::UNIT);
-        Self::new(&parameters, [m, 1, k], unit, (o, if m == 1 { OUTPUTS } else { o }, 1))
+        Self::new(&parameters, column, unit, (o, if m == 1 { OUTPUTS } else { o }, 1))
     }
 
     fn new(
@@ -273,13 +297,13 @@ impl Depthwise {
         (window, groups): (&Window, usize),
         constants: &dyn Fn(ValueId) -> Option<Tensor>,
     ) -> Option<Self> {
-        let [_, c, h, w] = image(graph.value(node.inputs[0]))?;
-        let [_, o, p, q] = image(graph.value(node.outputs[0]))?;
-        if groups != c || o != c {
+        let [x, y] = [node.inputs[0], node.outputs[0]].map(|id| image(graph.value(id)));
+        let channels = [x?[1], y?[1]];
+        if channels != [groups; 2] {
             return None;
         }
+        let (parameters, [h, w, c], [p, q, _]) = Parameters::of_conv(graph, node, (window, groups), constants)?;
         let taps = window.kernel[0] * window.kernel[1];
-        let parameters = Parameters::new(graph, node, o, [o, 1, taps], constants)?;
         let ((kind, zero), bias) = parameters.narrow()?;
         let weights = (0..taps).flat_map(|tap| parameters.weights.iter().skip(tap).step_by(taps));
         let weights = weights.map(|&weight| i32::from(weight)).collect();
@@ -325,24 +349,19 @@ impl Wide {
         (window, groups): (&Window, usize),
         constants: &dyn Fn(ValueId) -> Option<Tensor>,
     ) -> Option<Self> {
-        let [_, c, h, w] = image(graph.value(node.inputs[0]))?;
-        let [_, o, p, q] = image(graph.value(node.outputs[0]))?;
-        let taps = window.kernel[0] * window.kernel[1];
-        let parameters = Parameters::new(graph, node, o, [o, c / groups, taps], constants)?;
-        Some(Self::new(parameters, [h, w, c], [p, q, o], kernel_window(window), groups))
+        let (parameters, image, output) = Parameters::of_conv(graph, node, (window, groups), constants)?;
+        Some(Self::new(parameters, image, output, kernel_window(window), groups))
     }
 
-    /// A matrix product: an image of one column, row-major.
+    /// A matrix product.
     pub fn matrix(
         graph: &Graph<Quantized>,
         node: &Node,
         transposed: bool,
         constants: &dyn Fn(ValueId) -> Option<Tensor>,
     ) -> Option<Self> {
-        let [m, k, o] = matrix(graph, node)?;
-        let order = if transposed { [o, 1, k] } else { [1, k, o] };
-        let parameters = Parameters::new(graph, node, o, order, constants)?;
-        Some(Self::new(parameters, [m, 1, k], [m, 1, o], kernel_window(&Window::UNIT), 1))
+        let (parameters, image, output) = Parameters::of_matrix(graph, node, transposed, constants)?;
+        Some(Self::new(parameters, image, output, kernel_window(&Window::UNIT), 1))
     }
 
     fn new(
