@@ -9,6 +9,7 @@ mod engine;
 mod invariants;
 mod layers;
 mod mappings;
+mod metrics;
 mod mutants;
 mod networks;
 mod programs;
