@@ -4,12 +4,15 @@ use super::{
     shape::MatrixShape,
     tiling::{Halo, Range, halo, tile_range},
 };
-use crate::config::{Dataflow, MemoryId};
+use crate::{
+    config::{Dataflow, MemoryId},
+    dataflow::{ArrayExtents, schedule},
+};
 
 /// Extents of a buffer tile. Groups are bundled into passes; a tile covers either several whole passes, or a part of
 /// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tile {
+pub struct BufferTile {
     /// Passes.
     pub passes: u32,
     /// Images.
@@ -74,7 +77,7 @@ pub struct MatrixMapping {
     /// Groups bundled into one pass.
     pub groups_per_pass: u32,
     /// Buffer tile.
-    pub tile: Tile,
+    pub tile: BufferTile,
     /// Order of the outer loops.
     pub order: LoopOrder,
     /// Slots.
@@ -118,6 +121,17 @@ impl Trips {
     pub const fn steps(&self) -> u64 {
         self.passes as u64 * self.pixels() * self.o as u64 * self.c as u64
     }
+
+    /// Indices of the first step, in any order of the loops.
+    pub(super) const fn first(&self) -> Self {
+        Self { passes: 0, n: 0, p: 0, q: 0, o: 0, c: 0 }
+    }
+
+    /// Indices of the last step, in any order of the loops.
+    pub(super) const fn last(&self) -> Self {
+        let Self { passes, n, p, q, o, c } = *self;
+        Self { passes: passes - 1, n: n - 1, p: p - 1, q: q - 1, o: o - 1, c: c - 1 }
+    }
 }
 
 /// One step of the outer loops.
@@ -137,6 +151,18 @@ pub struct Step {
     pub o: Range,
     /// Input channels within a pass.
     pub c: Range,
+}
+
+impl Step {
+    /// Output pixels.
+    pub const fn pixels(&self) -> u64 {
+        self.n.len as u64 * self.p.len as u64 * self.q.len as u64
+    }
+
+    /// Output channels, all passes.
+    pub const fn channels(&self) -> u64 {
+        self.passes.len as u64 * self.o.len as u64
+    }
 }
 
 impl MatrixMapping {
@@ -169,12 +195,12 @@ impl MatrixMapping {
 
     /// Whether the sums of an output tile stay in the elements of an output stationary array over all steps of K: the
     /// tile is one array tile, and K is cut.
-    pub fn keeps_sums(&self, rows: u32, cols: u32) -> bool {
-        self.dataflow == Dataflow::OS
+    pub fn keeps_sums(&self, array: &ArrayExtents) -> bool {
+        schedule(self.dataflow).holds_sums()
             && !self.on_vector
             && self.tile.passes == 1
-            && self.tile.o <= cols
-            && self.tile_pixels() <= u64::from(rows)
+            && u64::from(self.tile.o) <= array.cols
+            && self.tile_pixels() <= array.rows
             && self.tile.c < self.pass_channels()
     }
 
@@ -207,14 +233,19 @@ impl MatrixMapping {
             }
         }
         let passes = digit(trips.passes);
+        self.step_at(Trips { passes, n, p, q, o, c })
+    }
+
+    /// The step at these indices of the loops.
+    pub fn step_at(&self, index: Trips) -> Step {
         Step {
-            index: Trips { passes, n, p, q, o, c },
-            passes: tile_range(self.passes(), self.tile.passes, passes),
-            n: tile_range(self.shape.n, self.tile.n, n),
-            p: tile_range(self.shape.p, self.tile.p, p),
-            q: tile_range(self.shape.q, self.tile.q, q),
-            o: tile_range(self.pass_outputs(), self.tile.o, o),
-            c: tile_range(self.pass_channels(), self.tile.c, c),
+            index,
+            passes: tile_range(self.passes(), self.tile.passes, index.passes),
+            n: tile_range(self.shape.n, self.tile.n, index.n),
+            p: tile_range(self.shape.p, self.tile.p, index.p),
+            q: tile_range(self.shape.q, self.tile.q, index.q),
+            o: tile_range(self.pass_outputs(), self.tile.o, index.o),
+            c: tile_range(self.pass_channels(), self.tile.c, index.c),
         }
     }
 
