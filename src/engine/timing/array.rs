@@ -250,6 +250,12 @@ impl ArrayTimer {
         Ok(last)
     }
 
+    /// The end of the last stream.
+    #[cfg(test)]
+    pub const fn stream_end(&self) -> Event {
+        self.stream_end
+    }
+
     /// Every event that it still depends on.
     pub fn visit_events(&mut self, visit: &mut dyn FnMut(&mut Event)) {
         for event in [&mut self.loaded, &mut self.stream_end, &mut self.occupied, &mut self.last_result] {
