@@ -60,7 +60,7 @@ pub struct Product {
 }
 
 impl Product {
-    /// K.
+    /// How many products a sum has.
     pub const fn depth(&self) -> u64 {
         self.taps * self.channels
     }
@@ -139,7 +139,7 @@ pub struct ArrayTile {
 pub enum Command {
     /// Loads the stationary operand of the tiles that follow: its pixels or outputs by a fold of K.
     Preload {
-        /// Which operand.
+        /// What the operand is.
         operand: Operand,
         /// Pixels or outputs, one a column.
         columns: Range,
@@ -156,7 +156,7 @@ pub enum Nest {
     /// `repeats` times: for each of `folds` folds of K, `operands` stationary operands one after the other, `rows` rows
     /// streaming past each. Folds but the first add to the sums of the one before.
     Stationary {
-        /// Times.
+        /// Loops outside K.
         repeats: u64,
         /// Folds of K.
         folds: u64,
@@ -167,7 +167,7 @@ pub enum Nest {
     },
     /// `tiles` tiles of `beats` beats, both operands streaming.
     Streaming {
-        /// Array tiles.
+        /// Array tiles, one after the other.
         tiles: u64,
         /// Beats of each.
         beats: u64,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{dataflow::schedule, units::thousands};
 
-/// One line.
+/// A layer's mapping in one line of a table.
 pub fn line(mapping: &LayerMapping) -> String {
     match mapping {
         LayerMapping::Matrix(m) => {

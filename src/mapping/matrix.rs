@@ -13,7 +13,7 @@ use crate::{
 /// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferTile {
-    /// Passes.
+    /// Whole passes, 1 where the tile is a part of one.
     pub passes: u32,
     /// Images.
     pub n: u32,
@@ -76,11 +76,11 @@ pub struct MatrixMapping {
     pub on_vector: bool,
     /// Groups bundled into one pass.
     pub groups_per_pass: u32,
-    /// Buffer tile.
+    /// What the buffers hold at a time.
     pub tile: BufferTile,
-    /// Order of the outer loops.
+    /// Which operand the outer loops keep.
     pub order: LoopOrder,
-    /// Slots.
+    /// How many tiles of each operand there is room for.
     pub slots: Slots,
     /// Whether the input lies on chip already.
     pub input_resident: bool,
@@ -181,7 +181,7 @@ impl MatrixMapping {
         self.shape.c / self.shape.groups * self.groups_per_pass
     }
 
-    /// Trip counts.
+    /// How often each of the outer loops runs.
     pub const fn trips(&self) -> Trips {
         Trips {
             passes: self.passes().div_ceil(self.tile.passes),

@@ -45,7 +45,7 @@ pub enum LayerMapping {
 /// One layer of the plan.
 #[derive(Clone, Debug)]
 pub struct LayerPlan {
-    /// The node.
+    /// The operator in the graph.
     pub node: NodeId,
     /// How it runs.
     pub mapping: LayerMapping,

@@ -38,7 +38,7 @@ pub struct Constraints {
 /// What the search found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
-    /// The mapping.
+    /// The one that takes least.
     pub mapping: MatrixMapping,
     /// Its closed form.
     pub cost: Cost,

@@ -41,7 +41,7 @@ pub struct Rates {
 pub(in crate::mapping) struct Memory {
     /// Time of one burst at its bandwidth.
     pub(in crate::mapping) service: Time,
-    /// Its latency.
+    /// From a request's service to its data.
     pub(in crate::mapping) latency: Time,
 }
 
