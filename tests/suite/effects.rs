@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 use systole::{
     config::{Accelerator, Accumulators, Buffer, BufferLayout, MemoryModel, WeightLoad},
     engine::timing,
-    mapping::{LayerMapping, LoopOrder, PlanOptions, Slots, Tile, plan},
+    mapping::{LayerMapping, LoopOrder, PlanOptions, Slots, BufferTile, plan},
     pipeline,
     program::{Operation, Program},
 };
@@ -42,7 +42,7 @@ fn unsplit_resnet50(accelerator: &Accelerator) -> Program {
         if let LayerMapping::Matrix(mapping) = &mut layer.mapping {
             let shape = &mapping.shape;
             let (o, c) = (mapping.pass_outputs(), mapping.pass_channels());
-            mapping.tile = Tile { passes: 1, n: shape.n, p: shape.p, q: shape.q, o, c };
+            mapping.tile = BufferTile { passes: 1, n: shape.n, p: shape.p, q: shape.q, o, c };
             mapping.slots = Slots { input: 1, weight: 1, output: 1, accumulator: 1 };
             mapping.order = LoopOrder::OutputsOuter;
         }
