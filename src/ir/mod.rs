@@ -14,7 +14,7 @@ pub mod verify;
 
 use std::{marker::PhantomData, sync::Arc};
 
-pub use op::{Activation, Op, Window};
+pub use op::{Activation, Kind, Op, Window};
 
 use crate::tensor::{DType, Quantization, Tensor};
 
