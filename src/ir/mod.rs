@@ -6,6 +6,7 @@
 //! One set of operators serves all forms of a network. Whether a node is float or quantized is said by its values:
 //! a `Conv` whose input, weight and output carry a `Quantization` is a quantized convolution.
 
+pub mod fold;
 pub mod infer;
 pub mod macs;
 pub mod op;
