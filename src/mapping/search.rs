@@ -7,7 +7,7 @@
 
 use super::{
     cost::{Cost, OrderCost, PixelTiles, Rates, TileCost},
-    matrix::{LoopOrder, MatrixMapping, Slots, BufferTile, Trips},
+    matrix::{BufferTile, LoopOrder, MatrixMapping, Slots, Trips},
     shape::MatrixShape,
     tiling::distinct_tiles,
 };
@@ -290,12 +290,7 @@ impl Search<'_> {
             candidates.clear();
             candidates.extend(pixels.iter().map(|&(n, p, q)| {
                 let mapping = MatrixMapping { tile: BufferTile { passes, n, p, q, o, c }, ..*base };
-                Candidate {
-                    trips: mapping.trips(),
-                    footprint: Footprint::of(&mapping),
-                    cost: None,
-                    ordered: [None; 2],
-                }
+                Candidate { trips: mapping.trips(), footprint: Footprint::of(&mapping), cost: None, ordered: [None; 2] }
             }));
             for slots in slot_choices {
                 let mut tried = 0;

@@ -228,7 +228,12 @@ impl ArrayTimer {
     }
 
     /// The later of `bound` and the moment when the rows that the tile adds to are written.
-    fn wait_for_rows(&mut self, graph: &mut CauseGraph, tile: &StreamedTile, bound: Event) -> Result<Event, TimingError> {
+    fn wait_for_rows(
+        &mut self,
+        graph: &mut CauseGraph,
+        tile: &StreamedTile,
+        bound: Event,
+    ) -> Result<Event, TimingError> {
         while self.in_flight.front().is_some_and(|front| front.end <= bound.time) {
             self.in_flight.pop_front();
         }

@@ -145,11 +145,8 @@ impl Loads {
         let passes = lengths(mapping.passes(), tile.passes, trips.passes);
         let outputs = pairs(&passes, &lengths(mapping.pass_outputs(), tile.o, trips.o));
         let channels = lengths(mapping.pass_channels(), tile.c, trips.c);
-        let mut loads = Self {
-            inputs: Transfers::default(),
-            weights: Transfers::default(),
-            parameters: Transfers::default(),
-        };
+        let mut loads =
+            Self { inputs: Transfers::default(), weights: Transfers::default(), parameters: Transfers::default() };
         if !mapping.input_resident {
             // Passes and channels are never both cut.
             let channels = pairs(&passes, &channels);
