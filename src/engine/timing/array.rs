@@ -166,8 +166,8 @@ impl ArrayTimer {
     pub fn switch_dataflow(&mut self, graph: &mut CauseGraph, cycles: u64) -> Result<(), TimingError> {
         if cycles > 0 {
             let idle = latest([self.occupied, self.loaded, self.last_result]);
-            let end = self.after(idle.time, cycles)?;
-            let switched = graph.phase(idle, Cause::FillDrain, end)?;
+            let end = self.after(idle.time.0, cycles)?;
+            let switched = graph.phase(idle, Cause::FillDrain, Time(end))?;
             self.occupied = switched;
             self.loaded = switched;
         }
@@ -186,10 +186,10 @@ impl ArrayTimer {
             },
         };
         let bound = latest([ready.tokens, self.loaded, room, ready.issue]);
-        let at = self.after(bound.time, 0)?;
-        let start = graph.phase(bound, Cause::WeightLoad, at)?;
+        let at = self.after(bound.time.0, 0)?;
+        let start = graph.phase(bound, Cause::WeightLoad, Time(at))?;
         let end = self.after(at, self.load_cycles)?;
-        self.loaded = graph.phase(start, Cause::WeightLoad, end)?;
+        self.loaded = graph.phase(start, Cause::WeightLoad, Time(end))?;
         self.load_used = false;
         Ok(Phases { start, end: self.loaded })
     }
@@ -202,9 +202,9 @@ impl ArrayTimer {
                 && tile.output_stationary
                 && tile.beats < self.rows
             {
-                let chain_free = self.after(shifting.time, self.rows - tile.beats)?;
-                if chain_free > shifting.time.max(self.occupied.time) {
-                    let chain = graph.phase(shifting, Cause::FillDrain, chain_free)?;
+                let chain_free = self.after(shifting.time.0, self.rows - tile.beats)?;
+                if chain_free > shifting.time.0.max(self.occupied.time.0) {
+                    let chain = graph.phase(shifting, Cause::FillDrain, Time(chain_free))?;
                     engine = latest([engine, chain]);
                 }
             }
@@ -218,21 +218,21 @@ impl ArrayTimer {
         if !tile.output_stationary {
             bound = self.wait_for_rows(graph, tile, bound)?;
         }
-        let at = self.after(bound.time, 0)?;
-        let start = graph.phase(bound, Cause::ArrayStreaming, at)?;
+        let at = self.after(bound.time.0, 0)?;
+        let start = graph.phase(bound, Cause::ArrayStreaming, Time(at))?;
 
-        let beats_end = graph.phase(start, Cause::ArrayStreaming, self.after(at, tile.beats)?)?;
+        let beats_end = graph.phase(start, Cause::ArrayStreaming, Time(self.after(at, tile.beats)?))?;
         let stretched = product(tile.beats, tile.beat_cycles)?;
-        self.stream_end = graph.phase(beats_end, Cause::BufferBank, self.after(at, stretched)?)?;
+        self.stream_end = graph.phase(beats_end, Cause::BufferBank, Time(self.after(at, stretched)?))?;
         let occupied = self.after(at, stretched.max(self.min_stream))?;
-        self.occupied = graph.phase(self.stream_end, Cause::ArrayStreaming, occupied)?;
+        self.occupied = graph.phase(self.stream_end, Cause::ArrayStreaming, Time(occupied))?;
         let result = if tile.output_stationary {
             let shift = if tile.hold { 0 } else { self.rows };
-            self.after(self.stream_end.time, sum(self.output_latency, shift)?)?
+            self.after(self.stream_end.time.0, sum(self.output_latency, shift)?)?
         } else {
-            sum(self.stream_end.time, self.stationary_latency)?
+            sum(self.stream_end.time.0, self.stationary_latency)?
         };
-        let own = graph.phase(self.stream_end, Cause::FillDrain, result)?;
+        let own = graph.phase(self.stream_end, Cause::FillDrain, Time(result))?;
         self.last_result = latest([own, self.last_result]);
         if !tile.output_stationary {
             self.shifting = None;
@@ -250,7 +250,7 @@ impl ArrayTimer {
             }
             self.in_flight.push_back(InFlight {
                 start,
-                end: own.time,
+                end: own.time.0,
                 accumulators: tile.accumulators,
                 row_stride: tile.row_stride,
                 row_width: tile.row_width,
@@ -261,7 +261,7 @@ impl ArrayTimer {
 
     /// The later of `bound` and the moment when the rows that the tile adds to are written.
     fn wait_for_rows(&mut self, graph: &mut CauseGraph, tile: &Tile, bound: Event) -> Result<Event, TimingError> {
-        while self.in_flight.front().is_some_and(|front| front.end <= bound.time) {
+        while self.in_flight.front().is_some_and(|front| front.end <= bound.time.0) {
             self.in_flight.pop_front();
         }
         let mut last = bound;
@@ -273,9 +273,9 @@ impl ArrayTimer {
                 }
                 let ahead = u64::try_from(first - earlier.accumulators[0]).unwrap_or(0);
                 let shift = ahead.div_ceil(u64::from(earlier.row_stride.max(1)));
-                let written = sum(sum(earlier.start.time, self.stationary_latency)?, product(shift, self.period)?)?;
-                if written > last.time {
-                    last = graph.phase(earlier.start, Cause::FillDrain, written)?;
+                let written = sum(sum(earlier.start.time.0, self.stationary_latency)?, product(shift, self.period)?)?;
+                if written > last.time.0 {
+                    last = graph.phase(earlier.start, Cause::FillDrain, Time(written))?;
                 }
             }
         }
@@ -293,7 +293,7 @@ impl ArrayTimer {
     }
 }
 
-/// Checked sum of femtoseconds or cycles.
+/// Checked sum.
 #[inline]
 pub(super) fn sum(a: u64, b: u64) -> Result<u64, TimingError> {
     a.checked_add(b).ok_or(TimingError::Overflow)
@@ -303,10 +303,4 @@ pub(super) fn sum(a: u64, b: u64) -> Result<u64, TimingError> {
 #[inline]
 pub(super) fn product(a: u64, b: u64) -> Result<u64, TimingError> {
     a.checked_mul(b).ok_or(TimingError::Overflow)
-}
-
-/// The first edge of a clock at or after `time`.
-#[inline]
-pub(super) fn edge(time: u64, period: Time) -> Result<u64, TimingError> {
-    product(time.div_ceil(period.0), period.0)
 }
