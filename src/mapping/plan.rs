@@ -9,7 +9,7 @@ use super::{
     cost::{Cost, Part, Rates},
     matrix::{LoopOrder, MatrixMapping, Occupied},
     place::{self, Place, extents},
-    search::{self, Found, Infeasible, Constraints},
+    search::{self, Constraints, Found, Infeasible},
     shape::{MatrixShape, byte_width},
     vector::{self, OperandShape, VectorMapping, VectorShape},
 };

@@ -10,7 +10,7 @@ use std::path::Path;
 use systole::{
     config::{Accelerator, Accumulators, Buffer, BufferLayout, MemoryModel, WeightLoad},
     engine::timing,
-    mapping::{LayerMapping, LoopOrder, PlanOptions, Slots, BufferTile, plan},
+    mapping::{BufferTile, LayerMapping, LoopOrder, PlanOptions, Slots, plan},
     pipeline,
     program::{Operation, Program},
 };
