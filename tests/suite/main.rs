@@ -10,6 +10,7 @@ mod engine;
 mod invariants;
 mod layers;
 mod mappings;
+mod metrics;
 mod mutants;
 mod networks;
 mod programs;
