@@ -12,8 +12,8 @@ use smallvec::SmallVec;
 
 use super::{
     TimingError,
-    array::{edge, product, sum},
     causes::{Cause, CauseGraph, Event, Lazy},
+    clock::{after, edge, times},
     memory::Memory,
 };
 use crate::{config::Accelerator, units::Time};
@@ -43,9 +43,9 @@ pub(super) struct Move {
 pub(super) struct DmaLaw {
     period: Time,
     /// Time in which the engine moves a burst, whole cycles.
-    pace: u64,
+    pace: Time,
     bytes_per_cycle: u64,
-    descriptor: u64,
+    descriptor: Time,
     in_flight: usize,
 }
 
@@ -57,9 +57,9 @@ impl DmaLaw {
         }
         Ok(Self {
             period,
-            pace: product(dma.burst_bytes.div_ceil(dma.bytes_per_cycle).into(), period.0)?,
+            pace: times(period, dma.burst_bytes.div_ceil(dma.bytes_per_cycle).into())?,
             bytes_per_cycle: dma.bytes_per_cycle.into(),
-            descriptor: product(dma.descriptor_cycles.into(), period.0)?,
+            descriptor: times(period, dma.descriptor_cycles.into())?,
             in_flight: usize::try_from(dma.bursts_in_flight).unwrap_or(usize::MAX),
         })
     }
@@ -95,13 +95,13 @@ pub(super) struct Moved {
 
 impl DmaEngine {
     pub const fn new(law: DmaLaw) -> Self {
-        let never = Lazy { base: Event::ORIGIN, cause: Cause::Move, time: 0 };
+        let never = Lazy { base: Event::ORIGIN, cause: Cause::Move, time: Time::ZERO };
         Self { law, active: None, flights: VecDeque::new(), last_arrival: never }
     }
 
     /// Begins a transfer; what needs no memory is done at once. The one before must be done.
     pub fn begin(&mut self, graph: &mut CauseGraph, start: Event, work: &Move) -> Result<Option<Moved>, TimingError> {
-        let described = sum(edge(start.time, self.law.period)?, product(self.law.descriptor, work.descriptors)?)?;
+        let described = after(edge(start.time, self.law.period)?, times(self.law.descriptor, work.descriptors)?)?;
         if let Some(first) = work.legs.first() {
             let earliest = Lazy { base: start, cause: Cause::Move, time: described };
             let request = admit(&mut self.flights, self.law.in_flight, described).unwrap_or(earliest);
@@ -109,14 +109,14 @@ impl DmaEngine {
             return Ok(None);
         }
         let cycles = work.on_chip.div_ceil(self.law.bytes_per_cycle);
-        let end = sum(described, product(cycles, self.law.period.0)?)?;
+        let end = after(described, times(self.law.period, cycles)?)?;
         let end = graph.phase(start, Cause::Move, end)?;
         Ok(Some(Moved { free: end, end }))
     }
 
     /// When the next burst is requested, while a transfer is at work.
     #[inline]
-    pub fn next_request(&self) -> Option<u64> {
+    pub fn next_request(&self) -> Option<Time> {
         self.active.as_ref().map(|active| active.request.time)
     }
 
@@ -126,7 +126,7 @@ impl DmaEngine {
         &mut self,
         graph: &mut CauseGraph,
         memories: &mut [Memory],
-        until: u64,
+        until: Time,
     ) -> Result<Option<Moved>, TimingError> {
         let Some(active) = &mut self.active else { return Ok(None) };
         let law = self.law;
@@ -134,8 +134,8 @@ impl DmaEngine {
             let memory = &mut memories[usize::from(active.legs[active.leg].memory)];
             let request = active.request;
             let served = memory.serve(graph, request)?;
-            let data = edge(sum(served.time, memory.latency)?, law.period)?;
-            let paced = sum(request.time, law.pace)?;
+            let data = edge(after(served.time, memory.latency)?, law.period)?;
+            let paced = after(request.time, law.pace)?;
             let mut arrival = Lazy { base: served, cause: Cause::MemoryLatency, time: data };
             if paced > data {
                 arrival = graph.extend(request, Cause::Move, paced)?;
@@ -186,7 +186,7 @@ impl DmaEngine {
 
 /// The arrival that a request must wait for, if at `time` as many as allowed are still in flight.
 #[inline]
-fn admit(flights: &mut VecDeque<Lazy>, allowed: usize, time: u64) -> Option<Lazy> {
+fn admit(flights: &mut VecDeque<Lazy>, allowed: usize, time: Time) -> Option<Lazy> {
     while flights.front().is_some_and(|flight| flight.time <= time) {
         flights.pop_front();
     }

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{
     TimingError,
     array::sum,
-    causes::{Cause, CauseGraph, Event},
+    causes::{Cause, CauseGraph, Event, Lazy},
+    clock::{after, times},
     report::MemoryTiming,
 };
 use crate::{
@@ -22,10 +23,10 @@ pub const WINDOW: Time = Time(1_000_000_000);
 pub(super) struct Memory {
     /// Bytes of one request.
     burst: u64,
-    /// How long one request holds the memory, fs.
-    service: u64,
-    /// From the end of service to the data's arrival, fs.
-    pub latency: u64,
+    /// How long one request holds the memory.
+    service: Time,
+    /// From the end of service to the data's arrival.
+    pub latency: Time,
     /// The end of the last request's service.
     pub free: Event,
     bursts: u64,
@@ -38,8 +39,8 @@ impl Memory {
         let burst = u64::from(accelerator.config.dma.burst_bytes);
         Self {
             burst,
-            service: accelerator.memory_service(memory, Bytes(burst)).0,
-            latency: accelerator.memory_latency(memory).0,
+            service: accelerator.memory_service(memory, Bytes(burst)),
+            latency: accelerator.memory_latency(memory),
             free: Event::ORIGIN,
             bursts: 0,
             host_bytes: 0,
@@ -50,9 +51,9 @@ impl Memory {
     /// Serves the request that came at `request`, which is made an event only if the memory is free then. Requests
     /// must come in the order of time.
     #[inline]
-    pub fn serve(&mut self, graph: &mut CauseGraph, request: super::causes::Lazy) -> Result<Event, TimingError> {
+    pub fn serve(&mut self, graph: &mut CauseGraph, request: Lazy) -> Result<Event, TimingError> {
         let pred = if self.free.time > request.time { self.free } else { graph.realize(request)? };
-        let end = sum(pred.time, self.service)?;
+        let end = after(pred.time, self.service)?;
         let served = graph.phase(pred, Cause::MemoryBandwidth, end)?;
         self.windows.add(pred.time, end, self.burst);
         self.free = served;
@@ -61,14 +62,14 @@ impl Memory {
     }
 
     /// Accounts for bytes that the host reads or writes at its own pace.
-    pub fn host_access(&mut self, start: u64, end: u64, bytes: u64) -> Result<(), TimingError> {
+    pub fn host_access(&mut self, start: Time, end: Time, bytes: u64) -> Result<(), TimingError> {
         self.host_bytes = sum(self.host_bytes, bytes)?;
         self.windows.spread(start, end, bytes);
         Ok(())
     }
 
     /// The memory's figures after a run of `end` in which so many useful bytes were read and written.
-    pub fn report(&mut self, end: u64, [read, written]: [u64; 2]) -> Result<MemoryTiming, TimingError> {
+    pub fn report(&mut self, end: Time, [read, written]: [u64; 2]) -> Result<MemoryTiming, TimingError> {
         let [peak, p95] = self.windows.finish(end);
         let moved = self.bursts.checked_mul(self.burst).ok_or(TimingError::Overflow)?;
         Ok(MemoryTiming {
@@ -76,7 +77,7 @@ impl Memory {
             written: Bytes(written),
             moved: Bytes(sum(moved, self.host_bytes)?),
             host: Bytes(self.host_bytes),
-            busy: Time(self.bursts.checked_mul(self.service).ok_or(TimingError::Overflow)?),
+            busy: times(self.service, self.bursts)?,
             peak_window: Bytes(peak),
             p95_window: Bytes(p95),
         })
@@ -92,13 +93,13 @@ struct Windows {
     /// Windows by bytes.
     histogram: BTreeMap<u64, u64>,
     /// Stretches of constant rate that are known ahead of time: `(start, end, bytes)`, in the order of time.
-    spread: VecDeque<(u64, u64, u64)>,
+    spread: VecDeque<(Time, Time, u64)>,
 }
 
 impl Windows {
     /// Adds bytes that move evenly over `start..end`; calls come in the order of time, and stretches are short.
     #[inline]
-    fn add(&mut self, start: u64, end: u64, bytes: u64) {
+    fn add(&mut self, start: Time, end: Time, bytes: u64) {
         let boundary = self.boundary();
         if end <= boundary {
             self.filled += bytes;
@@ -107,19 +108,19 @@ impl Windows {
         }
     }
 
-    fn boundary(&self) -> u64 {
-        self.current.saturating_add(1).saturating_mul(WINDOW.0)
+    fn boundary(&self) -> Time {
+        WINDOW * self.current.saturating_add(1)
     }
 
     #[cold]
-    fn add_across(&mut self, start: u64, end: u64, bytes: u64) {
-        self.close_until(start / WINDOW.0);
+    fn add_across(&mut self, start: Time, end: Time, bytes: u64) {
+        self.close_until(start.0 / WINDOW.0);
         let boundary = self.boundary();
         if end <= boundary {
             self.filled += bytes;
             return;
         }
-        if end - boundary > WINDOW.0 {
+        if end - boundary > WINDOW {
             // A slow memory's burst may cover any number of windows.
             self.spread(start, end, bytes);
             return;
@@ -131,25 +132,25 @@ impl Windows {
     }
 
     /// Adds bytes of a stretch that begins no earlier than what was added so far; it may be long.
-    fn spread(&mut self, start: u64, end: u64, bytes: u64) {
+    fn spread(&mut self, start: Time, end: Time, bytes: u64) {
         if bytes > 0 {
             // What would fall into windows that are closed already counts in the open one.
-            let start = start.max(self.current.saturating_mul(WINDOW.0));
+            let start = start.max(WINDOW * self.current);
             let at = self.spread.partition_point(|&(other, ..)| other <= start);
-            self.spread.insert(at, (start, end.max(start + 1), bytes));
+            self.spread.insert(at, (start, end.max(start + Time(1)), bytes));
         }
     }
 
     /// Closes the windows before `target`.
     fn close_until(&mut self, target: u64) {
         while self.current < target {
-            let [from, to] = [self.current.saturating_mul(WINDOW.0), self.boundary()];
+            let [from, to] = [WINDOW * self.current, self.boundary()];
             let mut bytes = self.filled;
             for &(start, end, total) in &self.spread {
                 if start >= to {
                     break;
                 }
-                let until = |time: u64| share(total, time.clamp(start, end) - start, end - start);
+                let until = |time: Time| share(total, time.clamp(start, end) - start, end - start);
                 bytes += until(to) - until(from);
             }
             while self.spread.front().is_some_and(|&(_, end, _)| end <= to) {
@@ -160,13 +161,13 @@ impl Windows {
             self.current += 1;
             // Many windows without a burst are closed at once: empty ones, and those inside one long stretch.
             if let Some(&(start, end, total)) = self.spread.front() {
-                if start > self.current.saturating_mul(WINDOW.0) {
-                    let empty = (start / WINDOW.0).min(target).saturating_sub(self.current);
+                if start > WINDOW * self.current {
+                    let empty = (start.0 / WINDOW.0).min(target).saturating_sub(self.current);
                     self.count(0, empty);
                     self.current += empty;
                 } else if self.spread.len() == 1 {
-                    let inside = (end / WINDOW.0).min(target).saturating_sub(self.current);
-                    self.count(share(total, WINDOW.0, end - start), inside);
+                    let inside = (end.0 / WINDOW.0).min(target).saturating_sub(self.current);
+                    self.count(share(total, WINDOW, end - start), inside);
                     self.current += inside;
                 }
             } else {
@@ -184,8 +185,8 @@ impl Windows {
     }
 
     /// The largest window and the 95th percentile (nearest rank) over `0..end`.
-    fn finish(&mut self, end: u64) -> [u64; 2] {
-        self.close_until(end.div_ceil(WINDOW.0).max(self.current + 1));
+    fn finish(&mut self, end: Time) -> [u64; 2] {
+        self.close_until(end.0.div_ceil(WINDOW.0).max(self.current + 1));
         let total: u64 = self.histogram.values().sum();
         let peak = self.histogram.keys().next_back().copied().unwrap_or(0);
         let mut above = total / 20;
@@ -202,8 +203,8 @@ impl Windows {
 }
 
 /// `bytes * part / whole`, rounded down; `part <= whole`.
-fn share(bytes: u64, part: u64, whole: u64) -> u64 {
-    let value = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
+fn share(bytes: u64, part: Time, whole: Time) -> u64 {
+    let value = u128::from(bytes) * u128::from(part.0) / u128::from(whole.0.max(1));
     u64::try_from(value).unwrap_or(bytes)
 }
 
@@ -213,13 +214,13 @@ mod tests {
 
     #[test]
     fn bytes_of_a_window_are_those_that_moved_in_it() {
-        let us = WINDOW.0;
+        let us = |quarters: u64| Time(WINDOW.0 / 4 * quarters);
         let mut windows = Windows::default();
-        windows.add(0, us / 2, 100);
-        windows.add(us / 2, us + us / 2, 100);
-        windows.add(3 * us, 3 * us + 10, 7);
-        windows.spread(4 * us, 8 * us, 40);
-        let [peak, _] = windows.finish(20 * us);
+        windows.add(us(0), us(2), 100);
+        windows.add(us(2), us(6), 100);
+        windows.add(us(12), us(12) + Time(10), 7);
+        windows.spread(us(16), us(32), 40);
+        let [peak, _] = windows.finish(us(80));
         assert_eq!(peak, 150);
         let expected: Vec<(u64, u64)> = vec![(0, 13), (7, 1), (10, 4), (50, 1), (150, 1)];
         assert_eq!(windows.histogram.into_iter().collect::<Vec<_>>(), expected);
@@ -229,8 +230,8 @@ mod tests {
     fn the_percentile_leaves_out_the_largest_twentieth() {
         let mut windows = Windows::default();
         for index in 0..100_u64 {
-            windows.add(index * WINDOW.0, index * WINDOW.0 + 1, index + 1);
+            windows.add(WINDOW * index, WINDOW * index + Time(1), index + 1);
         }
-        assert_eq!(windows.finish(100 * WINDOW.0), [100, 95]);
+        assert_eq!(windows.finish(WINDOW * 100), [100, 95]);
     }
 }

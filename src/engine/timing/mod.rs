@@ -8,10 +8,12 @@
 //! - `dma`, `memory`: bursts, requests in flight, bandwidth and latency
 //! - `work`, `runs`: what an instruction costs
 //! - `causes`, `layers`: to whom and to what each cycle belongs
+//! - `clock`: checked arithmetic of time
 //! - `report`: the result
 
 mod array;
 mod causes;
+mod clock;
 mod dma;
 mod layers;
 mod memory;

@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 
 use super::{
     Options, TimingError,
-    array::{ArrayTimer, Phases, Ready, edge, product, sum},
+    array::{ArrayTimer, Phases, Ready},
     causes::{Cause, CauseGraph, CauseVector, Event, latest},
+    clock::{after, edge, times},
     dma::{DmaEngine, DmaLaw},
     layers::LayerBook,
     memory::Memory,
@@ -62,12 +63,12 @@ struct Engine {
     retired: Event,
     dma: DmaEngine,
     /// The transfer at work, and its start.
-    moving: Option<(Queued, u64)>,
-    last_start: u64,
-    busy_until: u64,
-    busy: u64,
-    waiting_token: u64,
-    waiting_issue: u64,
+    moving: Option<(Queued, Time)>,
+    last_start: Time,
+    busy_until: Time,
+    busy: Time,
+    waiting_token: Time,
+    waiting_issue: Time,
     instructions: u64,
 }
 
@@ -79,13 +80,13 @@ pub(super) struct Simulator<'a> {
     period: Time,
     vector_period: Time,
     queue_depth: usize,
-    issue_time: u64,
-    launch_time: u64,
-    fence_time: u64,
+    issue_time: Time,
+    launch_time: Time,
+    fence_time: Time,
     switch_cycles: u64,
     /// When the issue unit is done with the last instruction.
     issued: Event,
-    issue_stalled: u64,
+    issue_stalled: Time,
     instructions: u64,
     engines: Vec<Engine>,
     array: ArrayTimer,
@@ -93,7 +94,7 @@ pub(super) struct Simulator<'a> {
     memories: Vec<Memory>,
     tokens: Tokens,
     layers: LayerBook,
-    order: Option<Vec<(u64, u64)>>,
+    order: Option<Vec<(Time, u64)>>,
 }
 
 impl<'a> Simulator<'a> {
@@ -123,11 +124,11 @@ impl<'a> Simulator<'a> {
                 retired: Event::ORIGIN,
                 dma: DmaEngine::new(DmaLaw::new(accelerator, engine.period)?),
                 moving: None,
-                last_start: 0,
-                busy_until: 0,
-                busy: 0,
-                waiting_token: 0,
-                waiting_issue: 0,
+                last_start: Time::ZERO,
+                busy_until: Time::ZERO,
+                busy: Time::ZERO,
+                waiting_token: Time::ZERO,
+                waiting_issue: Time::ZERO,
                 instructions: 0,
             });
         }
@@ -143,12 +144,12 @@ impl<'a> Simulator<'a> {
             period,
             vector_period: accelerator.vector_period,
             queue_depth: usize::try_from(control.queue_depth.max(1)).unwrap_or(usize::MAX),
-            issue_time: product(control.issue_cycles.into(), period.0)?,
-            launch_time: product(control.launch_cycles.into(), period.0)?,
-            fence_time: product(control.fence_cycles.into(), period.0)?,
+            issue_time: times(period, control.issue_cycles.into())?,
+            launch_time: times(period, control.launch_cycles.into())?,
+            fence_time: times(period, control.fence_cycles.into())?,
             switch_cycles: accelerator.config.array.dataflow_switch_cycles.into(),
             issued: Event::ORIGIN,
-            issue_stalled: 0,
+            issue_stalled: Time::ZERO,
             instructions: 0,
             engines,
             array: ArrayTimer::new(accelerator)?,
@@ -170,7 +171,7 @@ impl<'a> Simulator<'a> {
                     break;
                 }
                 if self.graph.is_full() {
-                    self.compact(0);
+                    self.compact(Time::ZERO);
                 }
                 next = instructions.next();
             }
@@ -215,12 +216,12 @@ impl<'a> Simulator<'a> {
         self.issue_stalled += begin.time - self.issued.time;
         let layer = instruction.layer.index();
         let mut now = begin;
-        if self.layers.is_new(layer) && self.launch_time > 0 {
-            let end = sum(edge(now.time, self.period)?, self.launch_time)?;
+        if self.layers.is_new(layer) && self.launch_time > Time::ZERO {
+            let end = after(edge(now.time, self.period)?, self.launch_time)?;
             now = self.graph.phase(now, Cause::Fence, end)?;
         }
-        if instruction.is_command && self.issue_time > 0 {
-            let end = sum(edge(now.time, self.period)?, self.issue_time)?;
+        if instruction.is_command && self.issue_time > Time::ZERO {
+            let end = after(edge(now.time, self.period)?, self.issue_time)?;
             now = self.graph.phase(now, Cause::Issue, end)?;
         }
         self.issued = now;
@@ -280,7 +281,7 @@ impl<'a> Simulator<'a> {
             bound = latest([bound, engine.retired]);
         }
         bound = latest([bound, queued.issue]);
-        let end = sum(edge(bound.time, self.period)?, self.fence_time)?;
+        let end = after(edge(bound.time, self.period)?, self.fence_time)?;
         let end = self.graph.phase(bound, Cause::Fence, end)?;
         self.issued = end;
         if let Some(order) = &mut self.order {
@@ -298,7 +299,7 @@ impl<'a> Simulator<'a> {
                 while self.start_head(id)? {
                     progress = true;
                     if self.graph.is_full() {
-                        self.compact(0);
+                        self.compact(Time::ZERO);
                     }
                 }
             }
@@ -354,7 +355,7 @@ impl<'a> Simulator<'a> {
             Work::Vector(duration) => {
                 let at = edge(bound.time, self.vector_period)?;
                 let start = self.graph.phase(bound, Cause::Vector, at)?;
-                let end = self.graph.phase(start, Cause::Vector, sum(at, *duration)?)?;
+                let end = self.graph.phase(start, Cause::Vector, after(at, *duration)?)?;
                 self.engines[id].free = end;
                 self.started(id, &queued, start);
                 self.finish(id, &queued, Phases { start, end })
@@ -362,7 +363,7 @@ impl<'a> Simulator<'a> {
             Work::Host(work) => {
                 let at = edge(bound.time, self.period)?;
                 let start = self.graph.phase(bound, Cause::Host, at)?;
-                let end = edge(sum(at, work.duration)?, self.period)?;
+                let end = edge(after(at, work.duration)?, self.period)?;
                 for &(memory, bytes) in &work.accesses {
                     self.memories[usize::from(memory)].host_access(at, end, bytes)?;
                 }
@@ -445,8 +446,8 @@ impl<'a> Simulator<'a> {
     /// transfer is at work.
     fn serve(&mut self) -> Result<bool, TimingError> {
         loop {
-            let mut first: Option<(u64, usize)> = None;
-            let mut second: Option<(u64, usize)> = None;
+            let mut first: Option<(Time, usize)> = None;
+            let mut second: Option<(Time, usize)> = None;
             for (id, engine) in self.engines.iter().enumerate() {
                 let Some(time) = engine.dma.next_request() else { continue };
                 if first.is_none_or(|best| (time, id) < best) {
@@ -458,7 +459,7 @@ impl<'a> Simulator<'a> {
             }
             let Some((_, id)) = first else { return Ok(false) };
             // Of equal requests the lower engine's goes first.
-            let until = second.map_or(u64::MAX, |(time, other)| time.saturating_add(u64::from(id < other)));
+            let until = second.map_or(Time::END, |(time, other)| time + Time(u64::from(id < other)));
             let engine = &mut self.engines[id];
             self.graph.instruction = engine.moving.as_ref().map_or(0, |(queued, _)| queued.index);
             if let Some(moved) = engine.dma.serve(&mut self.graph, &mut self.memories, until)? {
@@ -472,14 +473,14 @@ impl<'a> Simulator<'a> {
             if self.graph.is_full() {
                 // Nothing else can be resolved now, so what is unknown comes after the next request.
                 let next = self.engines.iter().filter_map(|engine| engine.dma.next_request()).min();
-                self.compact(next.unwrap_or(0));
+                self.compact(next.unwrap_or(Time::ZERO));
             }
         }
     }
 
     /// Drops the part of the cause graph that nothing depends on. What is not resolved yet retires no earlier than
     /// `pending`.
-    fn compact(&mut self, pending: u64) {
+    fn compact(&mut self, pending: Time) {
         let safe = self.layers.earliest_boundary(self.issued.time, pending);
         let mut roots = Vec::new();
         self.visit_events(&mut |event| roots.push(event.node));
@@ -508,7 +509,7 @@ impl<'a> Simulator<'a> {
 
     fn report(mut self) -> Result<TimingReport, TimingError> {
         let end = self.layers.base();
-        let cycles = |time: u64| Time(time).cycles_ceil(self.period);
+        let cycles = |time: Time| time.cycles_ceil(self.period);
         let engines = self.engines.iter().map(|engine| EngineTiming {
             busy: cycles(engine.busy),
             waiting_token: cycles(engine.waiting_token),
@@ -517,7 +518,7 @@ impl<'a> Simulator<'a> {
         });
         let mut report = TimingReport {
             cycles: cycles(end),
-            end: Time(end),
+            end,
             engines: engines.collect(),
             instructions: self.instructions,
             issue_stalled: cycles(self.issue_stalled),

@@ -22,7 +22,7 @@ use crate::{
         Transfer, VectorKind, VectorOp,
     },
     tensor::{DType, Overflow, Requantizer},
-    units::{Macs, Time},
+    units::Macs,
 };
 
 pub const LOAD: EngineId = EngineId(0);
