@@ -1,5 +1,5 @@
 //! The array's law: when a stationary operand is loaded, when a tile streams, and when its last result is out. Command
-//! and ready times in, phases out; this is the only place where the law stands.
+//! and ready times in, phases out. The closed form of the mapping's cost bounds the same law from below, on its own.
 //!
 //! All in cycles of the array, a tile of `M` beats on `R x C` elements, `s = 1 + hop_registers`,
 //! `p = pe_registers`. Operands hop along rows in `s`, partial sums down columns in `s + p` (a sum passes through every

@@ -89,6 +89,16 @@ pub enum TimingError {
     /// Who signals stands before who waits.
     #[error("token {0} is waited for before the instruction that signals it")]
     UnknownToken(u32),
+    /// A layer's causes do not sum to its share of the timeline.
+    #[error("causes explain {explained} fs of layer {layer}, which takes {share} fs; they may differ by rounding only")]
+    Unexplained {
+        /// The layer.
+        layer: usize,
+        /// Its share of the timeline, fs.
+        share: u64,
+        /// What its causes sum to, fs.
+        explained: u64,
+    },
     /// Nothing can go on.
     #[error("instruction {0} can never be issued")]
     Stuck(u64),

@@ -5,6 +5,7 @@ mod causes;
 mod micro;
 mod rtl;
 mod speed;
+mod ties;
 
 use smallvec::SmallVec;
 
