@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dataflow;
 pub mod diag;
 pub mod engine;
 pub mod explore;

@@ -15,7 +15,7 @@ pub mod shape;
 pub mod tiling;
 pub mod vector;
 
-pub use matrix::{LoopOrder, MatrixMapping, Slots, Tile};
+pub use matrix::{BufferTile, LoopOrder, MatrixMapping, Slots};
 pub use place::Place;
 pub use plan::{LayerMapping, LayerPlan, Plan, PlanOptions, plan};
 pub use shape::MatrixShape;

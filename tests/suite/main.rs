@@ -1,5 +1,6 @@
 //! The cross-cutting tests, in one binary: what no single room can promise on its own.
 
+mod additions;
 mod architecture;
 mod cli;
 mod divergence;
@@ -9,6 +10,7 @@ mod engine;
 mod invariants;
 mod layers;
 mod mappings;
+mod metrics;
 mod mutants;
 mod networks;
 mod programs;

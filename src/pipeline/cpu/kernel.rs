@@ -131,13 +131,7 @@ impl Kernel {
                 let by = MulCoefficients::new(a, b, y);
                 by.scale.is_finite().then_some(Binary::Mul(by))
             }),
-            Op::Relu
-            | Op::LeakyRelu { .. }
-            | Op::Clip { .. }
-            | Op::Sigmoid
-            | Op::Tanh
-            | Op::HardSigmoid { .. }
-            | Op::HardSwish => Some(Self::Moves(vec![Move::function(&node.op, x, y)?])),
+            op if op.is_function() => Some(Self::Moves(vec![Move::function(&node.op, x, y)?])),
             Op::MaxPool { window } if moved => pool(window, x, y, kinds[0]).map(Self::MaxPool),
             Op::AvgPool { window, count_include_pad } => {
                 let average = Average {

@@ -272,13 +272,7 @@ fn quantized_op(
             }
             Some(out)
         }
-        Op::Relu
-        | Op::LeakyRelu { .. }
-        | Op::Clip { .. }
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSigmoid { .. }
-        | Op::HardSwish => {
+        op if op.is_function() => {
             let entry = |q: i32| table::entry(op, q, quantization, output, clamp);
             Some(first.integers()?.into_iter().map(entry).collect())
         }

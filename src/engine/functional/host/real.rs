@@ -30,13 +30,7 @@ pub(super) fn compute(op: &Op, inputs: &[Value], shape: &[usize]) -> Result<Vec<
                 _ => result,
             }
         }
-        Op::Relu
-        | Op::LeakyRelu { .. }
-        | Op::Clip { .. }
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSigmoid { .. }
-        | Op::HardSwish => x.into_iter().map(|x| table::function(op, x)).collect(),
+        op if op.is_function() => x.into_iter().map(|x| table::function(op, x)).collect(),
         Op::QuantizeLinear | Op::DequantizeLinear | Op::Reshape => x,
         Op::BatchNorm { epsilon } => batch_norm(&x, first.shape, inputs, *epsilon)?,
         Op::MaxPool { window } => {
@@ -71,6 +65,7 @@ pub(super) fn compute(op: &Op, inputs: &[Value], shape: &[usize]) -> Result<Vec<
         Op::Conv { .. } | Op::MatMul { .. } | Op::Transpose { .. } | Op::Pad { .. } => {
             return Err(Fault::Unsupported("this operator on real values"));
         }
+        _ => unreachable!("a function of one element"),
     })
 }
 

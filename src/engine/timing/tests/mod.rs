@@ -2,6 +2,7 @@
 
 mod bursts;
 mod causes;
+mod law;
 mod micro;
 mod rtl;
 mod speed;
