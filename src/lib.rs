@@ -2,6 +2,7 @@
 //!
 //! `docs/architecture.md` has the pipeline and the contract of each module.
 
+pub mod baseline;
 pub mod cli;
 pub mod config;
 pub mod dataflow;

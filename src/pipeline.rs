@@ -7,6 +7,7 @@ mod assemble;
 mod cpu;
 mod describe;
 mod execute;
+mod host;
 mod limits;
 mod samples;
 
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub use crate::program::LayerKind;
 pub use describe::describe_mapping;
 pub use execute::{Executed, execute, reference_of};
+pub use host::ReferenceHost;
 pub use samples::Samples;
 
 use crate::{

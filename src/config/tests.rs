@@ -177,7 +177,7 @@ fn faulty_overrides_say_what_was_meant() {
         ("depthwise=Host(x: 1)", "`Host` has no fields"),
         ("array.clock_mhz=inf", "found a number that is infinite or not a number"),
         ("array.clock_mhz=20e3", "lower it to at most 10,000"),
-        ("array.count=2", "not modelled yet: 2 arrays in a core"),
+        ("array.count=2", "not modelled yet: several arrays in a core"),
         ("array.kind=DotTree", "not modelled yet: `DotTree`"),
         ("array.weight_type=Int32", "expected one of `Int4`"),
         ("array.weight_type=Bf16", "make both integer or both float"),
@@ -348,7 +348,7 @@ fn defaults_in_the_table_are_those_of_the_schema() {
             "*" => value.get(0),
             key => value.get(key),
         });
-        let (Some(slot), Some(default)) = (slot, row.default) else { continue };
+        let (Some(slot), Some(default)) = (slot, row.field.default) else { continue };
         let expected: Value = serde_json::from_str(default).unwrap_or_else(|_| Value::String(default.into()));
         assert_eq!(slot, &expected, "{}", row.path);
         compared += 1;
@@ -371,7 +371,7 @@ fn every_range_of_the_table_is_enforced_at_both_ends() {
         if row.path.contains("Split") || row.path.contains("FixedMul") {
             continue;
         }
-        match row.kind {
+        match &row.field.kind {
             fields::Kind::Integer { min, max, .. } => {
                 assert!(!refused(&row.path, min.to_string()) && !refused(&row.path, max.to_string()), "{}", row.path);
                 assert!(refused(&row.path, (max + 1).to_string()), "{}", row.path);

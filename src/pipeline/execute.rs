@@ -1,17 +1,17 @@
 //! Runs a program on values and compares it with the reference, tensor by tensor; finds where they part.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Failure, Mapped, Samples, constant, keep, limits, random_inputs,
+    Failure, Mapped, ReferenceHost, Samples, constant, keep, limits, random_inputs,
     samples::{batch_of, join},
 };
 use crate::{
     diag::{Diagnostic, Faults, Progress},
-    engine::functional::{FunctionalError, Machine, Trace},
+    engine::functional::{FunctionalError, Machine, Trace, is_delegated},
     ir::{Graph, NodeId, Op, Quantized, ValueId},
     mapping::LayerMapping,
-    program::{Arithmetic, TensorId},
+    program::{Arithmetic, LayerKind, TensorId},
     reference::{self, Execution, Settings},
     result::{Divergence, Verification},
     tensor::{AccumulationOrder, Tensor},
@@ -118,7 +118,7 @@ fn user_outputs(mapped: &Mapped, machine: &Machine) -> Result<Vec<Tensor>, Failu
 }
 
 /// A machine with weights and constants in place.
-fn machine_of(mapped: &Mapped) -> Result<Machine, Failure> {
+fn machine_of<'a>(mapped: &'a Mapped) -> Result<Machine<'a>, Failure> {
     let graph = &mapped.network.quantized;
     let program = &mapped.program;
     let machine = Machine::new(&program.accelerator, &program.header, &|id| constant(graph, id));
@@ -128,6 +128,7 @@ fn machine_of(mapped: &Mapped) -> Result<Machine, Failure> {
             .into(),
         other => internal(other),
     })?;
+    machine = machine.with_host(Arc::new(ReferenceHost(graph)));
     for (index, place) in (0_u32..).zip(&program.header.tensors) {
         if let Some(tensor) = constant(graph, place.value) {
             machine.set_constant(TensorId(index), &tensor).map_err(internal)?;
@@ -161,7 +162,7 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
     // The reference and the machine share nothing but the graph: one thread each.
     let (oracle, run) = rayon::join(
         || reference_of(mapped, &first, false),
-        || -> Result<(Machine, Vec<Option<Tensor>>), Failure> {
+        || -> Result<(Machine<'_>, Vec<Option<Tensor>>), Failure> {
             let mut machine = machine_of(mapped)?;
             let snapshots = run_with_snapshots(mapped, &mut machine, &first_inputs)?;
             Ok((machine, snapshots))
@@ -200,8 +201,11 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
         })
         .collect::<Result<_, _>>()?;
     if runs > 1 {
-        for ((actual, expected), &id) in outputs.iter().zip(&reference_outputs).zip(&graph.outputs) {
+        let same = same_implementation(mapped);
+        let ids = graph.outputs.iter().zip(&mapped.program.header.outputs);
+        for ((actual, expected), (&id, tensor)) in outputs.iter().zip(&reference_outputs).zip(ids) {
             verification.compared += actual.len() as u64;
+            verification.compared_same_implementation += if same[tensor.index()] { actual.len() as u64 } else { 0 };
             if let Some(difference) = verify::diff(expected, actual)
                 && verification.first_divergence.is_none()
             {
@@ -276,6 +280,7 @@ fn run_with_snapshots(
 fn compare(mapped: &Mapped, oracle: &Execution, snapshots: &[Option<Tensor>]) -> Result<Verification, Failure> {
     let header = &mapped.program.header;
     let mut verification = Verification { status: "bit_exact".into(), ..Verification::default() };
+    let same = same_implementation(mapped);
     for (index, layer) in header.layers.iter().enumerate() {
         for &output in &layer.outputs {
             let place = &header.tensors[output.index()];
@@ -283,13 +288,35 @@ fn compare(mapped: &Mapped, oracle: &Execution, snapshots: &[Option<Tensor>]) ->
                 continue;
             };
             verification.compared += expected.len() as u64;
+            verification.compared_same_implementation += if same[output.index()] { expected.len() as u64 } else { 0 };
             if verification.first_divergence.is_none() && verify::diff(expected, actual).is_some() {
                 verification.status = "mismatch".into();
                 verification.first_divergence = Some(diverge(mapped, oracle, index, output)?);
             }
         }
     }
+    let Verification { compared, compared_same_implementation: same, .. } = verification;
+    if verification.status == "bit_exact" && compared > 0 && same == compared {
+        verification.status = "same_implementation".into();
+    }
     Ok(verification)
+}
+
+/// By tensor of the program, whether the reference computed it on the machine's side too, as the host's executor. A layer
+/// that computes nothing hands on what it reads, which the reference converted if it is an input of the network.
+fn same_implementation(mapped: &Mapped) -> Vec<bool> {
+    let header = &mapped.program.header;
+    let mut same = vec![false; header.tensors.len()];
+    for id in &header.inputs {
+        same[id.index()] = true;
+    }
+    for layer in &header.layers {
+        let handed_on = layer.kind == LayerKind::Free && layer.inputs.iter().all(|id| same[id.index()]);
+        for id in &layer.outputs {
+            same[id.index()] = handed_on || is_delegated(layer);
+        }
+    }
+    same
 }
 
 /// Runs one layer alone, fed with the reference's inputs, and tells the story of the first element that differs.
@@ -297,7 +324,7 @@ fn diverge(mapped: &Mapped, oracle: &Execution, layer: usize, output: TensorId) 
     let header = &mapped.program.header;
     let place = &header.tensors[output.index()];
     let expected = oracle.value(place.value).ok_or_else(|| internal("the reference has no such tensor"))?;
-    let attempt = |trace: Option<&Trace>| -> Result<Machine, Failure> {
+    let attempt = |trace: Option<&Trace>| -> Result<Machine<'_>, Failure> {
         let mut machine = machine_of(mapped)?;
         for (index, tensor) in (0_u32..).zip(&header.tensors) {
             let is_input = header.layers[layer].inputs.contains(&TensorId(index));

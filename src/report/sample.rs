@@ -105,7 +105,7 @@ pub fn run(count: usize) -> RunResult {
             .to_vec(),
         totals,
         layers,
-        verification: Verification { status: "bit_exact".to_owned(), compared: 1_204_712, first_divergence: None },
+        verification: Verification { status: "bit_exact".to_owned(), compared: 1_204_712, ..Verification::default() },
         expectation: None,
         accuracy: None,
         cpu: None,

@@ -176,8 +176,16 @@ fn verification(out: &mut Text, result: &RunResult) {
         "machine" => ", in the machine's arithmetic and not the model's",
         _ => "",
     };
+    let same = match v.compared_same_implementation {
+        0 => String::new(),
+        same => format!("; {} of them are of the host, which is the reference itself", thousands(same)),
+    };
     let text = match v.status.as_str() {
-        "bit_exact" => format!("bit exact: {} elements equal the reference{arithmetic}", thousands(v.compared)),
+        "bit_exact" => format!("bit exact: {} elements equal the reference{arithmetic}{same}", thousands(v.compared)),
+        "same_implementation" => format!(
+            "not verified: the host, which is the reference itself, computed all {} elements",
+            thousands(v.compared)
+        ),
         "mismatch" => format!("MISMATCH against the reference, {} elements compared", thousands(v.compared)),
         "not_executed" => "not executed: timed only".to_owned(),
         other => clean(other),
@@ -430,6 +438,7 @@ mod tests {
         result.verification = Verification {
             status: "mismatch".to_owned(),
             compared: 4096,
+            compared_same_implementation: 0,
             first_divergence: Some(Divergence {
                 layer: "features.0.conv".to_owned(),
                 tensor: "t7".to_owned(),
@@ -445,6 +454,21 @@ mod tests {
         assert!(text.contains("MISMATCH against the reference, 4,096 elements compared"), "{text}");
         assert!(text.contains("layer features.0.conv, tensor t7 [0, 3, 2, 1]: expected -5, got -4"), "{text}");
         assert!(text.contains("accumulator -1234") && text.contains("written by matmul 17"), "{text}");
+    }
+
+    #[test]
+    fn what_the_reference_compared_with_itself_is_said() {
+        let mut result = sample::run(3);
+        result.verification.compared_same_implementation = 1000;
+        let words = |result: &RunResult| table(result).split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = words(&result);
+        let some =
+            "1,204,712 elements equal the reference; 1,000 of them are of the host, which is the reference itself";
+        assert!(text.contains(some), "{text}");
+        result.verification.status = "same_implementation".to_owned();
+        let text = words(&result);
+        assert!(text.contains("not verified: the host, which is the reference itself, computed all"), "{text}");
+        assert!(!text.contains("bit exact"), "{text}");
     }
 
     #[test]

@@ -342,10 +342,13 @@ pub struct BufferResult {
 /// Bits against the reference.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
-    /// `bit_exact`, `mismatch` or `not_executed`.
+    /// `bit_exact`, `mismatch`, `not_executed`, or `same_implementation` where everything compared came from the reference
+    /// on both sides.
     pub status: String,
     /// Elements compared, all observable tensors together.
     pub compared: u64,
+    /// Of these, elements that the reference computed on both sides: as itself and as the machine's host.
+    pub compared_same_implementation: u64,
     /// Where the first difference is.
     pub first_divergence: Option<Divergence>,
 }

@@ -3,6 +3,13 @@
 use std::ops::Range;
 
 use super::{
+    kernels::{
+        broadcast::{Binary, Broadcast},
+        pool::{Average, Pool},
+        reduce::Mean,
+        softmax::Softmax,
+        strided::{Dim, Spread},
+    },
     layout::{held_order, held_steps, narrow},
     movement::{Move, reshape},
     product::{Dense, Depthwise, Wide, kernel_window},
@@ -10,13 +17,8 @@ use super::{
 use crate::{
     ir::{Activation, Graph, Node, Op, Quantized, Value, ValueId, Window},
     kernels::{
-        broadcast::{Binary, Broadcast},
         elementwise::{AddCoefficients, MulCoefficients},
-        pool::{Average, Pool},
-        reduce::Mean,
         requantize::Limits,
-        softmax::Softmax,
-        strided::{Dim, Spread},
         widen::Narrow,
     },
     tensor::Tensor,
