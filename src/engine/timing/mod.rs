@@ -5,7 +5,7 @@
 //!
 //! - `simulator`: issue unit, queues, tokens, the order of events
 //! - `array`: the array's law
-//! - `dma`, `memory`: bursts, requests in flight, bandwidth and latency
+//! - `dma`, `memory`: requests, those in flight, and when memory answers them
 //! - `work`, `runs`: what an instruction costs
 //! - `causes`, `layers`: to whom and to what each cycle belongs
 //! - `clock`: checked arithmetic of time
@@ -98,6 +98,17 @@ pub enum TimingError {
         share: u64,
         /// What its causes sum to, fs.
         explained: u64,
+    },
+    /// A transfer touches fewer bursts than were counted when it was issued.
+    #[error("a transfer has fewer than its {0} bursts")]
+    Bursts(u64),
+    /// Memory answers what nobody waits for.
+    #[error("memory answers request {request} of engine {engine}, which waits for none such")]
+    Answer {
+        /// The engine.
+        engine: u8,
+        /// The number of its request.
+        request: u64,
     },
     /// Nothing can go on.
     #[error("instruction {0} can never be issued")]

@@ -1,0 +1,66 @@
+//! First come, first served, at a fixed bandwidth and a fixed latency. Knows nothing of banks or rows.
+
+use super::{Completion, Request, Traffic};
+use crate::{
+    config::{Accelerator, MemoryId},
+    engine::timing::{
+        TimingError,
+        causes::{Cause, CauseGraph, Event, Lazy},
+        clock::after,
+    },
+    units::{Bytes, Time},
+};
+
+/// What serves each request when it has served the one before.
+#[derive(Debug)]
+pub(super) struct Ideal {
+    /// How long one request holds the memory.
+    service: Time,
+    /// From the end of service to the data's arrival.
+    latency: Time,
+    /// The end of the last request's service.
+    free: Event,
+    /// The answer to the last request: no later one can change it.
+    answer: Option<Completion>,
+}
+
+impl Ideal {
+    pub fn new(accelerator: &Accelerator, memory: MemoryId) -> Self {
+        let burst = Bytes(accelerator.config.dma.burst_bytes.into());
+        Self {
+            service: accelerator.memory_service(memory, burst),
+            latency: accelerator.memory_latency(memory),
+            free: Event::ORIGIN,
+            answer: None,
+        }
+    }
+
+    /// The request is made an event only if the memory is free then. The answer must be fetched before the next offer.
+    #[inline]
+    pub fn offer(&mut self, graph: &mut CauseGraph, traffic: &mut Traffic, request: Request) -> Result<(), TimingError> {
+        let pred = if self.free.time > request.at.time { self.free } else { graph.realize(request.at)? };
+        let end = after(pred.time, self.service)?;
+        let served = graph.phase(pred, Cause::MemoryBandwidth, end)?;
+        traffic.serve(pred.time, end, request.bytes);
+        self.free = served;
+        let data = Lazy { base: served, cause: Cause::MemoryLatency, time: after(end, self.latency)? };
+        debug_assert!(self.answer.is_none(), "an answer was not fetched");
+        self.answer = Some(Completion { engine: request.engine, tag: request.tag, data });
+        Ok(())
+    }
+
+    #[inline]
+    pub fn next_completion(&mut self, _horizon: Time) -> Option<Completion> {
+        self.answer.take()
+    }
+
+    #[inline]
+    pub fn earliest(&self) -> Time {
+        self.answer.map_or(Time::END, |answer| answer.data.time)
+    }
+
+    pub fn visit_events(&mut self, visit: &mut dyn FnMut(&mut Event)) {
+        visit(&mut self.free);
+        self.answer.iter_mut().for_each(|answer| visit(&mut answer.data.base));
+    }
+}
