@@ -88,9 +88,7 @@ impl Reading<'_> {
             let kind = kind.and_then(|kind| kind.field(key)).map(|field| &field.kind);
             let value = self.json(value, kind, &join(path, key));
             if object.insert(key.clone(), value).is_some() {
-                self.fault(|places| {
-                    places.key_fault(path, key, "given more than once").with_help("keep one of them")
-                });
+                self.fault(|places| places.key_fault(path, key, "given more than once").with_help("keep one of them"));
             }
         }
         Value::Object(object)
@@ -126,8 +124,7 @@ pub fn complete(value: &mut Value, kind: &'static Kind) {
                     && !object.contains_key(field.name)
                     && let Ok(node) = syntax::parse(default)
                 {
-                    let mut reading =
-                        Reading { places: &Places::default(), found: &mut Vec::new(), bare_texts: false };
+                    let mut reading = Reading { places: &Places::default(), found: &mut Vec::new(), bare_texts: false };
                     object.insert(field.name.to_owned(), reading.json(&node, Some(&field.kind), ""));
                 }
                 if let Some(value) = object.get_mut(field.name) {

@@ -113,12 +113,13 @@ macro_rules! content {
     (($wrapped:ident)) => { Some(&<$wrapped>::KIND) };
     ({$(
         $(#[doc = $reason:literal])+ $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)?
+        $(= $default:expr)?
     ),* $(,)?}) => {
         Some(&Kind::Group(&[$(Field {
             name: stringify!($field),
             kind: kind!($type $(in $min ..= $max)?),
             unit: concat!($($unit)?),
-            default: None,
+            default: maybe!($(stringify!($default))?),
             reason: concat!($($reason),+).trim_ascii(),
             modelled: Modelled::Yes,
         }),*]))
@@ -150,6 +151,7 @@ macro_rules! choice {
             $variant:ident $(($wrapped:ident))?
             $({$(
                 $(#[doc = $reason:literal])+ $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)?
+                $(= $default:expr)?
             ),* $(,)?})?
             $(; $refused:ident)?
         ),* $(,)?}
@@ -163,7 +165,7 @@ macro_rules! choice {
 
         names! { $name {$(
             $variant $(($wrapped))?
-            $({$( $(#[doc = $reason])+ $field: $type $(in $min ..= $max)? $($unit)? ),*})?
+            $({$( $(#[doc = $reason])+ $field: $type $(in $min ..= $max)? $($unit)? $(= $default)? ),*})?
             $(; $refused)?
         ),*} }
     };

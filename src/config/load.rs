@@ -30,10 +30,7 @@ pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Accelerator, Fau
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_with_warnings(
-    name_or_path: &str,
-    overrides: &[String],
-) -> Result<(Accelerator, Vec<Diagnostic>), Faults> {
+pub fn load_with_warnings(name_or_path: &str, overrides: &[String]) -> Result<(Accelerator, Vec<Diagnostic>), Faults> {
     read(&source_of(name_or_path)?, overrides)
 }
 

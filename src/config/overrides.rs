@@ -78,9 +78,7 @@ fn read_value(kind: &'static Kind, path: &str, setting: &Setting<'_>, reading: &
     let parsed = syntax::parse(setting.value);
     if let Kind::Text { .. } = kind {
         return Ok(match parsed {
-            Ok(node) if setting.value.starts_with(['"', 'r']) && node.name.is_none() => {
-                reading.json(&node, None, path)
-            }
+            Ok(node) if setting.value.starts_with(['"', 'r']) && node.name.is_none() => reading.json(&node, None, path),
             _ => Value::String(setting.value.to_owned()),
         });
     }

@@ -249,6 +249,8 @@ choice! {
             bandwidth_gb_per_s: f64 in 0.001..=100_000.0 "GB/s",
             /// from a request's turn to its last byte, beyond its transfer; at most 1 ms
             latency_ns: f64 in 0.0..=1_000_000.0 "ns",
+            /// between a read and a write that follow each other, either way; about 10 for a DRAM; at most 1 ms
+            turnaround_ns: f64 in 0.0..=1_000_000.0 "ns" = 0.0,
         },
     }
 }

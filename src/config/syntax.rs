@@ -458,7 +458,8 @@ mod tests {
     fn nesting_and_broken_text_are_errors_with_a_place() {
         assert!(parse(&"(".repeat(100_000)).unwrap_err().beyond_limits);
         assert!(parse(&"[".repeat(100_000)).unwrap_err().beyond_limits);
-        for (text, place) in [("(a: 1", 5), ("(a: 1 b: 2)", 6), ("", 0), ("(a: \"x", 4), ("(a: \"\\q\")", 4), ("(a: /* ", 4)]
+        for (text, place) in
+            [("(a: 1", 5), ("(a: 1 b: 2)", 6), ("", 0), ("(a: \"x", 4), ("(a: \"\\q\")", 4), ("(a: /* ", 4)]
         {
             assert_eq!(parse(text).unwrap_err().span.start, place, "{text}");
         }

@@ -68,7 +68,7 @@ pub fn plain_config() -> AcceleratorConfig {
         },
         memories: vec![MemorySpace {
             name: "dram".into(),
-            model: MemoryModel::Ideal { bandwidth_gb_per_s: 16.0, latency_ns: 60.0 },
+            model: MemoryModel::Ideal { bandwidth_gb_per_s: 16.0, latency_ns: 60.0, turnaround_ns: 0.0 },
             bytes: 0,
         }],
         placement: Placement { weights: "dram".into(), activations: "dram".into(), ..Placement::default() },
@@ -201,7 +201,8 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
             descriptor_cycles: dma.5,
             ..config.dma
         };
-        config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: space.0, latency_ns: space.1 };
+        config.memories[0].model =
+            MemoryModel::Ideal { bandwidth_gb_per_s: space.0, latency_ns: space.1, turnaround_ns: 0.0 };
         let (depthwise, placement, vector, control) = rest;
         config.depthwise = depthwise;
         config.vector.placement = placement;
@@ -244,7 +245,7 @@ pub fn spread_machines() -> impl Strategy<Value = Accelerator> {
             let mut config = machine.config;
             (config.dma.strides, config.dma.alignment_bytes) = (dma.0, 1 << dma.1);
             for (name, (bandwidth_gb_per_s, latency_ns)) in [("sram", second), ("link", third)] {
-                let model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns };
+                let model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns, turnaround_ns: 0.0 };
                 config.memories.push(MemorySpace { name: name.into(), model, bytes: 0 });
             }
             let [weights, activations, inputs, outputs] = places.map(|index| config.memories[index].name.clone());

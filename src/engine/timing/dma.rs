@@ -13,7 +13,7 @@ use super::{
     TimingError,
     causes::{Cause, CauseGraph, Event, Lazy},
     clock::{after, edge, times},
-    memory::{Completion, Memory, Request},
+    memory::{AccessTap, Completion, Memory, Request},
     runs::Bursts,
 };
 use crate::{config::Accelerator, program::Region, units::Time};
@@ -225,6 +225,7 @@ impl DmaEngine {
         graph: &mut CauseGraph,
         memories: &mut [Memory],
         until: Time,
+        tap: &mut Option<&mut AccessTap<'_>>,
     ) -> Result<Served, TimingError> {
         loop {
             let Some(active) = &mut self.active else { return Ok(Served::default()) };
@@ -236,11 +237,13 @@ impl DmaEngine {
             let Some(address) = active.bursts.next() else { return Err(TimingError::Bursts(leg.bursts)) };
             let tag = self.requests;
             self.requests += 1;
+            let (bytes, engine) = (self.law.burst, self.law.engine);
+            let request = Request { address, bytes, write: leg.write, engine, tag, at };
+            if let Some(tap) = tap {
+                tap(request.access(leg.memory));
+            }
             let memory = &mut memories[usize::from(leg.memory)];
-            memory.offer(
-                graph,
-                Request { address, bytes: self.law.burst, write: leg.write, engine: self.law.engine, tag, at },
-            )?;
+            memory.offer(graph, request)?;
             active.remaining -= 1;
             active.previous = at;
             active.paced = after(at.time, self.law.pace)?;

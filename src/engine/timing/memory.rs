@@ -33,6 +33,14 @@ pub(super) struct Request {
     pub at: Lazy,
 }
 
+impl Request {
+    /// As traces show it.
+    pub const fn access(&self, memory: u8) -> MemoryAccess {
+        let Self { address, bytes, write, engine, at, .. } = *self;
+        MemoryAccess { time: at.time, address, bytes, write, memory, engine }
+    }
+}
+
 /// The answer to a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Completion {
@@ -41,6 +49,26 @@ pub(super) struct Completion {
     /// When the data are there, or written.
     pub data: Lazy,
 }
+
+/// A burst as it was requested, for traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryAccess {
+    /// When the engine asked for it.
+    pub time: Time,
+    /// Where, aligned to `bytes`.
+    pub address: u64,
+    /// Bytes of the burst.
+    pub bytes: u32,
+    /// Whether it is written.
+    pub write: bool,
+    /// Number of the memory space.
+    pub memory: u8,
+    /// Number of the engine.
+    pub engine: u8,
+}
+
+/// Who is told of every request, in the order of time.
+pub type AccessTap<'a> = dyn FnMut(MemoryAccess) + 'a;
 
 /// Which requests a memory serves first, and how long each takes.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ mod tests;
 use thiserror::Error;
 
 pub use causes::{Cause, CauseVector, PhaseRecord};
-pub use memory::WINDOW;
+pub use memory::{AccessTap, MemoryAccess, WINDOW};
 pub use report::{BufferTiming, EngineTiming, LayerTiming, MemoryTiming, TimingReport};
 
 use crate::{
@@ -138,4 +138,19 @@ pub fn simulate(
     options: Options,
 ) -> Result<TimingReport, TimingError> {
     simulator::Simulator::new(accelerator, header, options, PHASES_HELD)?.run(instructions)
+}
+
+/// The same, telling `tap` of every request of a DMA engine to memory, in the order of time. What the host reads and
+/// writes has no requests.
+///
+/// # Errors
+/// See [`TimingError`].
+pub fn simulate_tapped<'a>(
+    accelerator: &'a Accelerator,
+    header: &'a Header,
+    instructions: impl Iterator<Item = Instruction>,
+    options: Options,
+    tap: &'a mut AccessTap<'a>,
+) -> Result<TimingReport, TimingError> {
+    simulator::Simulator::new(accelerator, header, options, PHASES_HELD)?.with_tap(tap).run(instructions)
 }

@@ -43,8 +43,18 @@ pub(super) struct Runs {
 #[derive(Clone, Debug)]
 enum Walk {
     /// Inner loops whose trips lie side by side are one piece of `length` bytes.
-    Loops { dims: [Dim; 6], outer: usize, index: [u32; 6], length: u64, address: Option<u64> },
-    Elements { region: Region, row: u32, col: u32 },
+    Loops {
+        dims: [Dim; 6],
+        outer: usize,
+        index: [u32; 6],
+        length: u64,
+        address: Option<u64>,
+    },
+    Elements {
+        region: Region,
+        row: u32,
+        col: u32,
+    },
 }
 
 impl Runs {

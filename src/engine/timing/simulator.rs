@@ -16,7 +16,7 @@ use super::{
     clock::{after, edge, times},
     dma::{DmaEngine, DmaLaw},
     layers::LayerBook,
-    memory::{Completion, Memory},
+    memory::{AccessTap, Completion, Memory},
     report::{BufferTiming, EngineTiming, TimingReport},
     tokens::{TokenState, Tokens},
     work::{Decoder, Work},
@@ -111,6 +111,7 @@ pub(super) struct Simulator<'a> {
     tokens: Tokens,
     layers: LayerBook,
     order: Option<Vec<(Time, u64)>>,
+    tap: Option<&'a mut AccessTap<'a>>,
 }
 
 impl<'a> Simulator<'a> {
@@ -176,7 +177,14 @@ impl<'a> Simulator<'a> {
             tokens: Tokens::default(),
             layers: LayerBook::new(header.layers.len(), period),
             order: options.record_order.then(Vec::new),
+            tap: None,
         })
+    }
+
+    /// Tells of every request to memory.
+    pub fn with_tap(mut self, tap: &'a mut AccessTap<'a>) -> Self {
+        self.tap = Some(tap);
+        self
     }
 
     /// The same with other memories, one for each of the machine's.
@@ -497,7 +505,7 @@ impl<'a> Simulator<'a> {
             let until = second.map_or(Time::END, |(time, other)| time + Time(u64::from(id < other)));
             let engine = &mut self.engines[id];
             self.graph.instruction = engine.moving.as_ref().map_or(0, |(queued, _)| queued.index);
-            let served = engine.dma.serve(&mut self.graph, &mut self.memories, until.min(owed))?;
+            let served = engine.dma.serve(&mut self.graph, &mut self.memories, until.min(owed), &mut self.tap)?;
             if let Some(free) = served.free {
                 engine.free = free;
                 engine.landing.extend(engine.moving.take());

@@ -27,7 +27,12 @@ impl Shuffled {
         Self { random: ChaCha8Rng::seed_from_u64(seed), spread, pending: Vec::new() }
     }
 
-    pub fn offer(&mut self, graph: &mut CauseGraph, traffic: &mut Traffic, request: Request) -> Result<(), TimingError> {
+    pub fn offer(
+        &mut self,
+        graph: &mut CauseGraph,
+        traffic: &mut Traffic,
+        request: Request,
+    ) -> Result<(), TimingError> {
         let base = graph.realize(request.at)?;
         let time = after(base.time, Time(self.random.random_range(0..=self.spread.0)))?;
         traffic.serve(base.time, base.time, request.bytes);

@@ -176,7 +176,7 @@ proptest! {
     fn a_better_machine_is_never_slower_with_one_requester(draws in draws(), machine in machines(), change in 0..8_u8) {
         let program = program(&draws, &[0, 1, 2, 3, 0, 5, 6, 7]);
         let mut better = machine.clone();
-        let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns } = machine.memories[0].model;
+        let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns, .. } = machine.memories[0].model;
         match change {
             0 => memory(&mut better, bandwidth_gb_per_s * 1.3, latency_ns),
             1 => memory(&mut better, bandwidth_gb_per_s, latency_ns * 0.6),

@@ -10,7 +10,10 @@ mod ties;
 
 use smallvec::SmallVec;
 
-use super::{CauseVector, Options, PHASES_HELD, TimingError, TimingReport, simulate, simulator::Simulator};
+use super::{
+    CauseVector, MemoryAccess, Options, PHASES_HELD, TimingError, TimingReport, simulate, simulate_tapped,
+    simulator::Simulator,
+};
 use crate::{
     config::{
         Accelerator, AcceleratorConfig, Accumulators, Array, ArrayKind, Buffer, BufferId, BufferLayout, Buffers,
@@ -77,7 +80,7 @@ pub fn config() -> AcceleratorConfig {
         },
         memories: vec![MemorySpace {
             name: "dram".into(),
-            model: MemoryModel::Ideal { bandwidth_gb_per_s: 64.0, latency_ns: 20.0 },
+            model: MemoryModel::Ideal { bandwidth_gb_per_s: 64.0, latency_ns: 20.0, turnaround_ns: 0.0 },
             bytes: 0,
         }],
         placement: Placement { weights: "dram".into(), activations: "dram".into(), ..Placement::default() },
@@ -102,7 +105,7 @@ pub fn config() -> AcceleratorConfig {
 }
 
 pub fn memory(config: &mut AcceleratorConfig, bandwidth_gb_per_s: f64, latency_ns: f64) {
-    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns };
+    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns, turnaround_ns: 0.0 };
 }
 
 pub fn header(layers: usize) -> Header {
