@@ -9,6 +9,7 @@ mod describe;
 mod execute;
 mod host;
 mod limits;
+mod memory_trace;
 mod samples;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ pub use crate::program::LayerKind;
 pub use describe::describe_mapping;
 pub use execute::{Executed, execute, reference_of};
 pub use host::ReferenceHost;
+use memory_trace::MemoryTrace;
 pub use samples::Samples;
 
 use crate::{
@@ -96,6 +98,8 @@ pub struct RunSettings {
     pub overrides: Vec<String>,
     /// Whether the CPU baseline is measured.
     pub cpu_time: bool,
+    /// Where to write the requests to memory.
+    pub memory_trace: Option<PathBuf>,
 }
 
 /// A model as imported.
@@ -270,13 +274,14 @@ pub fn map<'a>(network: &'a Network, accelerator: &Accelerator) -> Result<Mapped
 /// # Errors
 /// A run beyond the timebase; a program with too many instructions.
 pub fn time(mapped: &Mapped, options: timing::Options) -> Result<TimingReport, Failure> {
-    time_observed(mapped, options, &mut crate::diag::Silent)
+    time_observed(mapped, options, None, &mut crate::diag::Silent)
 }
 
 /// The same, with a stage of its own in the progress.
 fn time_observed(
     mapped: &Mapped,
     options: timing::Options,
+    memory_trace: Option<&Path>,
     progress: &mut dyn Progress,
 ) -> Result<TimingReport, Failure> {
     /// Tiles between two reports.
@@ -293,7 +298,13 @@ fn time_observed(
             }
         }
     });
-    Ok(timing::simulate(&program.accelerator, &program.header, instructions, options)?)
+    let (accelerator, header) = (&program.accelerator, &program.header);
+    let Some(path) = memory_trace else { return Ok(timing::simulate(accelerator, header, instructions, options)?) };
+    let mut trace = MemoryTrace::create(path, accelerator, memory_trace::MOST_ROWS)?;
+    let mut tap = |access| trace.add(access);
+    let report = timing::simulate_tapped(accelerator, header, instructions, options, &mut tap)?;
+    trace.finish()?;
+    Ok(report)
 }
 
 /// A config by name or path with overrides.
@@ -323,8 +334,15 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
         limits::check_executable(&mapped)?;
     }
     let samples = settings.data.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
+    if settings.fidelity == Fidelity::Bound && settings.memory_trace.is_some() {
+        return Err(Diagnostic::error("`--memory-trace` needs a run whose requests to memory are timed")
+            .with_help("leave out `--fidelity bound`")
+            .into());
+    }
     let timing = match settings.fidelity {
-        Fidelity::Tile => Some(time_observed(&mapped, timing::Options::default(), progress)?),
+        Fidelity::Tile => {
+            Some(time_observed(&mapped, timing::Options::default(), settings.memory_trace.as_deref(), progress)?)
+        }
         Fidelity::Bound => None,
     };
     let executed = if executes { execute(&mapped, samples.as_ref(), progress)? } else { Executed::not_executed() };

@@ -58,6 +58,7 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
         },
         no_execute: !settings.execute,
         cpu_time: settings.cpu_time,
+        memory_trace: settings.memory_trace.clone(),
     };
     Ok(pipeline::run(&settings, progress)?)
 }

@@ -68,6 +68,8 @@ pub struct RunSettings {
     pub execute: bool,
     /// Measure the CPU.
     pub cpu_time: bool,
+    /// Where to write the requests to memory.
+    pub memory_trace: Option<PathBuf>,
 }
 
 /// Outputs to compare with.
@@ -139,6 +141,7 @@ pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>)
         fidelity: args.fidelity,
         execute: !args.no_execute,
         cpu_time: args.cpu_time,
+        memory_trace: args.memory_trace,
     };
     (settings, OutputSettings { out: args.out, json: args.json }, args.threads)
 }

@@ -100,13 +100,14 @@ macro_rules! content {
     () => { None };
     (($wrapped:ident)) => { Some(&<$wrapped>::KIND) };
     ({$(
-        $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)? => $reason:literal
+        $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)?
+        $(= $default:expr)? => $reason:literal
     ),* $(,)?}) => {
         Some(&Kind::Group(&[$(Field {
             name: stringify!($field),
             kind: kind!($type $(in $min ..= $max)?),
             unit: concat!($($unit)?),
-            default: None,
+            default: maybe!($(stringify!($default))?),
             reason: $reason,
             modelled: Modelled::Yes,
         }),*]))
@@ -137,7 +138,8 @@ macro_rules! choice {
             $(#[doc = $doc:literal])+
             $variant:ident $(($wrapped:ident))?
             $({$(
-                $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)? => $reason:literal
+                $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)?
+                $(= $default:expr)? => $reason:literal
             ),* $(,)?})?
             $(; $refused:ident)?
         ),* $(,)?}
@@ -151,7 +153,7 @@ macro_rules! choice {
 
         names! { $name {$(
             $variant $(($wrapped))?
-            $({$( $field: $type $(in $min ..= $max)? $($unit)? => $reason ),*})?
+            $({$( $field: $type $(in $min ..= $max)? $($unit)? $(= $default)? => $reason ),*})?
             $(; $refused)?
         ),*} }
     };

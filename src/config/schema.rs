@@ -177,6 +177,8 @@ declare! {
                 "1e9 bytes a second, reads and writes together; from a serial flash to beyond on-die memory",
             latency_ns: f64 in 0.0..=1_000_000.0 "ns" =>
                 "from a request's turn to its last byte, beyond its transfer; at most 1 ms",
+            turnaround_ns: f64 in 0.0..=1_000_000.0 "ns" = 0.0 =>
+                "between a read and a write that follow each other, either way; about 10 for a DRAM; at most 1 ms",
         },
     }
 

@@ -233,7 +233,7 @@ fn overrides_set_any_field_and_the_last_one_counts() {
     assert_eq!(config.array.rows, 32);
     assert_eq!(config.array.dataflows, [Dataflow::OS, Dataflow::WS]);
     assert!(matches!(config.buffers.layout, BufferLayout::Shared(pool) if pool.bytes == 65_536));
-    let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns } = config.memories[0].model;
+    let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns, .. } = config.memories[0].model;
     assert_eq!((bandwidth_gb_per_s, latency_ns), (10.0, 50.0));
     assert_eq!(config.vector.cycles_of(VectorFunction::Softmax), Some(4));
     assert_eq!(config.depthwise, DepthwisePolicy::PerGroup);

@@ -165,7 +165,8 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
             descriptor_cycles: dma.5,
             ..config.dma
         };
-        config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: space.0, latency_ns: space.1 };
+        config.memories[0].model =
+            MemoryModel::Ideal { bandwidth_gb_per_s: space.0, latency_ns: space.1, turnaround_ns: 0.0 };
         let (depthwise, placement, vector, control) = rest;
         config.depthwise = depthwise;
         config.vector.placement = placement;
@@ -206,7 +207,7 @@ pub fn spread_machines() -> impl Strategy<Value = Accelerator> {
             let mut config = machine.config;
             (config.dma.strides, config.dma.alignment_bytes) = (dma.0, 1 << dma.1);
             for (name, (bandwidth_gb_per_s, latency_ns)) in [("sram", second), ("link", third)] {
-                let model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns };
+                let model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns, turnaround_ns: 0.0 };
                 config.memories.push(MemorySpace { name: name.into(), model, bytes: 0 });
             }
             let [weights, activations, inputs, outputs] = places.map(|index| config.memories[index].name.clone());

@@ -1,9 +1,9 @@
 //! The event loop: one issue unit, in-order engines with queues, tokens between them.
 //!
-//! Everything but the order of bursts at a memory follows in program order from what is known. So instructions are
-//! resolved as soon as all that they depend on is, and only bursts are served in the order of time: when nothing else
-//! can be resolved, every instruction still unknown depends on a burst that is not served yet, hence cannot make a
-//! request before the earliest of those. That burst is served next.
+//! Everything but requests to memory and their answers follows in program order from what is known. So instructions are
+//! resolved as soon as all that they depend on is, and only requests are made in the order of time: when nothing else
+//! can be resolved, every instruction still unknown depends on a request that is not made or not answered yet, hence
+//! cannot make a request before the earliest of those. That one comes next.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ use super::{
     clock::{after, edge, times},
     dma::{DmaEngine, DmaLaw},
     layers::LayerBook,
-    memory::Memory,
+    memory::{AccessTap, Completion, Memory},
     report::{BufferTiming, EngineTiming, TimingReport},
     tokens::{TokenState, Tokens},
     work::{Decoder, Work},
@@ -62,14 +62,30 @@ struct Engine {
     free: Event,
     retired: Event,
     dma: DmaEngine,
-    /// The transfer at work, and its start.
+    /// The transfer whose bursts are being requested, and its start.
     moving: Option<(Queued, Time)>,
+    /// Those before it that wait for the answers of memory.
+    landing: VecDeque<(Queued, Time)>,
     last_start: Time,
     busy_until: Time,
     busy: Time,
     waiting_token: Time,
     waiting_issue: Time,
     instructions: u64,
+}
+
+impl Engine {
+    /// Whether all its transfers are over.
+    fn rests(&self) -> bool {
+        self.moving.is_none() && self.landing.is_empty()
+    }
+
+    /// Whether it can start this work now. Only transfers go ahead of answers that memory still owes: all else retires
+    /// behind them at once.
+    fn takes(&self, work: &Work) -> bool {
+        let asks = matches!(work, Work::Transfer(work) if !work.legs.is_empty());
+        self.moving.is_none() && (asks || self.landing.is_empty())
+    }
 }
 
 /// A program being timed.
@@ -95,6 +111,7 @@ pub(super) struct Simulator<'a> {
     tokens: Tokens,
     layers: LayerBook,
     order: Option<Vec<(Time, u64)>>,
+    tap: Option<&'a mut AccessTap<'a>>,
 }
 
 impl<'a> Simulator<'a> {
@@ -113,7 +130,8 @@ impl<'a> Simulator<'a> {
         }
         let control = &accelerator.config.control;
         let mut engines = Vec::new();
-        for engine in &accelerator.engines {
+        for (id, engine) in accelerator.engines.iter().enumerate() {
+            let id = u8::try_from(id).map_err(|_| TimingError::Machine("more than 256 engines"))?;
             engines.push(Engine {
                 kind: engine.kind,
                 period: engine.period,
@@ -122,8 +140,9 @@ impl<'a> Simulator<'a> {
                 command_starts: VecDeque::new(),
                 free: Event::ORIGIN,
                 retired: Event::ORIGIN,
-                dma: DmaEngine::new(DmaLaw::new(accelerator, engine.period)?),
+                dma: DmaEngine::new(DmaLaw::new(accelerator, id, engine.period)?),
                 moving: None,
+                landing: VecDeque::new(),
                 last_start: Time::ZERO,
                 busy_until: Time::ZERO,
                 busy: Time::ZERO,
@@ -158,7 +177,21 @@ impl<'a> Simulator<'a> {
             tokens: Tokens::default(),
             layers: LayerBook::new(header.layers.len(), period),
             order: options.record_order.then(Vec::new),
+            tap: None,
         })
+    }
+
+    /// Tells of every request to memory.
+    pub fn with_tap(mut self, tap: &'a mut AccessTap<'a>) -> Self {
+        self.tap = Some(tap);
+        self
+    }
+
+    /// The same with other memories, one for each of the machine's.
+    #[cfg(test)]
+    pub fn with_memories(mut self, memories: Vec<Memory>) -> Self {
+        self.memories = memories;
+        self
     }
 
     /// Times all instructions.
@@ -194,7 +227,7 @@ impl<'a> Simulator<'a> {
         };
         let is_fence = matches!(instruction.operation, crate::program::Operation::Fence);
         if is_fence {
-            if self.engines.iter().any(|engine| engine.moving.is_some() || !engine.queue.is_empty()) {
+            if self.engines.iter().any(|engine| !engine.rests() || !engine.queue.is_empty()) {
                 return Ok(false);
             }
         } else if instruction.is_command && engine.commands_waiting >= self.queue_depth {
@@ -256,7 +289,7 @@ impl<'a> Simulator<'a> {
         }
         let engine = &mut self.engines[id];
         engine.commands_waiting += usize::from(queued.is_command);
-        if engine.queue.is_empty() && engine.moving.is_none() && queued.pending.is_empty() {
+        if engine.queue.is_empty() && engine.takes(&queued.work) && queued.pending.is_empty() {
             self.start(id, queued)?;
         } else {
             engine.queue.push_back(queued);
@@ -313,7 +346,7 @@ impl<'a> Simulator<'a> {
     /// Starts the oldest waiting instruction of an engine if all its tokens are known.
     fn start_head(&mut self, id: usize) -> Result<bool, TimingError> {
         let engine = &mut self.engines[id];
-        if engine.moving.is_some() {
+        if engine.queue.front().is_none_or(|head| !engine.takes(&head.work)) {
             return Ok(false);
         }
         let Some(head) = engine.queue.front_mut() else { return Ok(false) };
@@ -377,9 +410,9 @@ impl<'a> Simulator<'a> {
                 let start = self.graph.phase(bound, Cause::Move, at)?;
                 let moved = self.engines[id].dma.begin(&mut self.graph, start, work)?;
                 self.started(id, &queued, start);
-                if let Some(moved) = moved {
-                    self.engines[id].free = moved.free;
-                    self.finish(id, &queued, Phases { start, end: moved.end })
+                if let Some(end) = moved {
+                    self.engines[id].free = end;
+                    self.finish(id, &queued, Phases { start, end })
                 } else {
                     self.engines[id].moving = Some((queued, start.time));
                     Ok(())
@@ -442,8 +475,8 @@ impl<'a> Simulator<'a> {
         self.layers.settle(&self.graph)
     }
 
-    /// Serves bursts in the order of their requests until some transfer has requested all of its own; whether any
-    /// transfer is at work.
+    /// Makes requests in the order of time until some transfer has requested all of its own bursts or memory answers one
+    /// that it owed; whether any transfer is at work.
     fn serve(&mut self) -> Result<bool, TimingError> {
         loop {
             let mut first: Option<(Time, usize)> = None;
@@ -457,25 +490,61 @@ impl<'a> Simulator<'a> {
                     second = Some((time, id));
                 }
             }
+            // An answer may let an engine make an earlier request.
+            let owed = self.memories.iter().map(Memory::earliest).min().unwrap_or(Time::END);
+            let horizon = first.map_or(Time::END, |(time, _)| time);
+            if owed <= horizon
+                && let Some(memory) = self.memories.iter_mut().find(|memory| memory.earliest() == owed)
+                && let Some(done) = memory.next_completion(horizon)
+            {
+                self.deliver(done)?;
+                return Ok(true);
+            }
             let Some((_, id)) = first else { return Ok(false) };
             // Of equal requests the lower engine's goes first.
             let until = second.map_or(Time::END, |(time, other)| time + Time(u64::from(id < other)));
             let engine = &mut self.engines[id];
             self.graph.instruction = engine.moving.as_ref().map_or(0, |(queued, _)| queued.index);
-            if let Some(moved) = engine.dma.serve(&mut self.graph, &mut self.memories, until)? {
-                engine.free = moved.free;
-                if let Some((queued, start)) = engine.moving.take() {
-                    let start = Event { time: start, ..moved.end };
-                    self.finish(id, &queued, Phases { start, end: moved.end })?;
-                }
+            let served = engine.dma.serve(&mut self.graph, &mut self.memories, until.min(owed), &mut self.tap)?;
+            if let Some(free) = served.free {
+                engine.free = free;
+                engine.landing.extend(engine.moving.take());
+                self.land(id)?;
+            }
+            if let Some(done) = served.completion {
+                self.deliver(done)?;
+            }
+            if served.free.is_some() || served.completion.is_some() {
                 return Ok(true);
             }
             if self.graph.is_full() {
-                // Nothing else can be resolved now, so what is unknown comes after the next request.
+                // Nothing else can be resolved now, so what is unknown comes after the next request, or after an answer
+                // that memory owes.
+                let owes = self.engines.iter().any(|engine| engine.dma.is_open());
                 let next = self.engines.iter().filter_map(|engine| engine.dma.next_request()).min();
-                self.compact(next.unwrap_or(Time::ZERO));
+                self.compact(next.filter(|_| !owes).unwrap_or(Time::ZERO));
             }
         }
+    }
+
+    /// Hands an answer of memory to the engine that asked.
+    fn deliver(&mut self, done: Completion) -> Result<(), TimingError> {
+        let id = usize::from(done.engine);
+        let engine = &mut self.engines[id];
+        let oldest = engine.landing.front().or(engine.moving.as_ref());
+        self.graph.instruction = oldest.map_or(0, |(queued, _)| queued.index);
+        engine.dma.deliver(&mut self.graph, done)?;
+        self.land(id)
+    }
+
+    /// Retires an engine's transfers whose data are all there.
+    fn land(&mut self, id: usize) -> Result<(), TimingError> {
+        while let Some(end) = self.engines[id].dma.landed(&mut self.graph)? {
+            if let Some((queued, start)) = self.engines[id].landing.pop_front() {
+                self.finish(id, &queued, Phases { start: Event { time: start, ..end }, end })?;
+            }
+        }
+        Ok(())
     }
 
     /// Drops the part of the cause graph that nothing depends on. What is not resolved yet retires no earlier than
@@ -493,13 +562,13 @@ impl<'a> Simulator<'a> {
         self.array.visit_events(visit);
         self.tokens.visit_events(visit);
         self.layers.visit_events(visit);
-        self.memories.iter_mut().for_each(|memory| visit(&mut memory.free));
+        self.memories.iter_mut().for_each(|memory| memory.visit_events(visit));
         for engine in &mut self.engines {
             visit(&mut engine.free);
             visit(&mut engine.retired);
             engine.dma.visit_events(visit);
             engine.command_starts.iter_mut().for_each(&mut *visit);
-            let moving = engine.moving.iter_mut().map(|(queued, _)| queued);
+            let moving = engine.moving.iter_mut().chain(&mut engine.landing).map(|(queued, _)| queued);
             for queued in engine.queue.iter_mut().chain(moving) {
                 visit(&mut queued.issue);
                 visit(&mut queued.tokens);

@@ -241,7 +241,8 @@ impl<'a> Decoder<'a> {
                 let memory = self.memory(memory.0)?;
                 let touched = runs::touched(region, self.granule_shift)?;
                 if touched.blocks > 0 {
-                    work.legs.push(Leg { memory, bursts: product(touched.blocks, 1 << self.granule_bursts)? });
+                    let bursts = product(touched.blocks, 1 << self.granule_bursts)?;
+                    work.legs.push(Leg { memory, write: written, region: *region, bursts });
                     amounts.moved = sum(amounts.moved, product(touched.blocks, 1 << self.granule_shift)?)?;
                 }
                 if !self.accelerator.config.dma.strides {

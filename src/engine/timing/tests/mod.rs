@@ -6,10 +6,14 @@ mod law;
 mod micro;
 mod rtl;
 mod speed;
+mod ties;
 
 use smallvec::SmallVec;
 
-use super::{CauseVector, Options, PHASES_HELD, TimingError, TimingReport, simulate, simulator::Simulator};
+use super::{
+    CauseVector, MemoryAccess, Options, PHASES_HELD, TimingError, TimingReport, simulate, simulate_tapped,
+    simulator::Simulator,
+};
 use crate::{
     config::{
         Accelerator, AcceleratorConfig, BufferId, BufferLayout, Dataflow, EngineId, MemoryId, MemoryModel,
@@ -49,7 +53,7 @@ pub fn config() -> AcceleratorConfig {
 }
 
 pub fn memory(config: &mut AcceleratorConfig, bandwidth_gb_per_s: f64, latency_ns: f64) {
-    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns };
+    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns, turnaround_ns: 0.0 };
 }
 
 pub fn header(layers: usize) -> Header {
