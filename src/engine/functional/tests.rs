@@ -4,6 +4,7 @@ mod bench;
 mod hosts;
 mod layers;
 mod products;
+mod tables;
 mod vectors;
 
 use super::*;
