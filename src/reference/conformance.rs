@@ -58,6 +58,8 @@ fn operator(name: &str, attributes: &Json) -> Op {
         dilation: list("dilations", &[1, 1]).try_into().unwrap(),
         pad: list("pads", &[0; 4]).try_into().unwrap(),
     };
+    #[allow(clippy::cast_possible_truncation)] // Written from a float32.
+    let alpha = || attributes["alpha"].as_f64().unwrap() as f32;
     match name {
         "QLinearConv" => Op::Conv { window: window(), groups: number("group"), activation: Activation::None },
         "QLinearMatMul" => Op::MatMul { transposed: false, activation: Activation::None },
@@ -69,8 +71,12 @@ fn operator(name: &str, attributes: &Json) -> Op {
         "QLinearConcat" => Op::Concat { axis: number("axis") },
         "QLinearSoftmax" => Op::Softmax { axis: number("axis") },
         "QLinearSigmoid" => Op::Sigmoid,
-        #[allow(clippy::cast_possible_truncation)] // Written from a float32.
-        "QLinearLeakyRelu" => Op::LeakyRelu { alpha: attributes["alpha"].as_f64().unwrap() as f32 },
+        "QLinearLeakyRelu" => Op::LeakyRelu { alpha: alpha() },
+        "GlobalMaxPool" => Op::GlobalMaxPool,
+        "Elu" => Op::Elu { alpha: alpha() },
+        "Min" => Op::Min,
+        "Max" => Op::Max,
+        "PRelu" => Op::PRelu,
         "QuantizeLinear" => Op::QuantizeLinear,
         "DequantizeLinear" => Op::DequantizeLinear,
         other => panic!("operator {other}"),
