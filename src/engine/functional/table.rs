@@ -78,6 +78,7 @@ pub(super) fn quantize_mean(mean: f32, quantization: &Quantization, clamp: [i32;
 
 /// `clip(rne(value) + zero)`: up from the integer below where that is more than half a step away, or half a step and odd.
 #[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates, and the clamp is of 32 bits")]
+#[allow(clippy::float_cmp, reason = "a tie is exactly half a step")]
 pub(super) fn round_and_clip(value: f32, zero: i32, [low, high]: [i32; 2]) -> i32 {
     let below = f64::from(value).floor();
     let above = f64::from(value) - below;
