@@ -157,12 +157,11 @@ pub enum Fidelity {
     Tile,
 }
 
-impl Fidelity {
-    /// Its name in the record.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Bound => "bound",
-            Self::Tile => "tile",
+impl From<Fidelity> for crate::result::Fidelity {
+    fn from(fidelity: Fidelity) -> Self {
+        match fidelity {
+            Fidelity::Bound => Self::Bound,
+            Fidelity::Tile => Self::Tile,
         }
     }
 }

@@ -1,19 +1,18 @@
 //! The calls into the facade, one function a command. Each takes settings and returns what to show; only this file of
 //! the command line knows the facade's names.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::PathBuf};
 
 use super::{
-    args::Fidelity,
     exit::Failure,
     faults,
-    settings::{CheckSettings, InspectSettings, MachineSettings, MapSettings, RunSettings},
+    settings::{CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, RunSettings},
 };
 use crate::{
     config::{self, Accelerator},
     diag::{Diagnostic, Faults, Progress},
     ir,
-    pipeline::{self, LayerKind},
+    pipeline::{self, Evaluator, LayerKind, Samples},
     result::RunResult,
     units::thousands,
 };
@@ -40,26 +39,24 @@ fn machine_of(machine: &MachineSettings) -> Result<Accelerator, Faults> {
     config::load(&machine.config, &overrides_of(machine))
 }
 
-/// Maps, executes, times and verifies. A mismatch is a result, not a failure.
+/// Reads the files, maps, executes, times and verifies. A mismatch is a result, not a failure.
 pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
-    let settings = pipeline::RunSettings {
-        config: settings.machine.config.clone(),
-        overrides: overrides_of(&settings.machine),
-        model: settings.model.clone(),
-        data: settings.data.clone(),
-        calibrate: settings.calibrate.clone(),
-        expect: settings.expect.as_ref().map(|expect| expect.file.clone()),
-        tolerance: settings.expect.as_ref().map_or(0.0, |expect| expect.tolerance),
-        batch: Some(batch_of(settings.batch)?),
-        requantize: settings.requantize,
-        fidelity: match settings.fidelity {
-            Fidelity::Bound => pipeline::Fidelity::Bound,
-            Fidelity::Tile => pipeline::Fidelity::Tile,
-        },
+    let accelerator = machine_of(&settings.machine)?;
+    progress.stage("reading the model", None, "");
+    let model = pipeline::load_model(&settings.model, Some(batch_of(settings.batch)?))?;
+    let samples = |path: &Option<PathBuf>| path.as_deref().map(|path| Samples::open(path, &model.graph)).transpose();
+    let expected = |expect: &Expect| pipeline::Expected::read(&expect.file, expect.tolerance);
+    let options = pipeline::Options {
+        fidelity: settings.fidelity.into(),
         no_execute: !settings.execute,
+        requantize: settings.requantize,
         cpu_time: settings.cpu_time,
+        samples: samples(&settings.data)?,
+        calibration: samples(&settings.calibrate)?,
+        expected: settings.expect.as_ref().map(expected).transpose()?,
+        overrides: overrides_of(&settings.machine),
     };
-    Ok(pipeline::run(&settings, progress)?)
+    Ok(Evaluator::default().evaluate(&model, &accelerator, &options, progress)?)
 }
 
 /// A text that says that the config, and the network on it, are fine; else the faults of both at once.

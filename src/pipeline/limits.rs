@@ -74,6 +74,13 @@ pub(super) fn check_executable(mapped: &Mapped) -> Result<(), Faults> {
     check_program(mapped)
 }
 
+/// That the outputs of all samples can be kept.
+pub(super) fn check_outputs<S: Stage>(graph: &Graph<S>, batch: usize, count: usize) -> Result<(), Faults> {
+    let once = sum(graph.outputs.iter().map(|&id| graph.value(id).elements()));
+    let elements = once.saturating_mul(count.div_ceil(batch.max(1)) as u64);
+    limit("elements of the outputs of all samples", elements, MOST_ELEMENTS, "give fewer samples to `--data`")
+}
+
 /// That a graph can be executed on values; `help` says how to go without.
 pub(super) fn check_execution<S: Stage>(graph: &Graph<S>, help: &str) -> Result<(), Faults> {
     let elements = sum(graph.values.iter().map(ir::Value::elements));

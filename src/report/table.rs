@@ -9,7 +9,8 @@ use super::{
     title,
 };
 use crate::result::{
-    Accuracy, Causes, Divergence, EngineResult, LayerResult, MemoryResult, RANDOM_RANGES, RunResult, Score,
+    Accuracy, Arithmetic, Divergence, EngineResult, Fidelity, LayerResult, MemoryResult, RANDOM_RANGES, RunResult,
+    Score, Status,
 };
 
 /// The report's width in terminal columns.
@@ -76,7 +77,7 @@ fn machine_line(result: &RunResult) -> String {
         with_unit(&si(m.peak_macs_per_s), "MAC/s"),
         with_unit(&si(m.peak_bandwidth_gb_per_s * 1e9), "B/s"),
         thousands(result.provenance.batch),
-        clean(&result.provenance.fidelity),
+        result.provenance.fidelity,
     )
 }
 
@@ -85,7 +86,7 @@ fn summary(out: &mut Text, result: &RunResult) {
     if !t.bound_by.is_empty() {
         out.entry("bound by", &clean(&t.bound_by));
     }
-    let closed_form = result.provenance.fidelity == "bound";
+    let closed_form = result.provenance.fidelity == Fidelity::Bound;
     let mut time =
         format!("{} cycles = {}, {} samples/s", thousands(t.cycles), seconds(t.seconds), si(t.samples_per_s));
     if closed_form {
@@ -172,15 +173,14 @@ fn some_of(names: &[String]) -> String {
 
 fn verification(out: &mut Text, result: &RunResult) {
     let v = &result.verification;
-    let arithmetic = match result.provenance.arithmetic.as_str() {
-        "machine" => ", in the machine's arithmetic and not the model's",
-        _ => "",
+    let arithmetic = match result.provenance.arithmetic {
+        Arithmetic::Machine => ", in the machine's arithmetic and not the model's",
+        Arithmetic::AsModel => "",
     };
-    let text = match v.status.as_str() {
-        "bit_exact" => format!("bit exact: {} elements equal the reference{arithmetic}", thousands(v.compared)),
-        "mismatch" => format!("MISMATCH against the reference, {} elements compared", thousands(v.compared)),
-        "not_executed" => "not executed: timed only".to_owned(),
-        other => clean(other),
+    let text = match v.status {
+        Status::BitExact => format!("bit exact: {} elements equal the reference{arithmetic}", thousands(v.compared)),
+        Status::Mismatch => format!("MISMATCH against the reference, {} elements compared", thousands(v.compared)),
+        Status::NotExecuted => "not executed: timed only".to_owned(),
     };
     out.entry("bits", &text);
     if let Some(divergence) = &v.first_divergence {
@@ -247,7 +247,7 @@ fn causes(out: &mut Text, result: &RunResult) {
     const CAUSE: usize = 18;
     const BAR: usize = WIDTH - CAUSE - 9 - 2 - 9;
     let whole = result.totals.cycles;
-    let mut entries = result.totals.causes.entries().to_vec();
+    let mut entries = result.totals.causes.entries().map(|(cause, cycles)| (cause.as_str(), cycles)).to_vec();
     // At fidelity `bound` no cause is known.
     let rest = entries.iter().fold(whole, |rest, &(_, cycles)| rest.saturating_sub(cycles));
     entries.push(("not_attributed", rest));
@@ -281,16 +281,6 @@ fn bar(share: f64, limit: usize) -> String {
     "█".repeat(eighths / 8) + PARTS[eighths % 8]
 }
 
-/// The cause with the most cycles, the first of equals.
-fn main_cause(causes: &Causes) -> &'static str {
-    causes
-        .entries()
-        .into_iter()
-        .rev()
-        .max_by_key(|&(_, cycles)| cycles)
-        .map_or("", |(name, n)| if n == 0 { "" } else { name })
-}
-
 fn layers(out: &mut Text, result: &RunResult) {
     let mut order: Vec<&LayerResult> = result.layers.iter().filter(|layer| layer.cycles > 0).collect();
     if order.is_empty() {
@@ -305,11 +295,11 @@ fn layers(out: &mut Text, result: &RunResult) {
         let utilization = if layer.array_macs > 0 { percent(layer.array_utilization) } else { "-".to_owned() };
         out.line(&row(
             &names.short(&layer.name, |name| width(name) <= NAME),
-            &clean(&layer.runs_on),
+            layer.runs_on.as_str(),
             &count(layer.cycles),
             &percent(share(layer.cycles, result.totals.cycles)),
             &utilization,
-            &words(main_cause(&layer.causes)),
+            &layer.causes.largest().map_or_else(String::new, |cause| words(cause.as_str())),
         ));
     }
     let rest = result.layers.len() - shown;
@@ -399,7 +389,7 @@ mod tests {
     use super::*;
     use crate::{
         report::sample,
-        result::{Expectation, Verification},
+        result::{Cause, Causes, Expectation, Verification},
     };
 
     proptest! {
@@ -428,7 +418,7 @@ mod tests {
     fn a_mismatch_says_where_and_what() {
         let mut result = sample::run(3);
         result.verification = Verification {
-            status: "mismatch".to_owned(),
+            status: Status::Mismatch,
             compared: 4096,
             first_divergence: Some(Divergence {
                 layer: "features.0.conv".to_owned(),
@@ -458,7 +448,7 @@ mod tests {
     #[test]
     fn the_first_of_equal_causes_is_the_main_one() {
         let causes = Causes { fill_drain: 5, vector: 5, ..Causes::default() };
-        assert_eq!(main_cause(&causes), "fill_drain");
-        assert_eq!(main_cause(&Causes::default()), "");
+        assert_eq!(causes.largest(), Some(Cause::FillDrain));
+        assert_eq!(Causes::default().largest(), None);
     }
 }

@@ -2,6 +2,7 @@
 //! outputs. Untrusted: what a file declares is held against its limits before anything is allocated.
 
 mod archive;
+mod blocks;
 mod npy;
 
 use std::{
@@ -12,6 +13,8 @@ use std::{
 };
 
 use ndarray_npy::{NpzWriter, WriteNpzError};
+
+pub use blocks::{Rows, StoredArray, open_npz};
 
 use super::Tensor;
 use crate::diag::{Diagnostic, Faults};

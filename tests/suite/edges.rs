@@ -63,7 +63,12 @@ fn through_the_facade(graph: &Graph<Quantized>) {
             .unwrap_or_else(|failure| panic!("on {name}: {failure}"));
         let executed =
             pipeline::execute(&mapped, None, &mut Silent).unwrap_or_else(|failure| panic!("on {name}: {failure}"));
-        assert_eq!(executed.verification.status, "bit_exact", "on {name}: {:?}", executed.verification);
+        assert_eq!(
+            executed.verification.status,
+            systole::result::Status::BitExact,
+            "on {name}: {:?}",
+            executed.verification
+        );
         assert_eq!(executed.outputs, executed.reference, "on {name}");
         assert_eq!(executed.outputs.len(), graph.outputs.len(), "on {name}");
     }
