@@ -2,8 +2,10 @@
 //!
 //! `docs/architecture.md` has the pipeline and the contract of each module.
 
+pub mod baseline;
 pub mod cli;
 pub mod config;
+pub mod dataflow;
 pub mod diag;
 pub mod engine;
 pub mod explore;

@@ -9,6 +9,7 @@ mod cpu;
 mod describe;
 mod evaluate;
 mod execute;
+mod host;
 mod limits;
 mod samples;
 
@@ -20,6 +21,7 @@ pub use assemble::assemble;
 pub use describe::describe_mapping;
 pub use evaluate::{Evaluator, Options, evaluate};
 pub use execute::{Executed, execute, reference_of};
+pub use host::ReferenceHost;
 pub use samples::Samples;
 
 use crate::{

@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use super::{Op, Window};
+use super::{Kind, Op, Window};
 use crate::tensor::checked_elements;
 
 /// Largest number of elements of any tensor: 2^40, a tebibyte of bytes. Products of two such numbers with small
@@ -165,28 +165,17 @@ pub fn infer(op: &Op, inputs: &[&[usize]], requested: Option<&[usize]>) -> Resul
     for shape in inputs {
         check_size(name, shape)?;
     }
+    let arity = op.spec().operands;
+    let (Some(&x), true) = (inputs.first(), arity.allows(inputs.len())) else {
+        return Err(InferError::Operands { op: name, expected: arity.text, found: inputs.len() });
+    };
     let result = match op {
+        op if matches!(op.kind(), Kind::Function | Kind::Conversion) => x.to_vec(),
+        op if op.kind() == Kind::Binary => broadcast(name, x, inputs[1])?,
         Op::Conv { window, groups, .. } => conv(name, inputs, window, *groups)?,
         Op::MatMul { transposed, .. } => matmul(name, inputs, *transposed)?,
-        Op::Add { .. } | Op::Sub | Op::Mul | Op::Div => {
-            let [a, b] = operands(name, inputs, "2")?;
-            broadcast(name, a, b)?
-        }
-        Op::Relu
-        | Op::LeakyRelu { .. }
-        | Op::Clip { .. }
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSigmoid { .. }
-        | Op::HardSwish
-        | Op::QuantizeLinear
-        | Op::DequantizeLinear => {
-            let [x] = operands(name, inputs, "1")?;
-            x.to_vec()
-        }
-        Op::BatchNorm { .. } => batch_norm(name, inputs)?,
+        Op::BatchNorm { .. } => batch_norm(name, x, &inputs[1..])?,
         Op::MaxPool { window } | Op::AvgPool { window, .. } => {
-            let [x] = operands(name, inputs, "1")?;
             let [n, c, h, w] = rank4(name, "x", x)?;
             check_window(name, window)?;
             check_padding(name, window, x, [h, w])?;
@@ -194,17 +183,12 @@ pub fn infer(op: &Op, inputs: &[&[usize]], requested: Option<&[usize]>) -> Resul
             vec![n, c, p, q]
         }
         Op::GlobalAvgPool => {
-            let [x] = operands(name, inputs, "1")?;
             let [n, c, _, _] = rank4(name, "x", x)?;
             vec![n, c, 1, 1]
         }
-        Op::ReduceMean { axes, keep_dims } => {
-            let [x] = operands(name, inputs, "1")?;
-            reduce(name, x, axes, *keep_dims)?
-        }
+        Op::ReduceMean { axes, keep_dims } => reduce(name, x, axes, *keep_dims)?,
         Op::Concat { axis } => concat(name, inputs, *axis)?,
         Op::Reshape => {
-            let [x] = operands(name, inputs, "1")?;
             let to = requested.ok_or(InferError::NoShape)?;
             check_size(name, to)?;
             if checked_elements(x, MAX_ELEMENTS) != checked_elements(to, MAX_ELEMENTS) {
@@ -212,46 +196,18 @@ pub fn infer(op: &Op, inputs: &[&[usize]], requested: Option<&[usize]>) -> Resul
             }
             to.to_vec()
         }
-        Op::Transpose { perm } => {
-            let [x] = operands(name, inputs, "1")?;
-            transpose(name, x, perm)?
-        }
-        Op::Pad { before, after, .. } => {
-            let [x] = operands(name, inputs, "1")?;
-            pad(name, x, before, after)?
-        }
+        Op::Transpose { perm } => transpose(name, x, perm)?,
+        Op::Pad { before, after, .. } => pad(name, x, before, after)?,
         Op::Softmax { axis } => {
-            let [x] = operands(name, inputs, "1")?;
             if *axis >= x.len() {
                 return Err(InferError::Axes { op: name, what: "axis", rank: x.len(), found: vec![*axis] });
             }
             x.to_vec()
         }
+        _ => unreachable!("{name} is element-wise"),
     };
     check_size(name, &result)?;
     Ok(vec![result])
-}
-
-/// Exactly `N` operands.
-fn operands<'a, const N: usize>(
-    op: &'static str,
-    inputs: &[&'a [usize]],
-    expected: &'static str,
-) -> Result<[&'a [usize]; N], InferError> {
-    inputs.try_into().map_err(|_| InferError::Operands { op, expected, found: inputs.len() })
-}
-
-/// Two operands and perhaps a third.
-#[allow(clippy::type_complexity)]
-fn with_bias<'a>(
-    op: &'static str,
-    inputs: &[&'a [usize]],
-) -> Result<(&'a [usize], &'a [usize], Option<&'a [usize]>), InferError> {
-    match *inputs {
-        [x, w] => Ok((x, w, None)),
-        [x, w, b] => Ok((x, w, Some(b))),
-        _ => Err(InferError::Operands { op, expected: "2 or 3", found: inputs.len() }),
-    }
 }
 
 fn check_size(op: &'static str, shape: &[usize]) -> Result<(), InferError> {
@@ -312,7 +268,7 @@ fn check_padding(op: &'static str, window: &Window, x: &[usize], hw: [usize; 2])
 }
 
 fn conv(op: &'static str, inputs: &[&[usize]], window: &Window, groups: usize) -> Result<Vec<usize>, InferError> {
-    let (x, w, b) = with_bias(op, inputs)?;
+    let (x, w, b) = (inputs[0], inputs[1], inputs.get(2));
     let [n, c, h, width] = rank4(op, "x", x)?;
     let [o, c_group, r, s] = rank4(op, "w", w)?;
     check_window(op, window)?;
@@ -332,7 +288,7 @@ fn conv(op: &'static str, inputs: &[&[usize]], window: &Window, groups: usize) -
 }
 
 fn matmul(op: &'static str, inputs: &[&[usize]], transposed: bool) -> Result<Vec<usize>, InferError> {
-    let (x, w, b) = with_bias(op, inputs)?;
+    let (x, w, b) = (inputs[0], inputs[1], inputs.get(2));
     let [leading @ .., k] = x else {
         return Err(InferError::Rank { op, operand: "x", expected: "2 or more", found: x.to_vec() });
     };
@@ -366,12 +322,11 @@ fn broadcast(op: &'static str, a: &[usize], b: &[usize]) -> Result<Vec<usize>, I
         .collect()
 }
 
-fn batch_norm(op: &'static str, inputs: &[&[usize]]) -> Result<Vec<usize>, InferError> {
-    let [x, scale, bias, mean, var] = operands(op, inputs, "5")?;
+fn batch_norm(op: &'static str, x: &[usize], parameters: &[&[usize]]) -> Result<Vec<usize>, InferError> {
     let &[_, c, ..] = x else {
         return Err(InferError::Rank { op, operand: "x", expected: "2 or more", found: x.to_vec() });
     };
-    for (what, shape) in [("scale", scale), ("bias", bias), ("mean", mean), ("var", var)] {
+    for (what, shape) in ["scale", "bias", "mean", "var"].into_iter().zip(parameters) {
         vector(op, what, shape, c)?;
     }
     Ok(x.to_vec())
@@ -393,9 +348,7 @@ fn reduce(op: &'static str, x: &[usize], axes: &[usize], keep_dims: bool) -> Res
 }
 
 fn concat(op: &'static str, inputs: &[&[usize]], axis: usize) -> Result<Vec<usize>, InferError> {
-    let [first, rest @ ..] = inputs else {
-        return Err(InferError::Operands { op, expected: "1 or more", found: 0 });
-    };
+    let (first, rest) = (inputs[0], &inputs[1..]);
     if axis >= first.len() {
         return Err(InferError::Axes { op, what: "axis", rank: first.len(), found: vec![axis] });
     }

@@ -6,6 +6,7 @@
 //! One set of operators serves all forms of a network. Whether a node is float or quantized is said by its values:
 //! a `Conv` whose input, weight and output carry a `Quantization` is a quantized convolution.
 
+pub mod fold;
 pub mod infer;
 pub mod macs;
 pub mod op;
@@ -14,7 +15,7 @@ pub mod verify;
 
 use std::{marker::PhantomData, sync::Arc};
 
-pub use op::{Activation, Op, Window};
+pub use op::{Activation, Kind, Op, Window};
 
 use crate::tensor::{DType, Quantization, Tensor};
 

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{Activation, Constant, Distribution, Graph, Node, Op, Stage, Value, ValueId, Window, infer::shape_text};
+use super::{
+    Activation, Constant, Distribution, Graph, Node, Op, Stage, Value, ValueId, Window, infer::shape_text,
+    op::Attribute,
+};
 use crate::tensor::{DType, Quantization};
 
 impl<S: Stage> fmt::Display for Graph<S> {
@@ -117,45 +120,22 @@ fn quant_text(quant: &Quantization) -> String {
     if low < high { format!("q({scales}, zeros {low}..{high})") } else { format!("q({scales}, zero {high})") }
 }
 
-/// Attributes that are not what one expects by default, in words.
+/// Attributes that are not what one expects by default, in words: `alpha 0.1`, `kernel 3x3 stride 2`, `keep dims`.
 fn attributes(op: &Op) -> Vec<String> {
-    match op {
-        Op::Conv { window, groups, activation } => {
-            let groups = (*groups != 1).then(|| format!("groups {groups}"));
-            window_text(window).into_iter().chain(groups).chain(activation_text(*activation)).collect()
-        }
-        Op::MatMul { transposed, activation } => {
-            transposed.then(|| "transposed".to_owned()).into_iter().chain(activation_text(*activation)).collect()
-        }
-        Op::Add { activation } => activation_text(*activation).into_iter().collect(),
-        Op::LeakyRelu { alpha } => vec![format!("alpha {alpha}")],
-        Op::Clip { low, high } => vec![format!("{low}..{high}")],
-        Op::HardSigmoid { alpha, beta } => vec![format!("alpha {alpha} beta {beta}")],
-        Op::BatchNorm { epsilon } => vec![format!("epsilon {epsilon}")],
-        Op::MaxPool { window } => window_text(window),
-        Op::AvgPool { window, count_include_pad } => {
-            let counting = count_include_pad.then(|| "counting padding".to_owned());
-            window_text(window).into_iter().chain(counting).collect()
-        }
-        Op::ReduceMean { axes, keep_dims } => {
-            let keeping = keep_dims.then(|| "keeping dimensions".to_owned());
-            std::iter::once(format!("axes {axes:?}")).chain(keeping).collect()
-        }
-        Op::Concat { axis } | Op::Softmax { axis } => vec![format!("axis {axis}")],
-        Op::Transpose { perm } => vec![format!("{perm:?}")],
-        Op::Pad { before, after, value } => vec![format!("before {before:?} after {after:?} value {value}")],
-        Op::Sub
-        | Op::Mul
-        | Op::Div
-        | Op::Relu
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSwish
-        | Op::GlobalAvgPool
-        | Op::Reshape
-        | Op::QuantizeLinear
-        | Op::DequantizeLinear => Vec::new(),
+    if let Op::Clip { low, high } = op {
+        return vec![format!("{low}..{high}")];
     }
+    let text = |(name, value): (&&str, Attribute<'_>)| match (*name, value) {
+        (_, Attribute::Window(window)) => window_text(&window),
+        (_, Attribute::Activation(activation)) => activation_text(activation).into_iter().collect(),
+        (_, Attribute::Flag(false)) | ("groups", Attribute::Size(1)) => Vec::new(),
+        (name, Attribute::Flag(true)) => vec![name.replace('_', " ")],
+        ("perm", Attribute::Sizes(list)) => vec![format!("{list:?}")],
+        (name, Attribute::Real(number)) => vec![format!("{name} {number}")],
+        (name, Attribute::Size(size)) => vec![format!("{name} {size}")],
+        (name, Attribute::Sizes(list)) => vec![format!("{name} {list:?}")],
+    };
+    op.spec().attributes.iter().zip(op.attributes()).flat_map(text).collect()
 }
 
 fn activation_text(activation: Activation) -> Option<String> {

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 
 pub use quantized::verify_quantized;
 
-use super::{Activation, Constant, Distribution, Graph, Node, Op, Stage, Value, ValueId, infer, infer::shape_text};
+use super::{
+    Activation, Constant, Distribution, Graph, Node, Op, Stage, Value, ValueId, infer, infer::shape_text, op::Attribute,
+};
 use crate::{
     diag::{Diagnostic, Faults},
     tensor::{DType, Quantization, Tensor},
@@ -246,14 +248,14 @@ fn converted_constant<S: Stage>(graph: &Graph<S>, mut id: ValueId) -> bool {
 
 fn check_types(x: &Value, y: &Value, node: &Node, found: &mut Vec<Diagnostic>) {
     let float = |value: &Value| value.quant.is_none() && !value.dtype.is_integer();
-    match node.op {
+    match &node.op {
         Op::QuantizeLinear if !float(x) || y.quant.is_none() => {
             found.push(node_fault(node, "makes a quantized value of a float one"));
         }
         Op::DequantizeLinear if x.quant.is_none() || !float(y) => {
             found.push(node_fault(node, "makes a float value of a quantized one"));
         }
-        Op::Reshape | Op::Transpose { .. } | Op::MaxPool { .. } if x.dtype != y.dtype => {
+        _ if node.op.is_selection() && x.dtype != y.dtype => {
             found.push(node_fault(node, format!("keeps the element type: {:?} to {:?}", x.dtype, y.dtype)));
         }
         _ => {}
@@ -261,28 +263,30 @@ fn check_types(x: &Value, y: &Value, node: &Node, found: &mut Vec<Diagnostic>) {
 }
 
 fn check_attributes(node: &Node, found: &mut Vec<Diagnostic>) {
-    let limits = match node.op {
-        Op::Conv { activation, .. } | Op::MatMul { activation, .. } | Op::Add { activation } => match activation {
-            Activation::Clip { low, high } => Some((low, high)),
-            Activation::None | Activation::Relu => None,
-        },
-        Op::Clip { low, high } => Some((low, high)),
+    let attributes = node.op.attributes();
+    let fused = |attribute: &Attribute<'_>| match *attribute {
+        Attribute::Activation(Activation::Clip { low, high }) => Some((low, high)),
         _ => None,
+    };
+    let limits = match node.op {
+        Op::Clip { low, high } => Some((low, high)),
+        _ => attributes.iter().find_map(fused),
     };
     // Written so that a NaN is a fault too.
     if let Some((low, high)) = limits.filter(|(low, high)| low.partial_cmp(high).is_none_or(std::cmp::Ordering::is_gt))
     {
         found.push(node_fault(node, format!("clips to an empty range: {low}..{high}")));
     }
-    let numbers = match node.op {
-        Op::LeakyRelu { alpha } => [alpha, 0.0],
-        Op::HardSigmoid { alpha, beta } => [alpha, beta],
-        Op::BatchNorm { epsilon } => [epsilon, 0.0],
-        Op::Pad { value, .. } => [value, 0.0],
-        _ => [0.0, 0.0],
-    };
-    if numbers.iter().any(|number| !number.is_finite()) {
-        found.push(node_fault(node, format!("an attribute is not a finite number: {numbers:?}")));
+    // Limits may be infinite.
+    if limits.is_some() {
+        return;
+    }
+    for (name, attribute) in node.op.spec().attributes.iter().zip(attributes) {
+        if let Attribute::Real(number) = attribute
+            && !number.is_finite()
+        {
+            found.push(node_fault(node, format!("`{name}` is not a finite number: {number}")));
+        }
     }
 }
 

@@ -156,6 +156,36 @@ fn depthwise_plain(x: &[i16], w: &[i32], sums: &mut [i32]) {
     }
 }
 
+/// `sums[j] = sum over k of x[k] * w[j, k]`, modulo 2^64; `w` is `[sums.len(), x.len()]`.
+pub fn wide_products(x: &[i32], w: &[i32], sums: &mut [i64]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: AVX2 is present, which is all that the function asks for.
+        unsafe { wide_products_avx2(x, w, sums) };
+        return;
+    }
+    wide_products_plain(x, w, sums);
+}
+
+/// The same code, compiled for AVX2.
+///
+/// # Safety
+/// AVX2 is present.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn wide_products_avx2(x: &[i32], w: &[i32], sums: &mut [i64]) {
+    wide_products_plain(x, w, sums);
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "inlined to be compiled for AVX2")]
+fn wide_products_plain(x: &[i32], w: &[i32], sums: &mut [i64]) {
+    for (sum, w) in sums.iter_mut().zip(w.chunks_exact(x.len().max(1))) {
+        let products = x.iter().zip(w).map(|(&x, &w)| i64::from(x).wrapping_mul(i64::from(w)));
+        *sum = products.fold(0, i64::wrapping_add);
+    }
+}
+
 #[cfg(test)]
 #[allow(
     clippy::cast_possible_truncation,
@@ -208,6 +238,22 @@ mod tests {
             for ((&a, &b), &got) in a.iter().zip(&b).zip(&fast) {
                 let real = (a - za) as f32 * (b - 7) as f32 * (sa * sb / 2.0_f32.powi(shift)) + zc as f32;
                 prop_assert_eq!(i64::from(got), (real.round_ties_even() as i64).clamp(-32768, 32767));
+            }
+        }
+
+        #[test]
+        fn wide_products_equal_their_twin_and_plain_loops(
+            x in prop::collection::vec(-131_072_i32..131_072, 1..70), outputs in 1_usize..6, seed: u32,
+        ) {
+            let noise = |i: usize| i32::from((i + 1).wrapping_mul(seed as usize | 1).to_le_bytes()[1]) * 515 - 65_000;
+            let w: Vec<i32> = (0..outputs * x.len()).map(noise).collect();
+            let (mut fast, mut slow) = (vec![0; outputs], vec![0; outputs]);
+            wide_products(&x, &w, &mut fast);
+            wide_products_plain(&x, &w, &mut slow);
+            prop_assert_eq!(&fast, &slow);
+            for (j, &sum) in fast.iter().enumerate() {
+                let expected: i64 = (0..x.len()).map(|k| i64::from(x[k]) * i64::from(w[j * x.len() + k])).sum();
+                prop_assert_eq!(sum, expected);
             }
         }
     }

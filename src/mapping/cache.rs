@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    search::{Found, Infeasible, Situation},
+    search::{Constraints, Found, Infeasible},
     shape::MatrixShape,
     vector::{VectorCost, VectorMapping, VectorShape},
 };
@@ -18,8 +18,8 @@ const MOST_MAPPINGS: usize = 1 << 14;
 /// Machines that are kept: a sweep over machines seldom comes back to one.
 const MOST_MACHINES: usize = 64;
 
-/// A layer of the array: its shape and situation.
-type MatrixKey = (MatrixShape, Situation);
+/// A layer of the array: its shape and constraints.
+type MatrixKey = (MatrixShape, Constraints);
 /// A layer of the vector unit: function, shape, reserved bytes, and whether channels stay whole.
 type VectorKey = (Option<VectorFunction>, VectorShape, u64, bool);
 type MatrixFound = Result<Found, Infeasible>;

@@ -148,13 +148,7 @@ fn vector_function(op: &Op, output: &Value) -> Option<(VectorFunction, bool)> {
         Op::Mul => (VectorFunction::Mul, false),
         Op::MaxPool { .. } => (VectorFunction::MaxPool, false),
         Op::AvgPool { .. } | Op::GlobalAvgPool => (VectorFunction::AvgPool, false),
-        Op::Relu
-        | Op::LeakyRelu { .. }
-        | Op::Clip { .. }
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSigmoid { .. }
-        | Op::HardSwish => (VectorFunction::Table, false),
+        op if op.is_function() => (VectorFunction::Table, false),
         Op::Softmax { axis } if is_channel_axis(output, *axis) => (VectorFunction::Softmax, true),
         _ => return None,
     })

@@ -7,9 +7,9 @@ use super::{
     plan::LayerMapping,
     vector::VectorMapping,
 };
-use crate::{config::Dataflow, units::thousands};
+use crate::{dataflow::schedule, units::thousands};
 
-/// One line.
+/// A layer's mapping in one line of a table.
 pub fn line(mapping: &LayerMapping) -> String {
     match mapping {
         LayerMapping::Matrix(m) => {
@@ -106,11 +106,7 @@ fn matrix_nest(m: &MatrixMapping) -> String {
     let inside = if m.on_vector {
         "vector unit: depthwise, then requantize".to_string()
     } else {
-        match m.dataflow {
-            Dataflow::WS => "array, WS: for each fold of outputs and of K, preload weights and stream pixels".into(),
-            Dataflow::IS => "array, IS: for each fold of pixels and of K, preload pixels and stream weights".into(),
-            Dataflow::OS => "array, OS: for each fold of pixels and of outputs, stream K and drain".into(),
-        }
+        format!("array, {:?}: {}", m.dataflow, schedule(m.dataflow).description())
     };
     let _ = writeln!(nest, "{:indent$}{inside}", "");
     nest

@@ -4,13 +4,16 @@ use super::{
     shape::MatrixShape,
     tiling::{Halo, Range, halo, tile_range},
 };
-use crate::config::{Dataflow, MemoryId};
+use crate::{
+    config::{Dataflow, MemoryId},
+    dataflow::{ArrayExtents, schedule},
+};
 
 /// Extents of a buffer tile. Groups are bundled into passes; a tile covers either several whole passes, or a part of
 /// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tile {
-    /// Passes.
+pub struct BufferTile {
+    /// Whole passes, 1 where the tile is a part of one.
     pub passes: u32,
     /// Images.
     pub n: u32,
@@ -73,11 +76,11 @@ pub struct MatrixMapping {
     pub on_vector: bool,
     /// Groups bundled into one pass.
     pub groups_per_pass: u32,
-    /// Buffer tile.
-    pub tile: Tile,
-    /// Order of the outer loops.
+    /// What the buffers hold at a time.
+    pub tile: BufferTile,
+    /// Which operand the outer loops keep.
     pub order: LoopOrder,
-    /// Slots.
+    /// How many tiles of each operand there is room for.
     pub slots: Slots,
     /// Whether the input lies on chip already.
     pub input_resident: bool,
@@ -118,6 +121,17 @@ impl Trips {
     pub const fn steps(&self) -> u64 {
         self.passes as u64 * self.pixels() * self.o as u64 * self.c as u64
     }
+
+    /// Indices of the first step, in any order of the loops.
+    pub(super) const fn first(&self) -> Self {
+        Self { passes: 0, n: 0, p: 0, q: 0, o: 0, c: 0 }
+    }
+
+    /// Indices of the last step, in any order of the loops.
+    pub(super) const fn last(&self) -> Self {
+        let Self { passes, n, p, q, o, c } = *self;
+        Self { passes: passes - 1, n: n - 1, p: p - 1, q: q - 1, o: o - 1, c: c - 1 }
+    }
 }
 
 /// One step of the outer loops.
@@ -139,6 +153,18 @@ pub struct Step {
     pub c: Range,
 }
 
+impl Step {
+    /// Output pixels.
+    pub const fn pixels(&self) -> u64 {
+        self.n.len as u64 * self.p.len as u64 * self.q.len as u64
+    }
+
+    /// Output channels, all passes.
+    pub const fn channels(&self) -> u64 {
+        self.passes.len as u64 * self.o.len as u64
+    }
+}
+
 impl MatrixMapping {
     /// Passes of the whole layer.
     pub const fn passes(&self) -> u32 {
@@ -155,7 +181,7 @@ impl MatrixMapping {
         self.shape.c / self.shape.groups * self.groups_per_pass
     }
 
-    /// Trip counts.
+    /// How often each of the outer loops runs.
     pub const fn trips(&self) -> Trips {
         Trips {
             passes: self.passes().div_ceil(self.tile.passes),
@@ -169,12 +195,12 @@ impl MatrixMapping {
 
     /// Whether the sums of an output tile stay in the elements of an output stationary array over all steps of K: the
     /// tile is one array tile, and K is cut.
-    pub fn keeps_sums(&self, rows: u32, cols: u32) -> bool {
-        self.dataflow == Dataflow::OS
+    pub fn keeps_sums(&self, array: &ArrayExtents) -> bool {
+        schedule(self.dataflow).holds_sums()
             && !self.on_vector
             && self.tile.passes == 1
-            && self.tile.o <= cols
-            && self.tile_pixels() <= u64::from(rows)
+            && u64::from(self.tile.o) <= array.cols
+            && self.tile_pixels() <= array.rows
             && self.tile.c < self.pass_channels()
     }
 
@@ -207,14 +233,19 @@ impl MatrixMapping {
             }
         }
         let passes = digit(trips.passes);
+        self.step_at(Trips { passes, n, p, q, o, c })
+    }
+
+    /// The step at these indices of the loops.
+    pub fn step_at(&self, index: Trips) -> Step {
         Step {
-            index: Trips { passes, n, p, q, o, c },
-            passes: tile_range(self.passes(), self.tile.passes, passes),
-            n: tile_range(self.shape.n, self.tile.n, n),
-            p: tile_range(self.shape.p, self.tile.p, p),
-            q: tile_range(self.shape.q, self.tile.q, q),
-            o: tile_range(self.pass_outputs(), self.tile.o, o),
-            c: tile_range(self.pass_channels(), self.tile.c, c),
+            index,
+            passes: tile_range(self.passes(), self.tile.passes, index.passes),
+            n: tile_range(self.shape.n, self.tile.n, index.n),
+            p: tile_range(self.shape.p, self.tile.p, index.p),
+            q: tile_range(self.shape.q, self.tile.q, index.q),
+            o: tile_range(self.pass_outputs(), self.tile.o, index.o),
+            c: tile_range(self.pass_channels(), self.tile.c, index.c),
         }
     }
 

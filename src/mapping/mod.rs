@@ -17,7 +17,7 @@ pub mod tiling;
 pub mod vector;
 
 pub use cache::MappingCache;
-pub use matrix::{LoopOrder, MatrixMapping, Slots, Tile};
+pub use matrix::{BufferTile, LoopOrder, MatrixMapping, Slots};
 pub use place::Place;
 pub use plan::{LayerMapping, LayerPlan, Plan, PlanOptions, plan, plan_cached};
 pub use shape::MatrixShape;

@@ -2,7 +2,8 @@
 
 use super::matrix::MatrixMapping;
 use crate::{
-    config::{Accelerator, Dataflow, KPacking},
+    config::Accelerator,
+    dataflow::{ArrayExtents, schedule},
     ir::{Constant, Distribution, Graph, Node, Quantized, Value},
     tensor::{AccumulationOrder, Tensor},
 };
@@ -57,7 +58,7 @@ pub fn may_overflow(graph: &Graph<Quantized>, node: &Node, accelerator: &Acceler
 
 /// The order in which the mapped layer adds.
 pub fn accumulation_order(mapping: &MatrixMapping, accelerator: &Accelerator) -> AccumulationOrder {
-    let array = &accelerator.config.array;
+    let (array, extents) = (&accelerator.config.array, ArrayExtents::of(&accelerator.config.array));
     let accumulator_bits = accelerator.config.accumulators.bits;
     let (channels, taps) = (mapping.pass_channels(), u32::try_from(mapping.shape.taps()).unwrap_or(u32::MAX));
     let mut permutation = Vec::new();
@@ -77,13 +78,12 @@ pub fn accumulation_order(mapping: &MatrixMapping, accelerator: &Accelerator) ->
         for tap in 0..taps {
             permutation.extend((range.start..range.start + range.len).map(|c| tap * channels + c));
         }
-        if mapping.dataflow == Dataflow::OS {
-            match chunks.last_mut() {
-                Some(whole) if mapping.keeps_sums(array.rows, array.cols) => *whole += taps * range.len,
-                _ => chunks.push(taps * range.len),
+        match chunks.last_mut() {
+            Some(whole) if mapping.keeps_sums(&extents) => *whole += taps * range.len,
+            _ => {
+                let folds = schedule(mapping.dataflow).folds(taps.into(), range.len.into(), &extents);
+                chunks.extend(folds.iter().map(|fold| fold.len));
             }
-        } else {
-            chunks.extend(k_windows(array.k_packing, array.rows, taps, range.len).map(|(_, len)| len));
         }
     }
     AccumulationOrder::Chunked {
@@ -92,33 +92,5 @@ pub fn accumulation_order(mapping: &MatrixMapping, accelerator: &Accelerator) ->
         column_bits: array.column_bits,
         accumulator_bits,
         overflow: array.overflow,
-    }
-}
-
-/// Folds of the flattened K of a tile over the rows: first index and length.
-pub fn k_windows(packing: KPacking, rows: u32, taps: u32, channels: u32) -> impl Iterator<Item = (u32, u32)> {
-    // Kernel and channels together are one stretch; channels alone, one stretch a tap.
-    let (stretches, length) = match packing {
-        KPacking::KernelAndChannels => (1, taps * channels),
-        KPacking::Channels => (taps, channels),
-    };
-    (0..stretches).flat_map(move |stretch| {
-        (0..length.div_ceil(rows)).map(move |fold| {
-            let start = fold * rows;
-            (stretch * length + start, rows.min(length - start))
-        })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folds_of_k_cover_it_once() {
-        let all: Vec<_> = k_windows(KPacking::KernelAndChannels, 16, 9, 3).collect();
-        assert_eq!(all, [(0, 16), (16, 11)]);
-        let channels: Vec<_> = k_windows(KPacking::Channels, 16, 2, 20).collect();
-        assert_eq!(channels, [(0, 16), (16, 4), (20, 16), (36, 4)]);
     }
 }

@@ -10,12 +10,13 @@ use super::{
     cost::{Cost, Part, Rates},
     matrix::{LoopOrder, MatrixMapping, Occupied},
     place::{self, Place, extents},
-    search::{self, Found, Infeasible, Situation},
+    search::{self, Constraints, Found, Infeasible},
     shape::{MatrixShape, byte_width},
     vector::{self, OperandShape, VectorMapping, VectorShape},
 };
 use crate::{
     config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
+    dataflow::ArrayExtents,
     diag::{Diagnostic, Faults},
     ir::{Graph, Node, NodeId, Quantized, Value, ValueId},
     units::{Time, thousands},
@@ -45,7 +46,7 @@ pub enum LayerMapping {
 /// One layer of the plan.
 #[derive(Clone, Debug)]
 pub struct LayerPlan {
-    /// The node.
+    /// The operator in the graph.
     pub node: NodeId,
     /// How it runs.
     pub mapping: LayerMapping,
@@ -212,26 +213,26 @@ impl Planner<'_> {
 
     /// Solves all distinct shapes at once, as they would run without residency.
     fn search_ahead(&mut self) {
-        let mut problems: BTreeSet<(MatrixShape, Situation)> = BTreeSet::new();
+        let mut problems: BTreeSet<(MatrixShape, Constraints)> = BTreeSet::new();
         for (id, node) in self.graph.nodes_with_ids() {
             if let Class::Matrix(shape) = self.nodes.classify(node) {
-                let situation = self.situation(id, 0, false, false);
-                if !self.known.has(&(shape, situation)) {
-                    problems.insert((shape, situation));
+                let constraints = self.constraints(id, 0, false, false);
+                if !self.known.has(&(shape, constraints)) {
+                    problems.insert((shape, constraints));
                 }
             }
         }
         let (accelerator, rates) = (self.accelerator, &self.rates);
         let solved: Vec<_> = problems
             .into_par_iter()
-            .map(|(shape, situation)| ((shape, situation), search::best(&shape, accelerator, rates, situation)))
+            .map(|(shape, constraints)| ((shape, constraints), search::best(&shape, accelerator, rates, constraints)))
             .collect();
         self.known.extend(solved);
     }
 
-    fn situation(&self, id: NodeId, reserved: u64, input_resident: bool, output_resident: bool) -> Situation {
+    fn constraints(&self, id: NodeId, reserved: u64, input_resident: bool, output_resident: bool) -> Constraints {
         let node = self.graph.node(id);
-        Situation {
+        Constraints {
             reserved,
             input_resident,
             output_resident,
@@ -241,8 +242,8 @@ impl Planner<'_> {
         }
     }
 
-    fn solve(&self, shape: &MatrixShape, situation: Situation) -> Result<Found, Infeasible> {
-        self.known.matrix((*shape, situation), || search::best(shape, self.accelerator, &self.rates, situation))
+    fn solve(&self, shape: &MatrixShape, constraints: Constraints) -> Result<Found, Infeasible> {
+        self.known.matrix((*shape, constraints), || search::best(shape, self.accelerator, &self.rates, constraints))
     }
 
     /// The layers in order, with residency decided from one to the next.
@@ -335,8 +336,8 @@ impl Planner<'_> {
         let node = self.graph.node(id);
         match class {
             Class::Matrix(shape) => {
-                let situation = self.situation(id, reserved, resident_in.is_some(), output_resident);
-                self.solve(shape, situation).ok().map(|found| found.cost.estimate)
+                let constraints = self.constraints(id, reserved, resident_in.is_some(), output_resident);
+                self.solve(shape, constraints).ok().map(|found| found.cost.estimate)
             }
             Class::Vector(function, shape, whole) => self
                 .vector(node, *function, shape, *whole, reserved, resident_in, output_resident)
@@ -346,7 +347,7 @@ impl Planner<'_> {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // The situation of a vector layer, which has no type of its own.
+    #[allow(clippy::too_many_arguments)] // The constraints of a vector layer, which has no type of its own.
     fn vector(
         &self,
         node: &Node,
@@ -401,8 +402,8 @@ impl Planner<'_> {
                 (LayerMapping::Host, Predicted::default(), vec![reason])
             }
             Class::Matrix(shape) => {
-                let situation = self.situation(id, reserved, resident_in.is_some(), output_resident);
-                let found = self.solve(&shape, situation)?;
+                let constraints = self.constraints(id, reserved, resident_in.is_some(), output_resident);
+                let found = self.solve(&shape, constraints)?;
                 (
                     LayerMapping::Matrix(found.mapping),
                     Predicted::from(&found.cost),
@@ -522,8 +523,7 @@ fn reasons_of(found: &Found, accelerator: &Accelerator) -> Vec<String> {
     let cost = &found.cost;
     let bound = bound_of(cost.bound_by, cost.bound, cost.estimate, accelerator);
     let mut reasons = vec![format!("{bound}; best of {} mappings", thousands(found.evaluated.into()))];
-    let array = &accelerator.config.array;
-    if found.mapping.keeps_sums(array.rows, array.cols) {
+    if found.mapping.keeps_sums(&ArrayExtents::of(&accelerator.config.array)) {
         let steps = found.mapping.trips().c;
         reasons
             .push(format!("the sums stay in the elements over the {steps} tiles of input channels, then drain once"));

@@ -6,19 +6,20 @@
 //! the order of enumeration. The interface is `best`: a provably optimal search can take its place.
 
 use super::{
-    cost::{Cost, InputLengths, Rates, Slotless},
-    matrix::{LoopOrder, MatrixMapping, Slots, Tile, Trips},
+    cost::{Cost, OrderCost, PixelTiles, Rates, TileCost},
+    matrix::{BufferTile, LoopOrder, MatrixMapping, Slots, Trips},
     shape::MatrixShape,
     tiling::distinct_tiles,
 };
 use crate::{
     config::{Accelerator, BufferLayout, Dataflow, DepthwisePolicy, MemoryId, VectorFunction},
+    dataflow::OFF_THE_ARRAY,
     units::Time,
 };
 
 /// On-chip space that a layer may use, and where its tensors lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Situation {
+pub struct Constraints {
     /// Bytes of the shared pool taken by resident tensors.
     pub reserved: u64,
     /// Whether the input is resident.
@@ -37,7 +38,7 @@ pub struct Situation {
 /// What the search found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
-    /// The mapping.
+    /// The one that takes least.
     pub mapping: MatrixMapping,
     /// Its closed form.
     pub cost: Cost,
@@ -65,8 +66,8 @@ pub struct Infeasible {
 ///
 /// # Errors
 /// The first buffer that is short, and by how much.
-pub fn fits(mapping: &MatrixMapping, accelerator: &Accelerator, situation: &Situation) -> Result<(), Infeasible> {
-    Footprint::of(mapping).fits(mapping, accelerator, situation)
+pub fn fits(mapping: &MatrixMapping, accelerator: &Accelerator, constraints: &Constraints) -> Result<(), Infeasible> {
+    Footprint::of(mapping).fits(mapping, accelerator, constraints)
 }
 
 /// Sizes of one slot of each kind, the same for all choices of slots.
@@ -92,7 +93,7 @@ impl Footprint {
         &self,
         mapping: &MatrixMapping,
         accelerator: &Accelerator,
-        situation: &Situation,
+        constraints: &Constraints,
     ) -> Result<(), Infeasible> {
         let slots = &mapping.slots;
         let input = self.input * u64::from(slots.input);
@@ -103,7 +104,7 @@ impl Footprint {
         };
         match accelerator.config.buffers.layout {
             BufferLayout::Shared(pool) => {
-                check("shared buffer", input + weight + output, pool.bytes.saturating_sub(situation.reserved))?;
+                check("shared buffer", input + weight + output, pool.bytes.saturating_sub(constraints.reserved))?;
             }
             BufferLayout::Split { input: i, weight: w, output: o } => {
                 check("input buffer", input, i.bytes)?;
@@ -119,12 +120,13 @@ impl Footprint {
     }
 }
 
-/// What all choices of slots share for one tile.
-struct Known {
+/// A tile with what all its loop orders and slots share; its cost is worked out when one of them fits.
+struct Candidate {
     trips: Trips,
     footprint: Footprint,
+    cost: Option<TileCost>,
     /// By loop order.
-    costs: [Option<Slotless>; 2],
+    ordered: [Option<OrderCost>; 2],
 }
 
 /// Slot choices, most overlap first.
@@ -152,33 +154,33 @@ pub fn best(
     shape: &MatrixShape,
     accelerator: &Accelerator,
     rates: &Rates,
-    situation: Situation,
+    constraints: Constraints,
 ) -> Result<Found, Infeasible> {
     let config = &accelerator.config;
     let on_vector = depthwise_on_vector(shape, accelerator);
-    let bundles: Vec<u32> = if config.depthwise == DepthwisePolicy::BlockDiagonal && !situation.single_groups {
+    let bundles: Vec<u32> = if config.depthwise == DepthwisePolicy::BlockDiagonal && !constraints.single_groups {
         bundle_candidates(shape, config.array.rows, config.array.cols)
     } else {
         vec![1]
     };
-    let dataflows: &[Dataflow] = if on_vector { &[Dataflow::WS] } else { &config.array.dataflows };
+    let dataflows: &[Dataflow] = if on_vector { &[OFF_THE_ARRAY] } else { &config.array.dataflows };
     let smallest = MatrixMapping {
         shape: *shape,
         dataflow: dataflows[0],
         on_vector,
         groups_per_pass: 1,
-        tile: Tile { passes: 1, n: 1, p: 1, q: 1, o: 1, c: 1 },
+        tile: BufferTile { passes: 1, n: 1, p: 1, q: 1, o: 1, c: 1 },
         order: LoopOrder::OutputsOuter,
         slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
-        input_resident: situation.input_resident,
-        output_resident: situation.output_resident,
-        input_memory: situation.input_memory,
-        output_memory: situation.output_memory,
+        input_resident: constraints.input_resident,
+        output_resident: constraints.output_resident,
+        input_memory: constraints.input_memory,
+        output_memory: constraints.output_memory,
         parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
     };
     // No tile takes less: what does not fit now never will.
-    fits(&smallest, accelerator, &situation)?;
-    let mut search = Search { accelerator, rates, situation, best: None, runner_up: None, evaluated: 0 };
+    fits(&smallest, accelerator, &constraints)?;
+    let mut search = Search { accelerator, rates, constraints, best: None, runner_up: None, evaluated: 0 };
     for thorough in [false, true] {
         for &dataflow in dataflows {
             for &groups_per_pass in &bundles {
@@ -225,7 +227,7 @@ fn bundle_candidates(shape: &MatrixShape, rows: u32, cols: u32) -> Vec<u32> {
 struct Search<'a> {
     accelerator: &'a Accelerator,
     rates: &'a Rates,
-    situation: Situation,
+    constraints: Constraints,
     best: Option<(MatrixMapping, Cost)>,
     runner_up: Option<(MatrixMapping, Cost)>,
     evaluated: u32,
@@ -237,18 +239,18 @@ impl Search<'_> {
         let (mapping, _) = self.best?;
         let (tile, shape, trips) = (mapping.tile, &mapping.shape, mapping.trips());
         let larger = [
-            (trips.c, Tile { c: mapping.pass_channels(), ..tile }),
-            (trips.q, Tile { q: shape.q, ..tile }),
-            (trips.p, Tile { p: grown(shape.p, trips.p), ..tile }),
-            (trips.n, Tile { n: grown(shape.n, trips.n), ..tile }),
-            (trips.o, Tile { o: grown(mapping.pass_outputs(), trips.o), ..tile }),
-            (trips.passes, Tile { passes: grown(mapping.passes(), trips.passes), ..tile }),
+            (trips.c, BufferTile { c: mapping.pass_channels(), ..tile }),
+            (trips.q, BufferTile { q: shape.q, ..tile }),
+            (trips.p, BufferTile { p: grown(shape.p, trips.p), ..tile }),
+            (trips.n, BufferTile { n: grown(shape.n, trips.n), ..tile }),
+            (trips.o, BufferTile { o: grown(mapping.pass_outputs(), trips.o), ..tile }),
+            (trips.passes, BufferTile { passes: grown(mapping.passes(), trips.passes), ..tile }),
         ];
         larger.into_iter().filter(|&(trips, _)| trips > 1).find_map(|(_, tile)| {
             let mut mapping = MatrixMapping { tile, ..mapping };
             let trips = mapping.trips();
             normalize_slots(&mut mapping, trips);
-            fits(&mapping, self.accelerator, &self.situation).err()
+            fits(&mapping, self.accelerator, &self.constraints).err()
         })
     }
 
@@ -279,38 +281,36 @@ impl Search<'_> {
                 combinations.push((1, o, c));
             }
         }
-        let lengths: Vec<[InputLengths; 2]> = pixels
+        let pixel_tiles: Vec<PixelTiles> = pixels
             .iter()
-            .map(|&(n, p, q)| {
-                let mapping = MatrixMapping { tile: Tile { n, p, q, ..base.tile }, ..*base };
-                [InputLengths::rows(&mapping), InputLengths::cols(&mapping)]
-            })
+            .map(|&(n, p, q)| PixelTiles::of(&MatrixMapping { tile: BufferTile { n, p, q, ..base.tile }, ..*base }))
             .collect();
-        let mut all: Vec<Known> = Vec::with_capacity(pixels.len());
+        let mut candidates: Vec<Candidate> = Vec::with_capacity(pixels.len());
         for (passes, o, c) in combinations {
-            all.clear();
-            all.extend(pixels.iter().map(|&(n, p, q)| {
-                let mapping = MatrixMapping { tile: Tile { passes, n, p, q, o, c }, ..*base };
-                Known { trips: mapping.trips(), footprint: Footprint::of(&mapping), costs: [None; 2] }
+            candidates.clear();
+            candidates.extend(pixels.iter().map(|&(n, p, q)| {
+                let mapping = MatrixMapping { tile: BufferTile { passes, n, p, q, o, c }, ..*base };
+                Candidate { trips: mapping.trips(), footprint: Footprint::of(&mapping), cost: None, ordered: [None; 2] }
             }));
             for slots in slot_choices {
                 let mut tried = 0;
-                for ((&(n, p, q), [rows, cols]), known) in pixels.iter().zip(&lengths).zip(&mut all) {
+                for ((&(n, p, q), pixels), candidate) in pixels.iter().zip(&pixel_tiles).zip(&mut candidates) {
                     let mut mapping = MatrixMapping {
-                        tile: Tile { passes, n, p, q, o, c },
+                        tile: BufferTile { passes, n, p, q, o, c },
                         slots: Slots { input: slots[0], weight: slots[1], output: slots[2], accumulator: slots[3] },
                         ..*base
                     };
-                    let trips = known.trips;
+                    let trips = candidate.trips;
                     normalize_slots(&mut mapping, trips);
-                    if known.footprint.fits(&mapping, self.accelerator, &self.situation).is_err() {
+                    if candidate.footprint.fits(&mapping, self.accelerator, &self.constraints).is_err() {
                         continue;
                     }
                     let orders = [LoopOrder::OutputsOuter, LoopOrder::PixelsOuter];
-                    for (order, known) in orders.into_iter().zip(&mut known.costs) {
+                    let tile = candidate.cost.get_or_insert_with(|| TileCost::of(&mapping, self.rates, pixels));
+                    for (order, ordered) in orders.into_iter().zip(&mut candidate.ordered) {
                         mapping.order = order;
-                        let slotless = known.get_or_insert_with(|| Slotless::of(&mapping, self.rates, [rows, cols]));
-                        let cost = slotless.cost(&mapping, self.rates);
+                        let ordered = ordered.get_or_insert_with(|| tile.ordered(&mapping, self.rates));
+                        let cost = ordered.cost(&mapping, self.rates);
                         self.consider(&mapping, cost);
                         if trips.o == 1 || trips.pixels() == 1 {
                             break;

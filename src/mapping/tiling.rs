@@ -2,14 +2,7 @@
 
 use smallvec::{SmallVec, smallvec};
 
-/// A half-open range of indices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Range {
-    /// First index.
-    pub start: u32,
-    /// Number of indices.
-    pub len: u32,
-}
+pub use crate::dataflow::Range;
 
 /// The `index`-th tile of `extent` cut into tiles of `tile`; the last may be shorter.
 pub fn tile_range(extent: u32, tile: u32, index: u32) -> Range {
@@ -49,7 +42,11 @@ pub type Lengths = SmallVec<[(u64, u64); 4]>;
 
 /// The tiles of an extent by their length: full ones and the last.
 pub fn tile_lengths(extent: u32, tile: u32) -> Lengths {
-    let trips = extent.div_ceil(tile);
+    lengths(extent, tile, extent.div_ceil(tile))
+}
+
+/// The same, where the number of tiles is known.
+pub(super) fn lengths(extent: u32, tile: u32, trips: u32) -> Lengths {
     let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
     if trips == 1 { smallvec![(last, 1)] } else { smallvec![(u64::from(tile), u64::from(trips - 1)), (last, 1)] }
 }

@@ -26,7 +26,7 @@ pub struct OperandShape {
     pub memory: MemoryId,
 }
 
-/// Loop bounds.
+/// Loop bounds of a layer on the vector unit: a window over images, or element by element.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct VectorShape {
     /// Output images, rows, columns, channels.
@@ -66,7 +66,7 @@ pub struct VectorMapping {
     pub output_slots: u32,
 }
 
-/// One tile.
+/// A tile of the output, by its indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VectorStep {
     /// Images, output rows, output columns, channels.
@@ -79,7 +79,7 @@ impl VectorMapping {
         std::array::from_fn(|i| self.shape.output[i].div_ceil(self.tile[i]))
     }
 
-    /// Tiles.
+    /// Tiles of the output.
     pub fn steps(&self) -> u64 {
         self.trips().iter().map(|&trips| u64::from(trips)).product()
     }
@@ -207,7 +207,7 @@ pub struct VectorCost {
 
 /// What all tiles move, and what the first and the last do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Walk {
+struct Movement {
     /// By operand, from its memory space.
     loads: SmallVec<[(MemoryId, Transfers); 3]>,
     /// The first tile's part of them.
@@ -220,13 +220,14 @@ struct Walk {
 }
 
 /// Sums over tiles by the number of tiles of each size.
-fn walk(mapping: &VectorMapping, requests: Requests) -> Walk {
+fn movement(mapping: &VectorMapping, requests: Requests) -> Movement {
     let shape = &mapping.shape;
     let lengths: [Lengths; 4] = std::array::from_fn(|i| tile_lengths(shape.output[i], mapping.tile[i]));
     let steps = [mapping.step(0), mapping.step(mapping.steps() - 1)];
     let inner = |extent: &[u32; 4]| [extent[1], extent[2], extent[3]].map(u64::from);
     let size = |ranges: [Range; 4]| ranges.map(|range| u64::from(range.len));
-    let mut walk = Walk { elements: steps.map(|step| size(step.ranges).iter().product()), ..Walk::default() };
+    let mut movement =
+        Movement { elements: steps.map(|step| size(step.ranges).iter().product()), ..Movement::default() };
     for (i, operand) in shape.operands.iter().enumerate().filter(|(_, operand)| !operand.resident) {
         let (whole, element) = (inner(&operand.extent), u64::from(operand.element));
         let grid = grid_transfer(
@@ -236,22 +237,22 @@ fn walk(mapping: &VectorMapping, requests: Requests) -> Walk {
             requests,
         );
         let first = image_transfer(size(mapping.operand_box(i, &steps[0])), whole, element, requests);
-        walk.loads.push((operand.memory, grid));
-        walk.first.push((operand.memory, first));
+        movement.loads.push((operand.memory, grid));
+        movement.first.push((operand.memory, first));
     }
     if !shape.output_resident {
         let (whole, element) = (inner(&shape.output), u64::from(shape.output_element));
-        walk.stores = grid_transfer(lengths.each_ref().map(Lengths::as_slice), whole, element, requests);
-        walk.last_store = image_transfer(size(steps[1].ranges), whole, element, requests);
+        movement.stores = grid_transfer(lengths.each_ref().map(Lengths::as_slice), whole, element, requests);
+        movement.last_store = image_transfer(size(steps[1].ranges), whole, element, requests);
     }
-    walk
+    movement
 }
 
 /// The closed form of a mapping.
 pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     let shape = &mapping.shape;
     let steps = mapping.steps();
-    let Walk { loads, stores, first, last_store, elements } = walk(mapping, rates.requests());
+    let Movement { loads, stores, first, last_store, elements } = movement(mapping, rates.requests());
     let taps = u64::from(shape.kernel[0]) * u64::from(shape.kernel[1]);
     let work = |elements: u64, instructions: u64| match mapping.function {
         None => Time::ZERO,
@@ -367,33 +368,33 @@ mod tests {
     use super::*;
 
     /// The same tile by tile.
-    fn walk_each(mapping: &VectorMapping, requests: Requests) -> Walk {
+    fn walk_each(mapping: &VectorMapping, requests: Requests) -> Movement {
         let shape = &mapping.shape;
         let inner = |extent: &[u32; 4]| [extent[1], extent[2], extent[3]].map(u64::from);
         let size = |ranges: [Range; 4]| ranges.map(|range| u64::from(range.len));
-        let mut walk = Walk::default();
+        let mut movement = Movement::default();
         let loaded = shape.operands.iter().filter(|operand| !operand.resident);
-        walk.loads.extend(loaded.map(|operand| (operand.memory, Transfers::default())));
+        movement.loads.extend(loaded.map(|operand| (operand.memory, Transfers::default())));
         for index in 0..mapping.steps() {
             let step = mapping.step(index);
             let loaded = shape.operands.iter().enumerate().filter(|(_, operand)| !operand.resident);
-            for ((i, operand), (_, sum)) in loaded.zip(&mut walk.loads) {
+            for ((i, operand), (_, sum)) in loaded.zip(&mut movement.loads) {
                 let tile = size(mapping.operand_box(i, &step));
                 let moved = image_transfer(tile, inner(&operand.extent), u64::from(operand.element), requests);
                 *sum = sum.plus(moved);
             }
             if !shape.output_resident {
                 let (whole, element) = (inner(&shape.output), u64::from(shape.output_element));
-                walk.last_store = image_transfer(size(step.ranges), whole, element, requests);
-                walk.stores = walk.stores.plus(walk.last_store);
+                movement.last_store = image_transfer(size(step.ranges), whole, element, requests);
+                movement.stores = movement.stores.plus(movement.last_store);
             }
-            walk.elements[1] = size(step.ranges).iter().product();
+            movement.elements[1] = size(step.ranges).iter().product();
             if index == 0 {
-                walk.first.clone_from(&walk.loads);
-                walk.elements[0] = walk.elements[1];
+                movement.first.clone_from(&movement.loads);
+                movement.elements[0] = movement.elements[1];
             }
         }
-        walk
+        movement
     }
 
     fn operand() -> impl Strategy<Value = (OperandShape, [bool; 4])> {
@@ -450,7 +451,7 @@ mod tests {
                 output_slots: 1,
             };
             let requests = Requests { burst, granule: burst * granules, strides };
-            prop_assert_eq!(walk(&mapping, requests), walk_each(&mapping, requests));
+            prop_assert_eq!(movement(&mapping, requests), walk_each(&mapping, requests));
         }
     }
 }

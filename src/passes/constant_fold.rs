@@ -1,13 +1,13 @@
-//! Evaluates operators whose operands are all constants at hand, in f32 as the float reference would. Dequantized
-//! constants stay as they are: the integers of a quantized model's weights are not to be lost.
+//! Folds nodes whose operands are all constants at hand; what they evaluate to, `ir::fold` says. Dequantized constants
+//! stay as they are: the integers of a quantized model's weights are not to be lost.
 
 use crate::{
-    ir::{Activation, Constant, Op, ValueId},
+    ir::{Constant, Kind, Op, ValueId, fold::evaluate},
     tensor::{Tensor, checked_elements},
 };
 
 use super::{
-    constants::{MAX_FOLDED_ELEMENTS, dequantized, permuted, quantized},
+    constants::{MAX_FOLDED_ELEMENTS, dequantized, quantized},
     work::{Slot, Work},
 };
 
@@ -52,15 +52,18 @@ fn fold(work: &mut Work, slot: Slot) -> bool {
     }
     let Some(tensor) = work.dense(x) else { return false };
     let folded = match &node.op {
-        Op::Reshape if work.same_encoding(x, y) => tensor.clone().reshaped(&shape),
+        Op::Reshape if work.same_encoding(x, y) => evaluate(&node.op, &[tensor], &shape).ok(),
         // A channel axis moves along; whoever made the node has seen to that.
-        Op::Transpose { perm } if work.value(x).dtype == work.value(y).dtype => permuted(tensor, perm),
+        Op::Transpose { .. } if work.value(x).dtype == work.value(y).dtype => {
+            evaluate(&node.op, &[tensor], &shape).ok()
+        }
         Op::QuantizeLinear => {
             let value = work.value(y);
             value.quant.as_ref().and_then(|quant| quantized(tensor, quant, value.dtype))
         }
-        Op::Add { .. } | Op::Sub | Op::Mul | Op::Div => binary(work, &node.op, &node.inputs, y),
-        Op::Relu | Op::Clip { .. } => unary(work, &node.op, x, y),
+        op if matches!(op.kind(), Kind::Function | Kind::Binary) && work.is_float(y) => {
+            floats(work, op, &node.inputs, &shape)
+        }
         _ => None,
     };
     match folded {
@@ -69,63 +72,11 @@ fn fold(work: &mut Work, slot: Slot) -> bool {
     }
 }
 
-fn unary(work: &Work, op: &Op, x: ValueId, y: ValueId) -> Option<Tensor> {
-    let data = work.dense_float(x).filter(|_| work.is_float(y))?;
-    let apply = |value: f32| match *op {
-        Op::Relu => value.max(0.0),
-        Op::Clip { low, high } => value.max(low).min(high),
-        _ => value,
-    };
-    Tensor::from_f32(&work.value(y).shape, data.into_iter().map(apply).collect())
-}
-
-fn binary(work: &Work, op: &Op, inputs: &[ValueId], y: ValueId) -> Option<Tensor> {
-    let &[a, b] = inputs else { return None };
-    let (left, right) = (work.dense_float(a)?, work.dense_float(b)?);
-    if !work.is_float(y) {
-        return None;
-    }
-    let shape = &work.value(y).shape;
-    let steps = |id: ValueId| broadcast_steps(&work.value(id).shape, shape);
-    let (left_steps, right_steps) = (steps(a)?, steps(b)?);
-    let count: usize = shape.iter().product();
-    let apply = |a: f32, b: f32| match *op {
-        Op::Add { activation } => match activation {
-            Activation::None => a + b,
-            Activation::Relu => (a + b).max(0.0),
-            Activation::Clip { low, high } => (a + b).max(low).min(high),
-        },
-        Op::Sub => a - b,
-        Op::Mul => a * b,
-        _ => a / b,
-    };
-    let at = |index: usize, steps: &[usize]| {
-        let mut rest = index;
-        let mut position = 0;
-        for (&dim, &step) in shape.iter().zip(steps).rev() {
-            position += rest % dim * step;
-            rest /= dim;
-        }
-        position
-    };
-    let data = (0..count).map(|index| apply(left[at(index, &left_steps)], right[at(index, &right_steps)]));
-    Tensor::from_f32(shape, data.collect())
-}
-
-/// Steps through a tensor of `shape` for each dimension of the broadcast result; `None` if it does not broadcast.
-fn broadcast_steps(shape: &[usize], result: &[usize]) -> Option<Vec<usize>> {
-    let skip = result.len().checked_sub(shape.len())?;
-    let mut steps = vec![0; result.len()];
-    let mut step = 1;
-    for (index, &dim) in shape.iter().enumerate().rev() {
-        if dim == result[skip + index] {
-            steps[skip + index] = step;
-        } else if dim != 1 {
-            return None;
-        }
-        step *= dim;
-    }
-    Some(steps)
+/// An element-wise operator on floats.
+fn floats(work: &Work, op: &Op, inputs: &[ValueId], shape: &[usize]) -> Option<Tensor> {
+    let float = |&id: &ValueId| Tensor::from_f32(&work.value(id).shape, work.dense_float(id)?);
+    let operands = inputs.iter().map(float).collect::<Option<Vec<_>>>()?;
+    evaluate(op, &operands.iter().collect::<Vec<_>>(), shape).ok()
 }
 
 fn dequantize_one(work: &mut Work, slot: Slot) -> bool {

@@ -1,4 +1,4 @@
-//! Operations on dense constants that several passes need: permutation, quantization, dequantization.
+//! Operations on dense constants that several passes need: quantization, dequantization.
 
 use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
@@ -7,25 +7,6 @@ use crate::tensor::{DType, Quantization, Tensor};
 
 /// Largest number of elements that folding may make: 2^28, a gigabyte of floats.
 pub const MAX_FOLDED_ELEMENTS: u64 = 1 << 28;
-
-/// The tensor with dimension `i` being the old dimension `perm[i]`; `None` unless `perm` is a permutation.
-pub fn permuted(tensor: &Tensor, perm: &[usize]) -> Option<Tensor> {
-    let mut sorted = perm.to_vec();
-    sorted.sort_unstable();
-    if sorted.len() != tensor.shape().len() || sorted.iter().enumerate().any(|(index, &dim)| index != dim) {
-        return None;
-    }
-    macro_rules! each {
-        ($($variant:ident),*) => {
-            match tensor {
-                $(Tensor::$variant(array) => Tensor::$variant(
-                    array.view().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned(),
-                ),)*
-            }
-        };
-    }
-    Some(each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
-}
 
 /// From an element's row-major position to its index along one axis.
 #[derive(Clone, Copy, Debug)]
@@ -150,13 +131,5 @@ mod tests {
         let real = dequantized(&tensor, &quant).unwrap();
         assert_eq!(real.to_f32(), [1.0, 10.0, 3.0, 30.0]);
         assert_eq!(quantized(&real, &quant, DType::Int8), Some(tensor));
-    }
-
-    #[test]
-    fn only_permutations_permute() {
-        let tensor = Tensor::from_f32(&[2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
-        assert_eq!(permuted(&tensor, &[1, 0]).unwrap().to_f32(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
-        assert_eq!(permuted(&tensor, &[0, 0]), None);
-        assert_eq!(permuted(&tensor, &[0]), None);
     }
 }

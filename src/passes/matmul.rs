@@ -2,14 +2,11 @@
 //! flattened image as a convolution whose window is the whole image, so that the image need not be rearranged.
 
 use crate::{
-    ir::{Constant, Node, Op, ValueId, Window},
+    ir::{Constant, Node, Op, ValueId, Window, fold::permuted},
     tensor::Quantization,
 };
 
-use super::{
-    constants::permuted,
-    work::{Slot, Work},
-};
+use super::work::{Slot, Work};
 
 /// Transposes weights at hand to `[N, K]`; returns the number of changes.
 pub fn transpose_weights(work: &mut Work) -> usize {

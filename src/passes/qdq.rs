@@ -2,7 +2,7 @@
 //! quantized values, which is what ONNX Runtime executes. Integer weights and biases stay as they are.
 
 use crate::{
-    ir::{Node, Op, ValueId},
+    ir::{Node, Op, ValueId, op::Integer},
     tensor::{DType, Quantization},
 };
 
@@ -28,11 +28,7 @@ const fn is_8_bit(dtype: DType) -> bool {
 
 /// Operators that only move or select elements: quantization commutes with them.
 fn only_moves(op: &Op) -> bool {
-    match op {
-        Op::Reshape | Op::Transpose { .. } | Op::MaxPool { .. } => true,
-        Op::Pad { value, .. } => *value == 0.0,
-        _ => false,
-    }
+    op.is_selection() && !matches!(op, Op::Pad { value, .. } if *value != 0.0)
 }
 
 /// Parameters after a movement; `None` where channels would be torn apart.
@@ -126,19 +122,9 @@ fn sources(work: &Work, node: &Node) -> Option<Vec<ValueId>> {
     match node.op {
         Op::Conv { .. } => linear(0),
         Op::MatMul { transposed, .. } => linear(usize::from(!transposed)),
-        Op::Add { .. }
-        | Op::Mul
-        | Op::AvgPool { .. }
-        | Op::GlobalAvgPool
-        | Op::Concat { .. }
-        | Op::Softmax { .. }
-        | Op::Relu
-        | Op::LeakyRelu { .. }
-        | Op::Clip { .. }
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSigmoid { .. }
-        | Op::HardSwish => node.inputs.iter().map(|&x| activation_source(work, x)).collect(),
+        _ if node.op.spec().integer == Integer::Own => {
+            node.inputs.iter().map(|&x| activation_source(work, x)).collect()
+        }
         _ => None,
     }
 }

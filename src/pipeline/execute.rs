@@ -3,20 +3,20 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
-    Failure, Mapped, Samples, constant, limits, random_inputs,
+    Failure, Mapped, ReferenceHost, Samples, constant, limits, random_inputs,
     samples::{batch_of, block_of, join},
 };
 use crate::{
     diag::{Diagnostic, Faults, Progress},
-    engine::functional::{FunctionalError, Machine, Trace},
+    engine::functional::{FunctionalError, Machine, Trace, is_delegated},
     import,
     ir::{Constant, Graph, NodeId, Op, Quantized, Stage, Value, ValueId},
     mapping::LayerMapping,
-    program::{Arithmetic, Layer, TensorId},
+    program::{Arithmetic, Layer, LayerKind, TensorId},
     reference::{self, Execution, Keep, Settings},
     result::{Divergence, Status, Verification},
     tensor::{AccumulationOrder, Requantizer, Tensor},
@@ -160,7 +160,7 @@ fn user_outputs(mapped: &Mapped, machine: &Machine) -> Result<Vec<Tensor>, Failu
 }
 
 /// A machine with weights and constants in place.
-fn machine_of(mapped: &Mapped, graph: &Graph<Quantized>) -> Result<Machine, Failure> {
+fn machine_of<'a>(mapped: &'a Mapped, graph: &'a Graph<Quantized>) -> Result<Machine<'a>, Failure> {
     let program = &mapped.program;
     let machine = Machine::new(&program.accelerator, &program.header, &|id| constant(graph, id));
     let mut machine = machine.map_err(|error| match error {
@@ -169,6 +169,7 @@ fn machine_of(mapped: &Mapped, graph: &Graph<Quantized>) -> Result<Machine, Fail
             .into(),
         other => internal(other),
     })?;
+    machine = machine.with_host(Arc::new(ReferenceHost(graph)));
     for (index, place) in (0_u32..).zip(&program.header.tensors) {
         if let Some(tensor) = constant(graph, place.value) {
             machine.set_constant(TensorId(index), &tensor).map_err(internal)?;
@@ -181,19 +182,19 @@ fn machine_of(mapped: &Mapped, graph: &Graph<Quantized>) -> Result<Machine, Fail
 struct Machines<'a> {
     mapped: &'a Mapped<'a>,
     graph: &'a Graph<Quantized>,
-    idle: Mutex<Vec<Machine>>,
+    idle: Mutex<Vec<Machine<'a>>>,
 }
 
-impl Machines<'_> {
+impl<'a> Machines<'a> {
     /// Bytes of all machines together: each has the network's memory images.
     const MOST_BYTES: u64 = 2 << 30;
 
-    fn take(&self) -> Result<Machine, Failure> {
+    fn take(&self) -> Result<Machine<'a>, Failure> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         idle.map_or_else(|| machine_of(self.mapped, self.graph), Ok)
     }
 
-    fn give_back(&self, machine: Machine) {
+    fn give_back(&self, machine: Machine<'a>) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(machine);
     }
 
@@ -299,8 +300,11 @@ fn the_others(
     })?;
     let (actual, expected): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
     let (outputs, reference) = (transposed(actual, samples.count)?, transposed(expected, samples.count)?);
-    for ((actual, expected), &id) in outputs.iter().zip(&reference).zip(&graph.outputs) {
+    let same = same_implementation(mapped);
+    let ids = graph.outputs.iter().zip(&mapped.program.header.outputs);
+    for ((actual, expected), (&id, tensor)) in outputs.iter().zip(&reference).zip(ids) {
         verification.compared += actual.len() as u64;
+        verification.compared_same_implementation += if same[tensor.index()] { actual.len() as u64 } else { 0 };
         if let Some(difference) = verify::diff(expected, actual)
             && verification.first_divergence.is_none()
         {
@@ -406,6 +410,7 @@ fn compare(
 ) -> Result<Verification, Failure> {
     let header = &mapped.program.header;
     let mut verification = Verification { status: Status::BitExact, ..Verification::default() };
+    let same = same_implementation(mapped);
     for (index, layer) in header.layers.iter().enumerate() {
         for &output in &layer.outputs {
             let place = &header.tensors[output.index()];
@@ -413,13 +418,35 @@ fn compare(
                 continue;
             };
             verification.compared += expected.len() as u64;
+            verification.compared_same_implementation += if same[output.index()] { expected.len() as u64 } else { 0 };
             if verification.first_divergence.is_none() && verify::diff(expected, actual).is_some() {
                 verification.status = Status::Mismatch;
                 verification.first_divergence = Some(diverge(mapped, &oracle.graph, execution, index, output)?);
             }
         }
     }
+    let Verification { compared, compared_same_implementation: same, .. } = verification;
+    if verification.status == Status::BitExact && compared > 0 && same == compared {
+        verification.status = Status::SameImplementation;
+    }
     Ok(verification)
+}
+
+/// By tensor of the program, whether the reference computed it on the machine's side too, as the host's executor. A layer
+/// that computes nothing hands on what it reads, which the reference converted if it is an input of the network.
+fn same_implementation(mapped: &Mapped) -> Vec<bool> {
+    let header = &mapped.program.header;
+    let mut same = vec![false; header.tensors.len()];
+    for id in &header.inputs {
+        same[id.index()] = true;
+    }
+    for layer in &header.layers {
+        let handed_on = layer.kind == LayerKind::Free && layer.inputs.iter().all(|id| same[id.index()]);
+        for id in &layer.outputs {
+            same[id.index()] = handed_on || is_delegated(layer);
+        }
+    }
+    same
 }
 
 /// Runs one layer alone, fed with the reference's inputs, and tells the story of the first element that differs.
@@ -433,7 +460,7 @@ fn diverge(
     let header = &mapped.program.header;
     let place = &header.tensors[output.index()];
     let expected = oracle.value(place.value).ok_or_else(|| internal("the reference has no such tensor"))?;
-    let attempt = |trace: Option<&Trace>| -> Result<Machine, Failure> {
+    let attempt = |trace: Option<&Trace>| -> Result<Machine<'_>, Failure> {
         let mut machine = machine_of(mapped, graph)?;
         for (index, tensor) in (0_u32..).zip(&header.tensors) {
             let is_input = header.layers[layer].inputs.contains(&TensorId(index));

@@ -56,13 +56,7 @@ pub(super) fn evaluate(op: &Op, operands: &[&Tensor]) -> Outcome<Tensor> {
         Op::Sub => pair(|a, b| a - b).and_then(|(shape, y)| tensor(&shape, y)),
         Op::Mul => pair(|a, b| a * b).and_then(|(shape, y)| tensor(&shape, y)),
         Op::Div => pair(|a, b| a / b).and_then(|(shape, y)| tensor(&shape, y)),
-        Op::Relu
-        | Op::LeakyRelu { .. }
-        | Op::Clip { .. }
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSigmoid { .. }
-        | Op::HardSwish => each(&|x| unary(op, x)),
+        op if op.is_function() => each(&|x| unary(op, x)),
         Op::BatchNorm { epsilon } => batch_norm(shape, &x, &operands[1..], *epsilon),
         Op::AvgPool { window, count_include_pad } => {
             let (shape, y) = pool::average(shape, &x, window, |elements, padded, x| {

@@ -23,7 +23,7 @@ mod speed;
 use std::sync::Arc;
 
 use crate::{
-    ir::{Constant, Float, Graph, NodeId, Op, Quantized, Stage, ValueId},
+    ir::{Constant, Float, Graph, Kind, NodeId, Quantized, Stage, ValueId},
     tensor::{AccumulationOrder, DType, Requantizer, Tensor},
 };
 
@@ -293,15 +293,9 @@ pub fn run_node<S: Stage>(
 
 fn evaluate<S: Stage>(graph: &Graph<S>, id: NodeId, operands: &[&Tensor], settings: &Settings<'_>) -> Outcome<Tensor> {
     let node = graph.node(id);
-    let expected = match node.op {
-        Op::Conv { .. } | Op::MatMul { .. } => (2..=3, "2 or 3"),
-        Op::Add { .. } | Op::Sub | Op::Mul | Op::Div => (2..=2, "2"),
-        Op::BatchNorm { .. } => (5..=5, "5"),
-        Op::Concat { .. } => (1..=usize::MAX, "at least 1"),
-        _ => (1..=1, "1"),
-    };
-    if !expected.0.contains(&operands.len()) || operands.len() != node.inputs.len() {
-        return Err(Reason::OperandCount { expected: expected.1, found: operands.len() });
+    let arity = node.op.spec().operands;
+    if !arity.allows(operands.len()) || operands.len() != node.inputs.len() {
+        return Err(Reason::OperandCount { expected: arity.text, found: operands.len() });
     }
     let [output] = node.outputs.as_slice() else {
         return Err(Reason::Shape(format!("{} results, expected 1", node.outputs.len())));
@@ -310,11 +304,9 @@ fn evaluate<S: Stage>(graph: &Graph<S>, id: NodeId, operands: &[&Tensor], settin
     let inputs: Vec<_> = node.inputs.iter().map(|&input| graph.value(input)).collect();
     let result = if let Some(moved) = movement::evaluate(&node.op, &inputs, output, operands)? {
         moved
-    } else if matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear)
-        || (output.quant.is_some() && inputs[0].quant.is_some())
-    {
-        let order = match node.op {
-            Op::Conv { .. } | Op::MatMul { .. } => (settings.order)(id),
+    } else if node.op.kind() == Kind::Conversion || (output.quant.is_some() && inputs[0].quant.is_some()) {
+        let order = match node.op.kind() {
+            Kind::Product => (settings.order)(id),
             _ => AccumulationOrder::Exact,
         };
         quantized::evaluate(&node.op, &inputs, output, operands, settings.requantizer, &order)?
@@ -356,7 +348,7 @@ fn checked_size(shape: &[usize]) -> Outcome<usize> {
 mod tests {
     use super::*;
     use crate::{
-        ir::{Activation, Node, Value},
+        ir::{Activation, Node, Op, Value},
         tensor::Quantization,
     };
 

@@ -29,7 +29,7 @@ macro_rules! typed {
 pub(super) fn evaluate(op: &Op, inputs: &[&Value], output: &Value, operands: &[&Tensor]) -> Outcome<Option<Tensor>> {
     let same = |input: &Value| input.quant == output.quant;
     match op {
-        Op::Reshape | Op::Transpose { .. } | Op::Pad { .. } | Op::MaxPool { .. } if !same(inputs[0]) => {
+        op if op.is_selection() && !same(inputs[0]) => {
             Err(Reason::Quantization(format!("{:?} and {:?} differ in it", inputs[0].name, output.name)))
         }
         Op::Reshape => reshape(operands[0], &output.shape).map(Some),

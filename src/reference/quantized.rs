@@ -81,13 +81,7 @@ pub(super) fn evaluate(
             let f = elementwise::mul((scale, zero), per_tensor(inputs[1])?, target);
             elementwise::broadcast(shape, &x, operands[1].shape(), &to_i32(operands[1])?, f)?
         }
-        Op::Relu
-        | Op::LeakyRelu { .. }
-        | Op::Clip { .. }
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSigmoid { .. }
-        | Op::HardSwish => (shape.to_vec(), elementwise::function(op, (scale, zero), target, &x)),
+        op if op.is_function() => (shape.to_vec(), elementwise::function(op, (scale, zero), target, &x)),
         Op::AvgPool { window, count_include_pad } => {
             pool::average(shape, &x, window, |elements, padded, x| {
                 // The sum runs in float32, row by row, as in `QLinearAveragePool`; the order matters.

@@ -106,7 +106,7 @@ pub fn run(count: usize) -> RunResult {
             .to_vec(),
         totals,
         layers,
-        verification: Verification { status: Status::BitExact, compared: 1_204_712, first_divergence: None },
+        verification: Verification { status: Status::BitExact, compared: 1_204_712, ..Verification::default() },
         expectation: None,
         accuracy: None,
         cpu: None,

@@ -177,9 +177,17 @@ fn verification(out: &mut Text, result: &RunResult) {
         Arithmetic::Machine => ", in the machine's arithmetic and not the model's",
         Arithmetic::AsModel => "",
     };
+    let same = match v.compared_same_implementation {
+        0 => String::new(),
+        same => format!("; {} of them are of the host, which is the reference itself", thousands(same)),
+    };
+    let compared = thousands(v.compared);
     let text = match v.status {
-        Status::BitExact => format!("bit exact: {} elements equal the reference{arithmetic}", thousands(v.compared)),
-        Status::Mismatch => format!("MISMATCH against the reference, {} elements compared", thousands(v.compared)),
+        Status::BitExact => format!("bit exact: {compared} elements equal the reference{arithmetic}{same}"),
+        Status::SameImplementation => {
+            format!("not verified: the host, which is the reference itself, computed all {compared} elements")
+        }
+        Status::Mismatch => format!("MISMATCH against the reference, {compared} elements compared"),
         Status::NotExecuted => "not executed: timed only".to_owned(),
     };
     out.entry("bits", &text);
@@ -420,6 +428,7 @@ mod tests {
         result.verification = Verification {
             status: Status::Mismatch,
             compared: 4096,
+            compared_same_implementation: 0,
             first_divergence: Some(Divergence {
                 layer: "features.0.conv".to_owned(),
                 tensor: "t7".to_owned(),
@@ -435,6 +444,21 @@ mod tests {
         assert!(text.contains("MISMATCH against the reference, 4,096 elements compared"), "{text}");
         assert!(text.contains("layer features.0.conv, tensor t7 [0, 3, 2, 1]: expected -5, got -4"), "{text}");
         assert!(text.contains("accumulator -1234") && text.contains("written by matmul 17"), "{text}");
+    }
+
+    #[test]
+    fn what_the_reference_compared_with_itself_is_said() {
+        let mut result = sample::run(3);
+        result.verification.compared_same_implementation = 1000;
+        let words = |result: &RunResult| table(result).split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = words(&result);
+        let some =
+            "1,204,712 elements equal the reference; 1,000 of them are of the host, which is the reference itself";
+        assert!(text.contains(some), "{text}");
+        result.verification.status = Status::SameImplementation;
+        let text = words(&result);
+        assert!(text.contains("not verified: the host, which is the reference itself, computed all"), "{text}");
+        assert!(!text.contains("bit exact"), "{text}");
     }
 
     #[test]

@@ -98,6 +98,8 @@ named! {
         BitExact = "bit_exact",
         /// Some differ.
         Mismatch = "mismatch",
+        /// Everything compared came from the reference on both sides.
+        SameImplementation = "same_implementation",
         /// Timed only.
         #[default]
         NotExecuted = "not_executed",
@@ -486,6 +488,8 @@ pub struct Verification {
     pub status: Status,
     /// Elements compared, all observable tensors together.
     pub compared: u64,
+    /// Of these, elements that the reference computed on both sides: as itself and as the machine's host.
+    pub compared_same_implementation: u64,
     /// Where the first difference is.
     pub first_divergence: Option<Divergence>,
 }

@@ -1,7 +1,7 @@
 //! The functional engine reproduces the reference bit for bit: random layers and networks on random machines, in
 //! program order, in the order that the timing engine chose, and in random legal orders.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -9,6 +9,7 @@ use systole::{
     config::{Accelerator, Buffer, BufferLayout, Dataflow},
     engine::{functional::Machine, timing},
     ir::{Constant, Graph, Quantized, ValueId},
+    pipeline::ReferenceHost,
     program::{Arithmetic, Instruction, Operation, Program, TensorId, orders::random_legal},
     reference::{self, Keep, Settings},
     tensor::{AccumulationOrder, Overflow, Tensor},
@@ -45,10 +46,11 @@ pub fn oracle(graph: &Graph<Quantized>, program: &Program, inputs: &[Tensor]) ->
 }
 
 /// A machine with everything in place for one sample, every read of a byte that nobody wrote an error.
-pub fn machine(graph: &Graph<Quantized>, program: &Program, inputs: &[Tensor]) -> Machine {
+pub fn machine<'g>(graph: &'g Graph<Quantized>, program: &Program, inputs: &[Tensor]) -> Machine<'g> {
     let options = systole::engine::functional::Options { checked: true };
-    let mut machine =
-        Machine::with_options(&program.accelerator, &program.header, &|id| constant(graph, id), options).unwrap();
+    let mut machine = Machine::with_options(&program.accelerator, &program.header, &|id| constant(graph, id), options)
+        .unwrap()
+        .with_host(Arc::new(ReferenceHost(graph)));
     for (index, place) in (0_u32..).zip(&program.header.tensors) {
         if let Some(tensor) = constant(graph, place.value) {
             machine.set_constant(TensorId(index), &tensor).unwrap();

@@ -1,5 +1,6 @@
 //! The cross-cutting tests, in one binary: what no single room can promise on its own.
 
+mod additions;
 mod architecture;
 mod cli;
 mod divergence;
@@ -10,6 +11,7 @@ mod facade;
 mod invariants;
 mod layers;
 mod mappings;
+mod metrics;
 mod mutants;
 mod networks;
 mod programs;

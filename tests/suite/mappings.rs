@@ -358,7 +358,7 @@ fn search_takes_milliseconds_a_shape() {
         ir::Op,
         mapping::{
             cost::Rates,
-            search::{Situation, best},
+            search::{Constraints, best},
             shape::MatrixShape,
         },
         pipeline,
@@ -382,7 +382,7 @@ fn search_takes_milliseconds_a_shape() {
                 // The shortest of several: others may use the same core.
                 let search = || {
                     let begin = Instant::now();
-                    let found = best(&shape, &accelerator, &rates, Situation::default());
+                    let found = best(&shape, &accelerator, &rates, Constraints::default());
                     (begin.elapsed(), found.map_or(0, |found| found.evaluated))
                 };
                 let (time, evaluated) = (0..5).map(|_| search()).min().unwrap();

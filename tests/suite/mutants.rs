@@ -310,8 +310,10 @@ fn liveliest(accelerator: &Accelerator) -> (u64, Graph<Quantized>) {
         let graph = with_data(&small_network(seed), seed);
         let Some(program) = mapped(&graph, accelerator) else { continue };
         let instructions: Vec<Instruction> = program.instructions().collect();
-        let start = machine(&graph, &program, &inputs_of(&graph, seed));
-        let tensors = outcome(&start, &program, instructions.iter()).expect("the program runs");
+        let tensors = {
+            let start = machine(&graph, &program, &inputs_of(&graph, seed));
+            outcome(&start, &program, instructions.iter()).expect("the program runs")
+        };
         let share = tensors
             .iter()
             .map(|tensor| {
@@ -349,10 +351,11 @@ fn examine(name: &str, config: AcceleratorConfig, tallies: &mut BTreeMap<Kind, T
     let original: Vec<Instruction> = program.instructions().collect();
     let constants = |id| graph.value(id).constant.is_some();
     assert_eq!(verify(&accelerator, &program.header, original.iter().cloned(), &constants).count, 0);
-    let starts: Vec<(Machine, Vec<Tensor>)> = (seed..seed + 5)
-        .map(|seed| {
-            let graph = with_data(graph, seed);
-            let start = machine(&graph, &program, &inputs_of(&graph, seed));
+    let graphs: Vec<_> = (seed..seed + 5).map(|seed| (seed, with_data(graph, seed))).collect();
+    let starts: Vec<(Machine, Vec<Tensor>)> = graphs
+        .iter()
+        .map(|(seed, graph)| {
+            let start = machine(graph, &program, &inputs_of(graph, *seed));
             let expected = outcome(&start, &program, original.iter()).expect("the program runs");
             (start, expected)
         })

@@ -105,6 +105,12 @@ pub enum Fault {
     /// The layer's arithmetic does not fit the instruction.
     #[error("the layer's arithmetic has no numbers for {0}")]
     Arithmetic(&'static str),
+    /// An operator on the host of a machine that has no executor for it.
+    #[error("the operator runs on the host, and the machine was given no executor for it")]
+    NoHost,
+    /// What the host's executor says.
+    #[error("on the host: {0}")]
+    Host(String),
     /// A constant that the graph does not give.
     #[error("the constant of value {0} is not at hand")]
     NoConstant(u32),

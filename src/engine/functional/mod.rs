@@ -33,8 +33,11 @@ mod walk;
 )]
 mod tests;
 
+use std::sync::Arc;
+
 use array::ArrayUnit;
 pub use error::{Fault, FunctionalError};
+pub use host::{HostExecutor, is_delegated};
 use numbers::{Adders, Numbers};
 use store::Store;
 use trace::Tracer;
@@ -46,10 +49,9 @@ use crate::{
     config::Accelerator,
     ir::ValueId,
     program::{
-        Arithmetic, Header, Instruction, LayerId, LayerKind, Operation, TensorId, TensorPlace, Transfer, VectorKind,
-        WeightImage,
+        Arithmetic, Header, Instruction, LayerId, Operation, TensorId, TensorPlace, Transfer, VectorKind, WeightImage,
     },
-    tensor::{DType, Quantization, Tensor},
+    tensor::{DType, Tensor},
 };
 
 /// Bytes that the spaces of one machine may take together: 4 GiB.
@@ -64,17 +66,15 @@ pub struct Options {
 
 /// A machine with its program's images in memory.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub struct Machine<'h> {
     store: Store,
     adders: Adders,
     layers: Vec<Numbers>,
     tensors: Vec<TensorPlace>,
-    /// Scale and zero point of each tensor, as the layers that touch it say.
-    quantizations: Vec<Option<Quantization>>,
     inputs: Vec<TensorId>,
     outputs: Vec<TensorId>,
-    /// Weights and bias of layers that run on the host, by layer.
-    host_constants: Vec<Option<host::Constants>>,
+    /// What runs on the host.
+    host: Option<Arc<dyn HostExecutor + 'h>>,
     array: ArrayUnit,
     vector: VectorUnit,
     source: Walk,
@@ -83,7 +83,7 @@ pub struct Machine {
     tracer: Option<Tracer>,
 }
 
-impl Machine {
+impl<'h> Machine<'h> {
     /// A machine with weights and parameters in memory. `constants` gives the graph's constants by value.
     ///
     /// # Errors
@@ -116,14 +116,12 @@ impl Machine {
         let mut store = Store::new(accelerator, &header.memory_bytes, options.checked, varied, MEMORY_LIMIT)
             .map_err(FunctionalError::TooLarge)?;
         let mut weight_types: Vec<Option<DType>> = vec![None; header.layers.len()];
-        let mut host_constants = vec![None; header.layers.len()];
         for image in &header.weights {
             let layer = header.layers.get(image.layer.index());
             let name = layer.map_or_else(String::new, |layer| layer.name.clone());
             let packed = write_image(image, header, constants, adders, &mut store);
-            let (dtype, constant) = packed.map_err(|fault| FunctionalError::Image { layer: name, fault })?;
+            let dtype = packed.map_err(|fault| FunctionalError::Image { layer: name, fault })?;
             weight_types[image.layer.index()] = Some(dtype);
-            host_constants[image.layer.index()] = constant;
         }
         let mut layers = Vec::new();
         for (layer, weight_type) in header.layers.iter().zip(weight_types) {
@@ -135,10 +133,9 @@ impl Machine {
             adders,
             layers,
             tensors: header.tensors.clone(),
-            quantizations: quantizations(header),
             inputs: header.inputs.clone(),
             outputs: header.outputs.clone(),
-            host_constants,
+            host: None,
             array: ArrayUnit::default(),
             vector: VectorUnit::default(),
             source: Walk::default(),
@@ -146,6 +143,13 @@ impl Machine {
             bytes: Vec::new(),
             tracer: None,
         })
+    }
+
+    /// With an executor for the operators that run on the host.
+    #[must_use]
+    pub fn with_host(mut self, host: Arc<dyn HostExecutor + 'h>) -> Self {
+        self.host = Some(host);
+        self
     }
 
     /// Writes the network's input `index`, in logical layout.
@@ -175,14 +179,7 @@ impl Machine {
 
     fn put(&mut self, id: TensorId, tensor: &Tensor, constant: bool) -> Result<(), FunctionalError> {
         let place = self.tensors.get(id.index()).ok_or(FunctionalError::NoTensor(id))?;
-        let same_type = tensor.dtype() == place.dtype || (tensor.dtype(), place.dtype) == (DType::Int8, DType::Int4);
-        let written = if !same_type {
-            Err(Fault::Type { what: "a tensor's new value", dtype: tensor.dtype() })
-        } else if tensor.shape() != place.shape {
-            Err(Fault::Region("a tensor's new value has another shape"))
-        } else {
-            place::scatter(&mut self.store, place, &place::to_bytes(tensor), constant)
-        };
+        let written = place::write(&mut self.store, place, tensor, constant);
         written.map_err(|fault| FunctionalError::Tensor { tensor: place.name.clone(), fault })
     }
 
@@ -192,9 +189,7 @@ impl Machine {
     /// No such tensor; in checked mode one that has not been written.
     pub fn tensor(&self, id: TensorId) -> Result<Tensor, FunctionalError> {
         let place = self.tensors.get(id.index()).ok_or(FunctionalError::NoTensor(id))?;
-        place::gather(&self.store, place)
-            .and_then(|bytes| place::from_bytes(place.dtype, &place.shape, &bytes))
-            .map_err(|fault| FunctionalError::Tensor { tensor: place.name.clone(), fault })
+        place::read(&self.store, place).map_err(|fault| FunctionalError::Tensor { tensor: place.name.clone(), fault })
     }
 
     /// The network's outputs, in the graph's order.
@@ -292,14 +287,7 @@ impl Machine {
             }
             Operation::Matmul(matmul) => self.array.matmul(&mut self.store, id, layer, self.adders, matmul),
             Operation::Host(op) if op.kind == VectorKind::WholeOperator => {
-                let host = host::Host {
-                    tensors: &self.tensors,
-                    quantizations: &self.quantizations,
-                    constants: self.host_constants.get(id.index()).and_then(Option::as_ref),
-                    layer,
-                    adders: self.adders,
-                };
-                host.execute(&mut self.store)
+                host::execute(&mut self.store, &self.tensors, layer, self.adders, self.host.as_deref())
             }
             Operation::Vector(op) | Operation::Host(op) => {
                 let context = Context {
@@ -331,14 +319,14 @@ impl Machine {
     }
 }
 
-/// Writes one image; the type of its weights, and the constants themselves where the host will want them.
+/// Writes one image; the type of its weights.
 fn write_image(
     image: &WeightImage,
     header: &Header,
     constants: &dyn Fn(ValueId) -> Option<Tensor>,
     adders: Adders,
     store: &mut Store,
-) -> Result<(DType, Option<host::Constants>), Fault> {
+) -> Result<DType, Fault> {
     let layer = header.layers.get(image.layer.index()).ok_or(Fault::NoLayer(image.layer))?;
     let constant = |id: ValueId| constants(id).ok_or(Fault::NoConstant(id.0));
     let weights = constant(image.weights)?;
@@ -349,37 +337,5 @@ fn write_image(
     let memory = store.bytes_mut(crate::program::Space::Memory(image.memory))?;
     let total = pack::weights(image, &weights, weight, memory)?;
     pack::parameters(image, total, bias.as_ref(), [input, weight, output], adders.requantizer, memory)?;
-    let dtype = weights.dtype();
-    let kept = (layer.kind == LayerKind::Host).then_some(host::Constants { weights, bias });
-    Ok((dtype, kept))
-}
-
-/// What the layers say of the tensors that they touch.
-fn quantizations(header: &Header) -> Vec<Option<Quantization>> {
-    let mut known = vec![None; header.tensors.len()];
-    let mut say = |id: Option<&TensorId>, quantization: &Quantization| {
-        if let Some(slot) = id.and_then(|id| known.get_mut(id.index())) {
-            *slot = Some(quantization.clone());
-        }
-    };
-    for layer in &header.layers {
-        match &layer.arithmetic {
-            Arithmetic::Matrix { input, output, .. } => {
-                say(layer.inputs.first(), input);
-                say(layer.outputs.first(), output);
-            }
-            Arithmetic::Elementwise { inputs, input_types, output, output_type, .. } => {
-                for ((id, quantization), dtype) in layer.inputs.iter().zip(inputs).zip(input_types) {
-                    if dtype.is_integer() {
-                        say(Some(id), quantization);
-                    }
-                }
-                if output_type.is_integer() {
-                    say(layer.outputs.first(), output);
-                }
-            }
-            Arithmetic::Host { .. } | Arithmetic::Free => {}
-        }
-    }
-    known
+    Ok(weights.dtype())
 }

@@ -3,6 +3,7 @@
 use super::error::Fault;
 use crate::{
     config::{Accelerator, Dataflow},
+    ir::NodeId,
     kernels::widen::Narrow,
     program::{Arithmetic, Header, Layer, TensorId},
     tensor::{AccumulationOrder, DType, Overflow, Quantization, Requantizer},
@@ -103,6 +104,8 @@ pub(super) struct Matrix {
 pub(super) struct Numbers {
     /// Its name.
     pub name: String,
+    /// Its node in the quantized graph.
+    pub node: NodeId,
     /// The array's dataflow.
     pub dataflow: Option<Dataflow>,
     /// Numbers of a matrix product.
@@ -150,6 +153,7 @@ impl Numbers {
         };
         Ok(Self {
             name: layer.name.clone(),
+            node: layer.node,
             dataflow: layer.dataflow,
             matrix,
             arithmetic: layer.arithmetic.clone(),

@@ -44,19 +44,19 @@ fn for_each_address(place: &TensorPlace, mut visit: impl FnMut(i64) -> Result<()
 }
 
 /// Number of elements, bounded.
-pub(super) fn elements(place: &TensorPlace) -> Result<usize, Fault> {
+fn elements(place: &TensorPlace) -> Result<usize, Fault> {
     checked_elements(&place.shape, LIMIT)
         .and_then(|count| usize::try_from(count).ok())
         .ok_or(Fault::Region("too many elements in a tensor"))
 }
 
 /// Bytes of one element.
-pub(super) fn element_bytes(dtype: DType) -> usize {
+fn element_bytes(dtype: DType) -> usize {
     usize::try_from(dtype.bytes()).unwrap_or(8)
 }
 
 /// The tensor's bytes in row-major logical order.
-pub(super) fn gather(store: &Store, place: &TensorPlace) -> Result<Vec<u8>, Fault> {
+fn gather(store: &Store, place: &TensorPlace) -> Result<Vec<u8>, Fault> {
     let size = element_bytes(place.dtype);
     let bytes = store.bytes(place.space)?;
     let mut out = Vec::new();
@@ -68,7 +68,7 @@ pub(super) fn gather(store: &Store, place: &TensorPlace) -> Result<Vec<u8>, Faul
 }
 
 /// Writes bytes in row-major logical order to where the tensor lies; `constant` for what a reset keeps.
-pub(super) fn scatter(store: &mut Store, place: &TensorPlace, data: &[u8], constant: bool) -> Result<(), Fault> {
+fn scatter(store: &mut Store, place: &TensorPlace, data: &[u8], constant: bool) -> Result<(), Fault> {
     let size = element_bytes(place.dtype);
     equal("bytes of a tensor", (elements(place)? * size) as u64, data.len() as u64)?;
     let bytes: &mut Bytes = store.bytes_mut(place.space)?;
@@ -77,6 +77,23 @@ pub(super) fn scatter(store: &mut Store, place: &TensorPlace, data: &[u8], const
         bytes.write(address, size)?.copy_from_slice(chunks.next().unwrap_or_default());
         if constant { bytes.keep(address, size) } else { Ok(()) }
     })
+}
+
+/// The tensor in logical form.
+pub(super) fn read(store: &Store, place: &TensorPlace) -> Result<Tensor, Fault> {
+    from_bytes(place.dtype, &place.shape, &gather(store, place)?)
+}
+
+/// Writes a tensor of the place's shape and type to where it lies; `constant` for what a reset keeps.
+pub(super) fn write(store: &mut Store, place: &TensorPlace, tensor: &Tensor, constant: bool) -> Result<(), Fault> {
+    let stored = if place.dtype == DType::Int4 { DType::Int8 } else { place.dtype };
+    if tensor.dtype() != stored {
+        return Err(Fault::Type { what: "a tensor's new value", dtype: tensor.dtype() });
+    }
+    if tensor.shape() != place.shape {
+        return Err(Fault::Region("a tensor's new value has another shape"));
+    }
+    scatter(store, place, &to_bytes(tensor), constant)
 }
 
 /// Address of one element; `None` outside the shape.
@@ -90,7 +107,7 @@ pub(super) fn address(place: &TensorPlace, index: &[usize]) -> Option<i64> {
 }
 
 /// A tensor's elements as little-endian bytes, row-major.
-pub(super) fn to_bytes(tensor: &Tensor) -> Vec<u8> {
+fn to_bytes(tensor: &Tensor) -> Vec<u8> {
     macro_rules! each {
         ($array:expr) => {
             $array.iter().flat_map(|value| value.to_le_bytes()).collect()
@@ -111,7 +128,7 @@ pub(super) fn to_bytes(tensor: &Tensor) -> Vec<u8> {
 }
 
 /// A tensor from little-endian bytes in row-major order.
-pub(super) fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor, Fault> {
+fn from_bytes(dtype: DType, shape: &[usize], bytes: &[u8]) -> Result<Tensor, Fault> {
     macro_rules! each {
         ($variant:ident, $type:ty) => {{
             let values = bytes.chunks_exact(size_of::<$type>()).filter_map(|raw| raw.try_into().ok());

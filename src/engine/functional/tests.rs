@@ -9,8 +9,8 @@ mod vectors;
 use super::*;
 use crate::{
     config::{AcceleratorConfig, BufferId, Dataflow, EngineId, MemoryId},
-    program::{Dim, Layer, Matmul, Region, Space, VectorOp},
-    tensor::{AccumulationOrder, Overflow, Requantizer},
+    program::{Dim, Layer, LayerKind, Matmul, Region, Space, VectorOp},
+    tensor::{AccumulationOrder, Overflow, Quantization, Requantizer},
     units::Macs,
 };
 
@@ -96,7 +96,7 @@ fn vector(kind: VectorKind, inputs: &[Region], output: Region) -> Operation {
     Operation::Vector(VectorOp { kind, operand: 0, inputs: inputs.iter().copied().collect(), output, macs: 0 })
 }
 
-fn machine(accelerator: &Accelerator, header: &Header) -> Machine {
+fn machine<'h>(accelerator: &Accelerator, header: &Header) -> Machine<'h> {
     Machine::with_options(accelerator, header, &|_| None, Options { checked: true }).unwrap()
 }
 

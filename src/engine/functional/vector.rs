@@ -67,7 +67,7 @@ pub(super) struct Elementwise<'a> {
 }
 
 impl<'a> Elementwise<'a> {
-    fn of(layer: &'a Numbers) -> Result<Self, Fault> {
+    pub fn of(layer: &'a Numbers) -> Result<Self, Fault> {
         match &layer.arithmetic {
             Arithmetic::Elementwise { inputs, input_types, output, output_type, clamp, op } => {
                 Ok(Self { inputs, input_types, output, output_type: *output_type, clamp: *clamp, op })
@@ -76,7 +76,7 @@ impl<'a> Elementwise<'a> {
         }
     }
 
-    fn operand(&self, index: usize) -> Result<(&'a Quantization, DType), Fault> {
+    pub fn operand(&self, index: usize) -> Result<(&'a Quantization, DType), Fault> {
         let both = self.inputs.get(index).zip(self.input_types.get(index).copied());
         let (quantization, dtype) = both.ok_or(Fault::Arithmetic("this operand"))?;
         if quantization.scale.is_empty() || quantization.zero_point.is_empty() {

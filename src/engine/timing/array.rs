@@ -1,26 +1,5 @@
-//! The array's law: when a stationary operand is loaded, when a tile streams, and when its last result is out. Command
-//! and ready times in, phases out; this is the only place where the law stands.
-//!
-//! All in cycles of the array, a tile of `M` beats on `R x C` elements, `s = 1 + hop_registers`,
-//! `p = pe_registers`. Operands hop along rows in `s`, partial sums down columns in `s + p` (a sum passes through every
-//! element's pipeline; an operand only through its register).
-//!
-//! **Weight or input stationary.** Load of tile `i`:
-//! `P_i = max(ready, P_{i-1} + W, room)`, where `room` is the start of stream `i - shadow_depth`. Without a shadow
-//! register (`shadow_depth = 0`) it is the end of stream `i - 1` where tiles overlap (each row is overwritten behind the
-//! wave) and the last result of tile `i - 1` where they do not (a shift-in chain).
-//! Stream: `S_i = max(ready, P_i + W, S_{i-1} + max(M_{i-1}, min_stream))`, where tiles do not overlap also not before
-//! the last result of tile `i - 1`. Last result: `S_i + M_i + L` with `L = (R-1)(s+p) + (C-1)s + p`, which is
-//! `R + C - 2` without registers. A stream without a load of its own uses the operand that is there.
-//!
-//! **Accumulation.** A tile that adds to rows that a tile before is still making starts when the first of them is
-//! written: `S_i >= S_j + L` plus the rows by which the two are shifted. With `M >= L` nothing waits.
-//!
-//! **Output stationary.** `K` beats; sums are complete `L' = (R-1)s + (C-1)s + p` after the last, then `R` rows shift
-//! out, one a cycle, while the next tile already streams: last result `S_i + K_i + L' + R`. The chain that shifts out
-//! holds one tile, so `S_i >= S_j + K_j + (R - K_i)` with `j` the last tile that shifted out: a steady tile takes
-//! `max(K, R)`. T tiles of K beats back to back: `T K + 2R + C - 2 + p`. Folds of K that hold their sums follow each other
-//! like one tile of all their beats, of which only the last shifts out.
+//! The array in time: the law of [`crate::dataflow::ArrayLaw`] as a recurrence on events. Command and ready times in, phases
+//! out. Knows instructions as [`StreamedTile`]s only, and no closed form.
 
 use std::collections::VecDeque;
 
@@ -28,12 +7,12 @@ use super::{
     TimingError,
     causes::{Cause, CauseGraph, Event, latest},
 };
-use crate::{config::Accelerator, units::Time};
+use crate::{config::Accelerator, dataflow::ArrayLaw, units::Time};
 
-/// One array tile.
+/// What the law asks of an array tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // As the instruction has them.
-pub(super) struct Tile {
+pub(super) struct StreamedTile {
     /// Beats: streamed rows (weight or input stationary) or K (output stationary).
     pub beats: u64,
     /// Cycles that a beat takes, more than 1 where the operand buffer cannot deliver one a cycle.
@@ -86,7 +65,7 @@ struct InFlight {
 impl InFlight {
     /// Whether a tile writes accumulators that this one is still making. Tiles of the same rows and other columns
     /// interleave without touching.
-    fn meets(&self, tile: &Tile) -> bool {
+    fn meets(&self, tile: &StreamedTile) -> bool {
         if self.accumulators[0] > tile.accumulators[1] || self.accumulators[1] < tile.accumulators[0] {
             return false;
         }
@@ -103,15 +82,8 @@ impl InFlight {
 #[derive(Debug)]
 pub(super) struct ArrayTimer {
     period: u64,
-    rows: u64,
-    load_cycles: u64,
+    law: ArrayLaw,
     shadow_depth: usize,
-    min_stream: u64,
-    overlap: bool,
-    /// `L` in fs.
-    stationary_latency: u64,
-    /// `L'` in cycles.
-    output_latency: u64,
     loaded: Event,
     /// Whether the last load has been used by a stream.
     load_used: bool,
@@ -129,22 +101,14 @@ impl ArrayTimer {
     pub fn new(accelerator: &Accelerator) -> Result<Self, TimingError> {
         let array = &accelerator.config.array;
         let period = accelerator.array_period.0;
-        let [rows, cols, element, hop] =
-            [array.rows, array.cols, array.pe_registers, array.hop_registers].map(u64::from);
-        if rows == 0 || cols == 0 {
+        if array.rows == 0 || array.cols == 0 {
             return Err(TimingError::Machine("an array without rows or columns"));
         }
-        let across = sum(product(rows - 1, 1 + hop)?, product(cols - 1, 1 + hop)?)?;
-        let stationary = sum(across, sum(product(rows - 1, element)?, element)?)?;
+        let law = ArrayLaw::of(array);
         Ok(Self {
             period,
-            rows,
-            load_cycles: array.weight_load.cycles.into(),
-            shadow_depth: array.weight_load.shadow_depth.into(),
-            min_stream: array.min_stream.into(),
-            overlap: array.overlap_tiles,
-            stationary_latency: product(stationary, period)?,
-            output_latency: sum(across, element)?,
+            shadow_depth: usize::try_from(law.shadow_depth).map_err(|_| TimingError::Overflow)?,
+            law,
             loaded: Event::ORIGIN,
             load_used: true,
             stream_starts: VecDeque::new(),
@@ -156,9 +120,13 @@ impl ArrayTimer {
         })
     }
 
-    /// `time` rounded up to an edge, plus `cycles`.
-    fn after(&self, time: u64, cycles: u64) -> Result<u64, TimingError> {
-        let edge = product(time.div_ceil(self.period), self.period)?;
+    /// The first edge at or after `time`.
+    fn edge(&self, time: u64) -> Result<u64, TimingError> {
+        edge(time, Time(self.period))
+    }
+
+    /// The edge `cycles` after an edge.
+    fn after(&self, edge: u64, cycles: u64) -> Result<u64, TimingError> {
         sum(edge, product(cycles, self.period)?)
     }
 
@@ -166,7 +134,7 @@ impl ArrayTimer {
     pub fn switch_dataflow(&mut self, graph: &mut CauseGraph, cycles: u64) -> Result<(), TimingError> {
         if cycles > 0 {
             let idle = latest([self.occupied, self.loaded, self.last_result]);
-            let end = self.after(idle.time, cycles)?;
+            let end = self.after(self.edge(idle.time)?, cycles)?;
             let switched = graph.phase(idle, Cause::FillDrain, end)?;
             self.occupied = switched;
             self.loaded = switched;
@@ -177,7 +145,7 @@ impl ArrayTimer {
     /// Loads a stationary operand.
     pub fn preload(&mut self, graph: &mut CauseGraph, ready: Ready) -> Result<Phases, TimingError> {
         let room = match self.shadow_depth {
-            0 if self.overlap => self.stream_end,
+            0 if self.law.overlap => self.stream_end,
             0 => self.last_result,
             // A load that no stream has used is overwritten, so only loads with a stream take room.
             depth => match self.stream_starts.len().checked_sub(depth) {
@@ -186,23 +154,23 @@ impl ArrayTimer {
             },
         };
         let bound = latest([ready.tokens, self.loaded, room, ready.issue]);
-        let at = self.after(bound.time, 0)?;
+        let at = self.edge(bound.time)?;
         let start = graph.phase(bound, Cause::WeightLoad, at)?;
-        let end = self.after(at, self.load_cycles)?;
+        let end = self.after(at, self.law.load)?;
         self.loaded = graph.phase(start, Cause::WeightLoad, end)?;
         self.load_used = false;
         Ok(Phases { start, end: self.loaded })
     }
 
     /// Streams a tile.
-    pub fn stream(&mut self, graph: &mut CauseGraph, tile: &Tile, ready: Ready) -> Result<Phases, TimingError> {
+    pub fn stream(&mut self, graph: &mut CauseGraph, tile: &StreamedTile, ready: Ready) -> Result<Phases, TimingError> {
         let mut engine = self.occupied;
-        if self.overlap {
+        if self.law.overlap {
             if let (Some(shifting), false) = (self.shifting, tile.hold)
                 && tile.output_stationary
-                && tile.beats < self.rows
+                && tile.beats < self.law.drain
             {
-                let chain_free = self.after(shifting.time, self.rows - tile.beats)?;
+                let chain_free = self.after(shifting.time, self.law.drain - tile.beats)?;
                 if chain_free > shifting.time.max(self.occupied.time) {
                     let chain = graph.phase(shifting, Cause::FillDrain, chain_free)?;
                     engine = latest([engine, chain]);
@@ -218,19 +186,19 @@ impl ArrayTimer {
         if !tile.output_stationary {
             bound = self.wait_for_rows(graph, tile, bound)?;
         }
-        let at = self.after(bound.time, 0)?;
+        let at = self.edge(bound.time)?;
         let start = graph.phase(bound, Cause::ArrayStreaming, at)?;
 
         let beats_end = graph.phase(start, Cause::ArrayStreaming, self.after(at, tile.beats)?)?;
         let stretched = product(tile.beats, tile.beat_cycles)?;
         self.stream_end = graph.phase(beats_end, Cause::BufferBank, self.after(at, stretched)?)?;
-        let occupied = self.after(at, stretched.max(self.min_stream))?;
+        let occupied = self.after(at, stretched.max(self.law.min_stream))?;
         self.occupied = graph.phase(self.stream_end, Cause::ArrayStreaming, occupied)?;
         let result = if tile.output_stationary {
-            let shift = if tile.hold { 0 } else { self.rows };
-            self.after(self.stream_end.time, sum(self.output_latency, shift)?)?
+            let drain = if tile.hold { 0 } else { self.law.drain };
+            self.after(self.stream_end.time, sum(self.law.output_latency, drain)?)?
         } else {
-            sum(self.stream_end.time, self.stationary_latency)?
+            self.after(self.stream_end.time, self.law.stationary_latency)?
         };
         let own = graph.phase(self.stream_end, Cause::FillDrain, result)?;
         self.last_result = latest([own, self.last_result]);
@@ -260,7 +228,12 @@ impl ArrayTimer {
     }
 
     /// The later of `bound` and the moment when the rows that the tile adds to are written.
-    fn wait_for_rows(&mut self, graph: &mut CauseGraph, tile: &Tile, bound: Event) -> Result<Event, TimingError> {
+    fn wait_for_rows(
+        &mut self,
+        graph: &mut CauseGraph,
+        tile: &StreamedTile,
+        bound: Event,
+    ) -> Result<Event, TimingError> {
         while self.in_flight.front().is_some_and(|front| front.end <= bound.time) {
             self.in_flight.pop_front();
         }
@@ -273,13 +246,19 @@ impl ArrayTimer {
                 }
                 let ahead = u64::try_from(first - earlier.accumulators[0]).unwrap_or(0);
                 let shift = ahead.div_ceil(u64::from(earlier.row_stride.max(1)));
-                let written = sum(sum(earlier.start.time, self.stationary_latency)?, product(shift, self.period)?)?;
+                let written = self.after(earlier.start.time, sum(self.law.accumulation_wait, shift)?)?;
                 if written > last.time {
                     last = graph.phase(earlier.start, Cause::FillDrain, written)?;
                 }
             }
         }
         Ok(last)
+    }
+
+    /// The end of the last stream.
+    #[cfg(test)]
+    pub const fn stream_end(&self) -> Event {
+        self.stream_end
     }
 
     /// Every event that it still depends on.

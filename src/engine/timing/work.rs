@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::{
     TimingError,
-    array::{Tile, product, sum},
+    array::{StreamedTile, product, sum},
     dma::{Leg, Move},
     runs,
 };
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) enum Work {
     Preload,
-    Stream(Tile),
+    Stream(StreamedTile),
     Transfer(Move),
     /// On the vector clock, fs.
     Vector(u64),
@@ -184,7 +184,7 @@ impl<'a> Decoder<'a> {
         Ok((work, amounts))
     }
 
-    fn tile(&self, matmul: &Matmul) -> Result<Tile, TimingError> {
+    fn tile(&self, matmul: &Matmul) -> Result<StreamedTile, TimingError> {
         let [rows, k] = [runs::rows(&matmul.stream)?, runs::columns(&matmul.stream)?];
         let element = u64::from(matmul.stream.element);
         let (beats, beat_cycles) = if let Some(stationary) = matmul.stationary {
@@ -220,7 +220,7 @@ impl<'a> Decoder<'a> {
             [address(0, 0), address(target.rows().saturating_sub(1), target.cols().saturating_sub(1))]
         };
         let row_axis = usize::from(target.split).clamp(1, target.dims.len()) - 1;
-        Ok(Tile {
+        Ok(StreamedTile {
             beats,
             beat_cycles: beat_cycles.max(1),
             output_stationary: matmul.stationary.is_some(),

@@ -7,7 +7,7 @@ use crate::{
 
 /// Whether the operator only moves elements, so that one scale serves operand and result.
 fn moves(op: &Op) -> bool {
-    matches!(op, Op::Reshape | Op::Transpose { .. } | Op::MaxPool { .. } | Op::Concat { .. })
+    op.is_selection() && !matches!(op, Op::Pad { .. }) || matches!(op, Op::Concat { .. })
 }
 
 /// Gives integer values that are only moved the scale of the value that they come from or go to.

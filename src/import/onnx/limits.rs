@@ -1,5 +1,7 @@
 //! What a model file may cost, so that no file can hang the program or fill its memory; and the text of refusals.
 
+use crate::ir::fold::FoldError;
+
 /// Largest model file in bytes, which is also protobuf's own limit.
 pub const MAX_FILE_BYTES: u64 = 1 << 31;
 /// Most external data in bytes, all tensors together.
@@ -39,6 +41,12 @@ impl From<String> for Refusal {
 impl From<&str> for Refusal {
     fn from(message: &str) -> Self {
         Self::from(message.to_owned())
+    }
+}
+
+impl From<FoldError> for Refusal {
+    fn from(error: FoldError) -> Self {
+        Self::from(error.to_string())
     }
 }
 

@@ -135,7 +135,7 @@ pub fn input_names(bytes: &[u8]) -> Result<Vec<String>, Faults> {
 /// Every operator that is supported: its domain (empty for ONNX's own), its name, and whether it is only evaluated
 /// where its operands are constants.
 pub fn supported() -> impl Iterator<Item = (&'static str, &'static str, bool)> {
-    ops::OPERATORS.iter().map(|operator| (operator.domain, operator.name, operator.run.is_none()))
+    ops::all().map(|operator| (operator.domain, operator.name, operator.run.is_none()))
 }
 
 /// Versions of the operator sets that a model uses.
@@ -319,7 +319,7 @@ fn nodes<'m>(
                 let version = if operator.domain.is_empty() { versions.onnx } else { 1 };
                 // The name is claimed only where a node of the graph may take it.
                 let view = NodeView { proto, name: imp.node_names.claim(label(proto)), version };
-                import(operator, &view, file, imp)
+                import(&operator, &view, file, imp)
             }
         };
         let results = results.unwrap_or_else(|refusal| {

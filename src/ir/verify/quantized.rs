@@ -114,8 +114,7 @@ fn other(graph: &Graph<Quantized>, node: &Node, found: &mut Vec<Diagnostic>) {
             activation(value, found);
         }
     }
-    let keeps = matches!(node.op, Op::MaxPool { .. } | Op::Reshape | Op::Transpose { .. } | Op::Pad { .. });
-    if keeps && (values[0].dtype != y.dtype || values[0].quant != y.quant) {
+    if node.op.is_selection() && (values[0].dtype != y.dtype || values[0].quant != y.quant) {
         found.push(node_fault(node, "keeps the element type and the scale"));
     }
 }

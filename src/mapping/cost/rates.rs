@@ -3,26 +3,16 @@
 
 use super::{Requests, Transfers};
 use crate::{
-    config::{Accelerator, DepthwisePolicy, KPacking, MemoryId, VectorFunction, VectorPlacement},
+    config::{Accelerator, DepthwisePolicy, MemoryId, VectorFunction, VectorPlacement},
+    dataflow::{ArrayExtents, ArrayLaw},
     units::{Bytes, Cycles, Time},
 };
 
 /// The machine's rates as the closed form needs them; made once.
 #[derive(Clone, Debug)]
-#[allow(clippy::struct_excessive_bools)] // Independent switches of the machine.
 pub struct Rates {
-    pub(in crate::mapping) rows: u64,
-    pub(in crate::mapping) cols: u64,
-    pub(in crate::mapping) min_stream: u64,
-    pub(in crate::mapping) max_stream: u64,
-    pub(in crate::mapping) weight_load: u64,
-    pub(in crate::mapping) shadow_depth: u64,
-    pub(in crate::mapping) overlap: bool,
-    /// From the end of a stream to its last result, a stationary operand in the array.
-    pub(in crate::mapping) stationary_latency: u64,
-    /// The same, output stationary, results shifted out.
-    pub(in crate::mapping) output_latency: u64,
-    pub(in crate::mapping) packing: KPacking,
+    pub(in crate::mapping) law: ArrayLaw,
+    pub(in crate::mapping) extents: ArrayExtents,
     pub(in crate::mapping) array_period: Time,
     pub(in crate::mapping) vector_period: Time,
     pub(in crate::mapping) lanes: u64,
@@ -51,7 +41,7 @@ pub struct Rates {
 pub(in crate::mapping) struct Memory {
     /// Time of one burst at its bandwidth.
     pub(in crate::mapping) service: Time,
-    /// Its latency.
+    /// From a request's service to its data.
     pub(in crate::mapping) latency: Time,
 }
 
@@ -65,21 +55,9 @@ impl Rates {
         };
         let memories = (0_u8..).zip(&config.memories).map(|(id, _)| memory(MemoryId(id))).collect();
         let array = &config.array;
-        let [rows, cols, element, hop] =
-            [array.rows, array.cols, array.pe_registers, array.hop_registers].map(u64::from);
-        // The array's law, `engine::timing::array`.
-        let across = (rows - 1) * (1 + hop) + (cols - 1) * (1 + hop);
         Self {
-            rows,
-            cols,
-            min_stream: u64::from(array.min_stream),
-            max_stream: u64::from(array.max_stream),
-            weight_load: u64::from(array.weight_load.cycles),
-            shadow_depth: u64::from(array.weight_load.shadow_depth),
-            overlap: array.overlap_tiles,
-            stationary_latency: across + rows * element,
-            output_latency: across + element + rows,
-            packing: array.k_packing,
+            law: ArrayLaw::of(array),
+            extents: ArrayExtents::of(array),
             array_period: accelerator.array_period,
             vector_period: accelerator.vector_period,
             lanes: u64::from(config.vector.lanes),

@@ -1,10 +1,14 @@
 //! What a mapping moves between memory and core: bytes and bursts by operand, in closed form.
 
-use super::{Cost, Rates};
+use super::Rates;
 use crate::mapping::{
-    matrix::{MatrixMapping, Step, Trips},
-    tiling::{Lengths, halo_lengths, tile_lengths},
+    matrix::{
+        LoopOrder::{OutputsOuter, PixelsOuter},
+        MatrixMapping, Step, Trips,
+    },
+    tiling::{Lengths, halo_lengths, lengths},
 };
+use smallvec::SmallVec;
 
 /// Bytes and the bursts that they take at least. Counts stop at the largest number, where time has ended long before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,22 +66,130 @@ impl Transfers {
     }
 }
 
-/// Lengths of the input ranges of all tiles along one axis, with their number. They depend on the tile's extent on that
-/// axis alone: a search keeps them.
+/// What a mapping's tiles of pixels have in common, whatever its tiles of channels: a search keeps it.
 #[derive(Clone, Debug)]
-pub struct InputLengths(Lengths);
+pub struct PixelTiles {
+    /// Images of a tile, and how many tiles have so many.
+    images: Lengths,
+    /// Rows and columns of a tile in the output, and in the input.
+    output: [Lengths; 2],
+    input: [Lengths; 2],
+    /// Output pixels of a tile; the first and the last step's stand first and last.
+    sizes: SmallVec<[(u64, u64); 8]>,
+}
 
-impl InputLengths {
-    /// Of rows.
-    pub fn rows(mapping: &MatrixMapping) -> Self {
-        let s = &mapping.shape;
-        Self(halo_lengths(s.p, mapping.tile.p, s.stride[0], s.dilation[0], s.kernel[0], s.pad[0], s.h))
+impl PixelTiles {
+    /// Those of a mapping.
+    pub fn of(mapping: &MatrixMapping) -> Self {
+        let (s, tile, trips) = (&mapping.shape, &mapping.tile, mapping.trips());
+        let images = lengths(s.n, tile.n, trips.n);
+        let output = [lengths(s.p, tile.p, trips.p), lengths(s.q, tile.q, trips.q)];
+        let mut sizes: SmallVec<[(u64, u64); 8]> = SmallVec::new();
+        for &(n, n_times) in &images {
+            for &(p, p_times) in &output[0] {
+                for &(q, q_times) in &output[1] {
+                    let (size, times) = (n * p * q, n_times * p_times * q_times);
+                    match sizes.last_mut() {
+                        Some((known, count)) if *known == size => *count += times,
+                        _ => sizes.push((size, times)),
+                    }
+                }
+            }
+        }
+        let halo = |axis: usize, extent: u32, tile: u32, input: u32| {
+            halo_lengths(extent, tile, s.stride[axis], s.dilation[axis], s.kernel[axis], s.pad[axis], input)
+        };
+        Self { images, output, input: [halo(0, s.p, tile.p, s.h), halo(1, s.q, tile.q, s.w)], sizes }
     }
 
-    /// Of columns.
-    pub fn cols(mapping: &MatrixMapping) -> Self {
-        let s = &mapping.shape;
-        Self(halo_lengths(s.q, mapping.tile.q, s.stride[1], s.dilation[1], s.kernel[1], s.pad[1], s.w))
+    /// Output pixels of a tile with the number of tiles; the first and the last step's stand first and last.
+    pub(super) fn sizes(&self) -> &[(u64, u64)] {
+        &self.sizes
+    }
+
+    /// All stores of the layer.
+    pub(super) fn stores(&self, mapping: &MatrixMapping, rates: &Rates, trips: Trips) -> Transfers {
+        if mapping.output_resident {
+            return Transfers::default();
+        }
+        let (shape, tile) = (&mapping.shape, &mapping.tile);
+        let passes = lengths(mapping.passes(), tile.passes, trips.passes);
+        let channels = pairs(&passes, &lengths(mapping.pass_outputs(), tile.o, trips.o));
+        let whole = [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)];
+        let [rows, cols] = &self.output;
+        let grid = [&self.images, rows, cols, &channels].map(Lengths::as_slice);
+        grid_transfer(grid, whole, u64::from(shape.output_bytes()), rates.requests)
+    }
+}
+
+/// Lengths of both loops, one inside the other.
+fn pairs(outer: &Lengths, inner: &Lengths) -> Lengths {
+    let mut pairs = Lengths::new();
+    for &(count, times) in outer {
+        pairs.extend(inner.iter().map(|&(length, inner_times)| (count * length, times * inner_times)));
+    }
+    pairs
+}
+
+/// Every tile of an operand once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loads {
+    inputs: Transfers,
+    weights: Transfers,
+    parameters: Transfers,
+}
+
+impl Loads {
+    pub(super) fn of(mapping: &MatrixMapping, rates: &Rates, trips: Trips, pixels: &PixelTiles) -> Self {
+        let (shape, tile) = (&mapping.shape, &mapping.tile);
+        let passes = lengths(mapping.passes(), tile.passes, trips.passes);
+        let outputs = pairs(&passes, &lengths(mapping.pass_outputs(), tile.o, trips.o));
+        let channels = lengths(mapping.pass_channels(), tile.c, trips.c);
+        let mut loads =
+            Self { inputs: Transfers::default(), weights: Transfers::default(), parameters: Transfers::default() };
+        if !mapping.input_resident {
+            // Passes and channels are never both cut.
+            let channels = pairs(&passes, &channels);
+            let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
+            let [rows, cols] = &pixels.input;
+            let grid = [&pixels.images, rows, cols, &channels].map(Lengths::as_slice);
+            loads.inputs = grid_transfer(grid, whole, u64::from(shape.input_bytes()), rates.requests);
+        }
+        let weight = shape.taps() * u64::from(shape.weight_bytes);
+        for &(o, o_times) in &outputs {
+            for &(c, c_times) in &channels {
+                let one = rates.requests.of(1, o * c * weight);
+                loads.weights = loads.weights.plus(one.times(o_times * c_times));
+            }
+            let records = rates.requests.of(1, o * u64::from(mapping.parameter_bytes));
+            loads.parameters = loads.parameters.plus(records.times(o_times));
+        }
+        loads
+    }
+
+    /// All loads of inputs: again for every output tile unless the tile is still there.
+    pub(super) fn inputs(&self, mapping: &MatrixMapping, trips: Trips) -> Transfers {
+        let again = match mapping.order {
+            // The slot still holds the tile when the pixel loops have one trip and channels are not cut.
+            OutputsOuter => trips.pixels() > 1 || trips.c > 1,
+            PixelsOuter => trips.c > 1,
+        };
+        self.inputs.times(if again { u64::from(trips.o) } else { 1 })
+    }
+
+    /// All loads of weights, parameter records apart.
+    pub(super) fn weights(&self, mapping: &MatrixMapping, trips: Trips) -> Transfers {
+        let again = match mapping.order {
+            OutputsOuter => trips.c > 1,
+            PixelsOuter => trips.o > 1 || trips.c > 1,
+        };
+        self.weights.times(if again { trips.pixels() } else { 1 })
+    }
+
+    /// All loads of parameter records.
+    pub(super) fn parameters(&self, mapping: &MatrixMapping, trips: Trips) -> Transfers {
+        let again = mapping.order == PixelsOuter && trips.o > 1;
+        self.parameters.times(if again { trips.pixels() } else { 1 })
     }
 }
 
@@ -180,103 +292,4 @@ pub(in crate::mapping) fn grid_transfer(
         }
     }
     sum
-}
-
-/// All transfers of the layer; returns those of the parameter records, which count as weights.
-pub(super) fn transfers(
-    mapping: &MatrixMapping,
-    rates: &Rates,
-    trips: Trips,
-    lengths: [&InputLengths; 2],
-    cost: &mut Cost,
-) -> Transfers {
-    let (shape, tile) = (&mapping.shape, &mapping.tile);
-    let passes = mapping.passes();
-    let reloads = input_loads_per_tile(mapping, trips);
-    if !mapping.input_resident {
-        let [InputLengths(rows), InputLengths(cols)] = lengths;
-        // Passes and channels are never both cut.
-        let mut channels = Lengths::new();
-        for (count, times) in tile_lengths(passes, tile.passes) {
-            for (c, c_times) in tile_lengths(mapping.pass_channels(), tile.c) {
-                channels.push((count * c, times * c_times));
-            }
-        }
-        let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
-        let images = tile_lengths(shape.n, tile.n);
-        let grid = [&images, rows, cols, &channels].map(Lengths::as_slice);
-        cost.input = grid_transfer(grid, whole, u64::from(shape.input_bytes()), rates.requests).times(reloads);
-    }
-    if !mapping.output_resident {
-        let mut channels = Lengths::new();
-        for (count, times) in tile_lengths(passes, tile.passes) {
-            for (o, o_times) in tile_lengths(mapping.pass_outputs(), tile.o) {
-                channels.push((count * o, times * o_times));
-            }
-        }
-        let whole = [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)];
-        let (images, rows) = (tile_lengths(shape.n, tile.n), tile_lengths(shape.p, tile.p));
-        let cols = tile_lengths(shape.q, tile.q);
-        let grid = [&images, &rows, &cols, &channels].map(Lengths::as_slice);
-        cost.output = grid_transfer(grid, whole, u64::from(shape.output_bytes()), rates.requests);
-    }
-    let taps = shape.taps();
-    let mut parameters = Transfers::default();
-    for (count, times) in tile_lengths(passes, tile.passes) {
-        for (o, o_times) in tile_lengths(mapping.pass_outputs(), tile.o) {
-            for (c, c_times) in tile_lengths(mapping.pass_channels(), tile.c) {
-                let bytes = count * o * c * taps * u64::from(shape.weight_bytes);
-                let one = rates.requests.of(1, bytes);
-                cost.weight =
-                    cost.weight.plus(one.times(times * o_times * c_times).times(weight_loads_per_tile(mapping, trips)));
-            }
-            let records = rates.requests.of(1, count * o * u64::from(mapping.parameter_bytes));
-            parameters =
-                parameters.plus(records.times(times * o_times).times(parameter_loads_per_tile(mapping, trips)));
-        }
-    }
-    cost.weight = cost.weight.plus(parameters);
-    parameters
-}
-
-/// Sizes of the tiles of an extent with their number, full ones and the last, with no tiles in place of a missing kind.
-pub(super) fn pieces(extent: u32, tile: u32, trips: u32) -> [(u64, u64); 2] {
-    let last = u64::from(extent) - u64::from(trips - 1) * u64::from(tile);
-    [(u64::from(tile), u64::from(trips - 1)), (last, 1)]
-}
-
-/// How often each input tile is loaded: again for every output tile unless it is still there.
-pub fn input_loads_per_tile(mapping: &MatrixMapping, trips: Trips) -> u64 {
-    use crate::mapping::matrix::LoopOrder::{OutputsOuter, PixelsOuter};
-    let again = match mapping.order {
-        // The slot still holds the tile when the pixel loops have one trip and channels are not cut.
-        OutputsOuter => trips.pixels() > 1 || trips.c > 1,
-        PixelsOuter => trips.c > 1,
-    };
-    if again { u64::from(trips.o) } else { 1 }
-}
-
-/// How often each weight tile is loaded.
-pub fn weight_loads_per_tile(mapping: &MatrixMapping, trips: Trips) -> u64 {
-    use crate::mapping::matrix::LoopOrder::{OutputsOuter, PixelsOuter};
-    let again = match mapping.order {
-        OutputsOuter => trips.c > 1,
-        PixelsOuter => trips.o > 1 || trips.c > 1,
-    };
-    if again { trips.pixels() } else { 1 }
-}
-
-/// How often each tile of parameter records is loaded.
-pub fn parameter_loads_per_tile(mapping: &MatrixMapping, trips: Trips) -> u64 {
-    use crate::mapping::matrix::LoopOrder::{OutputsOuter, PixelsOuter};
-    match mapping.order {
-        OutputsOuter => 1,
-        PixelsOuter => {
-            if trips.o > 1 {
-                trips.pixels()
-            } else {
-                1
-            }
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     diag::Diagnostic,
-    ir::{Op, ValueId},
+    ir::{Kind, Op, ValueId},
     passes::work::{Slot, Work},
     tensor::Quantization,
 };
@@ -22,9 +22,9 @@ pub enum Role {
 
 /// Role of the operand at a place.
 pub const fn role(op: &Op, place: usize) -> Role {
-    match (op, place) {
-        (Op::Conv { .. } | Op::MatMul { .. }, 1) => Role::Weight,
-        (Op::Conv { .. } | Op::MatMul { .. }, 2) => Role::Bias,
+    match (op.kind(), place) {
+        (Kind::Product, 1) => Role::Weight,
+        (Kind::Product, 2) => Role::Bias,
         _ => Role::Data,
     }
 }
@@ -32,8 +32,7 @@ pub const fn role(op: &Op, place: usize) -> Role {
 /// Whether a slot holds an operator that computes on integers.
 pub fn computes_on_integers(work: &Work, slot: Slot) -> bool {
     work.node(slot).is_some_and(|node| {
-        !matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear)
-            && node.outputs.iter().any(|&y| work.value(y).quant.is_some())
+        node.op.kind() != Kind::Conversion && node.outputs.iter().any(|&y| work.value(y).quant.is_some())
     })
 }
 

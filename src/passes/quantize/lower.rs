@@ -3,7 +3,7 @@
 
 use crate::{
     diag::{Diagnostic, Faults},
-    ir::{Constant, Node, Op, ValueId},
+    ir::{Constant, Kind, Node, Op, ValueId, op::Integer},
     passes::{
         constants,
         work::{Slot, Work},
@@ -78,28 +78,17 @@ fn is_integer(work: &Work, node: &Node) -> bool {
 
 /// Whether a graph for a machine must not have the operator in floats. All others have a float form on the host.
 fn belongs_to_machine(op: &Op) -> bool {
-    matches!(op, Op::Conv { .. } | Op::MatMul { .. })
+    op.kind() == Kind::Product
 }
 
 /// How a float operator becomes an integer one; `None` for integer operators and those of the host.
 fn form_of(work: &Work, node: &Node) -> Option<Form> {
-    let form = match &node.op {
-        Op::Conv { .. } | Op::MatMul { .. } => Form::Linear,
-        Op::Add { .. }
-        | Op::Mul
-        | Op::Relu
-        | Op::LeakyRelu { .. }
-        | Op::Clip { .. }
-        | Op::Sigmoid
-        | Op::Tanh
-        | Op::HardSigmoid { .. }
-        | Op::HardSwish
-        | Op::AvgPool { .. }
-        | Op::GlobalAvgPool
-        | Op::Concat { .. } => Form::Own,
-        Op::MaxPool { .. } | Op::Reshape | Op::Transpose { .. } | Op::Pad { .. } => Form::Kept,
-        Op::Softmax { .. } => Form::Softmax,
-        _ => return None,
+    let form = match (&node.op, node.op.spec().integer) {
+        (_, Integer::None) => return None,
+        (_, Integer::Kept) => Form::Kept,
+        (Op::Softmax { .. }, Integer::Own) => Form::Softmax,
+        (op, Integer::Own) if op.kind() == Kind::Product => Form::Linear,
+        (_, Integer::Own) => Form::Own,
     };
     let operands = if form == Form::Linear { node.inputs.get(..1)? } else { node.inputs.as_slice() };
     if !operands.iter().chain(&node.outputs).all(|&id| work.is_float(id)) {

@@ -10,10 +10,7 @@ use crate::{
 
 /// Operators whose result is a choice of their operands' elements, so that all have one scale.
 const fn chooses(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::MaxPool { .. } | Op::Reshape | Op::Transpose { .. } | Op::Pad { .. } | Op::Concat { .. } | Op::Relu
-    )
+    op.is_selection() || matches!(op, Op::Concat { .. } | Op::Relu)
 }
 
 fn is_plain(work: &Work, id: ValueId) -> bool {

@@ -9,7 +9,7 @@
 
 use crate::{
     diag::{Diagnostic, Faults},
-    ir::{Activation, Constant, Distribution, Node, Op, Synthetic, ValueId},
+    ir::{Activation, Constant, Distribution, Node, Op, Synthetic, ValueId, op::Integer},
     passes::{
         activation::compose,
         constants::{Channels, integers, saturated},
@@ -98,17 +98,8 @@ fn cuts(work: &Work, slots: &[Slot], old: &[Option<Quantization>], types: &[DTyp
                 if high_cuts { Activation::Clip { low: f32::NEG_INFINITY, high } } else { Activation::None },
             ),
             // Ranges of other operators are their data's, but for a `Relu` that was dropped.
-            Op::Mul
-            | Op::Sub
-            | Op::Div
-            | Op::AvgPool { .. }
-            | Op::GlobalAvgPool
-            | Op::Concat { .. }
-            | Op::LeakyRelu { .. }
-            | Op::HardSwish
-            | Op::Tanh
-                if low == 0.0 && !node.inputs.iter().all(non_negative) =>
-            {
+            Op::Relu | Op::Clip { .. } | Op::Sigmoid | Op::HardSigmoid { .. } | Op::Softmax { .. } => Activation::None,
+            op if op.spec().integer != Integer::Kept && low == 0.0 && !node.inputs.iter().all(non_negative) => {
                 Activation::Relu
             }
             _ => Activation::None,

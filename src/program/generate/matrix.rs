@@ -189,7 +189,7 @@ impl<'a> MatrixEmitter<'a> {
     fn load_parameters(&self, builder: &mut Builder, step: &Step, slot: u32) {
         let record = u64::from(self.mapping.parameter_bytes);
         let first = u64::from(step.passes.start) * u64::from(self.mapping.pass_outputs()) + u64::from(step.o.start);
-        let bytes = channels(step) * record;
+        let bytes = step.channels() * record;
         let source = self.image.base + self.image.parameters_offset + first * record;
         let target = self.parameter_slot(slot);
         self.load_flat(builder, source, target, bytes);
@@ -375,7 +375,7 @@ impl<'a> MatrixEmitter<'a> {
 
     fn accumulator_access(&self, usage: Use, placement: &Placement) -> Access {
         let step = &placement.step;
-        let words = pixels(step) * channels(step);
+        let words = step.pixels() * step.channels();
         span(usage, Space::Accumulators, self.accumulators(placement), words)
     }
 
@@ -383,7 +383,7 @@ impl<'a> MatrixEmitter<'a> {
     /// unit.
     fn finish(&self, builder: &mut Builder, placement: &Placement) {
         let (step, mapping) = (&placement.step, self.mapping);
-        let channels = u32::try_from(channels(step)).expect("a tile's channels fit a buffer");
+        let channels = u32::try_from(step.channels()).expect("a tile's channels fit a buffer");
         let [n, h, w, c] = image(self.output);
         let offset = u64::from(step.n.start) * u64::from(n.stride)
             + u64::from(step.p.start) * u64::from(h.stride)
@@ -405,7 +405,7 @@ impl<'a> MatrixEmitter<'a> {
         let size = mapping.shape.output_bytes();
         let buffer = Space::Buffer(builder.accelerator.output_buffer);
         let base = self.output_slot(placement);
-        let bytes = pixels(step) * u64::from(channels) * u64::from(size);
+        let bytes = step.pixels() * u64::from(channels) * u64::from(size);
         let packed = Region {
             base: address(base),
             dims: [
@@ -442,7 +442,7 @@ impl<'a> MatrixEmitter<'a> {
                 Dim::new(channels, stride(u64::from(taps) * u64::from(element_bytes))),
                 Dim::new(taps, u32::from(element_bytes)),
             );
-            let macs = pixels(step) * u64::from(channels) * u64::from(taps);
+            let macs = step.pixels() * u64::from(channels) * u64::from(taps);
             let op = VectorOp {
                 kind: VectorKind::Depthwise,
                 operand: 0,
@@ -458,7 +458,7 @@ impl<'a> MatrixEmitter<'a> {
             ];
             builder.whole(engine, Operation::Vector(op), &accesses);
         } else {
-            let m = u32::try_from(pixels(step)).expect("a tile's pixels fit the accumulators");
+            let m = u32::try_from(step.pixels()).expect("a tile's pixels fit the accumulators");
             let sums = Region::matrix(
                 Space::Accumulators,
                 address(self.accumulators(placement)),
@@ -482,14 +482,4 @@ impl<'a> MatrixEmitter<'a> {
             builder.whole(engine, Operation::Store(Transfer { source: packed, target: place }), &accesses);
         }
     }
-}
-
-/// Output channels of a step, all its passes.
-fn channels(step: &Step) -> u64 {
-    u64::from(step.passes.len) * u64::from(step.o.len)
-}
-
-/// Output pixels of a step.
-fn pixels(step: &Step) -> u64 {
-    u64::from(step.n.len) * u64::from(step.p.len) * u64::from(step.q.len)
 }

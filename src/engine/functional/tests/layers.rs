@@ -104,7 +104,7 @@ fn an_image_that_does_not_fit_its_weights_is_refused() {
 }
 
 /// A 1x1 convolution of 2x3 pixels, 4 channels to 5, from memory to memory.
-fn pointwise(requantizer: Requantizer) -> (Machine, Vec<Instruction>, Tensor, Vec<i64>) {
+fn pointwise(requantizer: Requantizer) -> (Machine<'static>, Vec<Instruction>, Tensor, Vec<i64>) {
     let shape = Shape { groups: 1, outputs: 5, channels: 4, kernel: [1, 1], tiles: [5, 4] };
     let mut header = header(matrix(3, &[0], -1, [-100, 100], AccumulationOrder::Exact), Some(Dataflow::WS));
     let place = |name: &str, shape: [usize; 4], base: u64| {

@@ -2,6 +2,7 @@
 
 mod bursts;
 mod causes;
+mod law;
 mod micro;
 mod rtl;
 mod speed;
@@ -21,7 +22,7 @@ use crate::{
         Transfer, VectorKind, VectorOp,
     },
     tensor::{DType, Overflow, Requantizer},
-    units::Macs,
+    units::{Macs, Time},
 };
 
 pub const LOAD: EngineId = EngineId(0);

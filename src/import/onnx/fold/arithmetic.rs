@@ -1,16 +1,20 @@
 //! Evaluation of elementwise operators, casts and reductions. Integers run in checked 64-bit arithmetic, floats in
-//! single precision.
+//! single precision; operators that graphs have too are evaluated by `ir::fold`.
 
 use std::sync::Arc;
 
 use ndarray::{ArrayD, Axis, IxDyn, Zip};
 
-use super::{broadcast, charge, list, operand, stretched};
+use super::{charge, list, operand};
 use crate::{
     import::onnx::{
         limits::{Budget, Fallible, refuse},
         node::{NodeView, axes},
         tensor,
+    },
+    ir::{
+        fold::{Binary, broadcast, stretched},
+        op,
     },
     tensor::{DType, Tensor},
 };
@@ -35,19 +39,8 @@ fn narrowed(dtype: DType, array: &ArrayD<i64>) -> Fallible<Arc<Tensor>> {
     result.map(Arc::new).ok_or_else(|| format!("a result outside the range of {dtype:?}").into())
 }
 
-/// A binary operator: on floats, on integers (`None` where it has no value).
-struct Binary {
-    float: fn(f32, f32) -> f32,
-    integer: fn(i64, i64) -> Option<i64>,
-}
-
 fn binary(name: &str) -> Option<Binary> {
     Some(match name {
-        "Add" => Binary { float: |a, b| a + b, integer: i64::checked_add },
-        "Sub" => Binary { float: |a, b| a - b, integer: i64::checked_sub },
-        "Mul" => Binary { float: |a, b| a * b, integer: i64::checked_mul },
-        // Integer division truncates.
-        "Div" => Binary { float: |a, b| a / b, integer: i64::checked_div },
         // The remainder of the divisor's sign, as in Python; ONNX forbids floats without `fmod`.
         "Mod" => Binary {
             float: |a, b| a % b,
@@ -59,7 +52,7 @@ fn binary(name: &str) -> Option<Binary> {
         "Min" => Binary { float: |a, b| if a < b || a.is_nan() { a } else { b }, integer: |a, b| Some(a.min(b)) },
         "Max" => Binary { float: |a, b| if a > b || a.is_nan() { a } else { b }, integer: |a, b| Some(a.max(b)) },
         "Pow" => Binary { float: f32::powf, integer: |a, b| a.checked_pow(u32::try_from(b).ok()?) },
-        _ => return None,
+        _ => return op::elementwise(name)?.default.as_ref().and_then(Binary::of),
     })
 }
 
@@ -77,30 +70,15 @@ pub(in crate::import::onnx) fn elementwise(
     let mut result = Arc::clone(operand(operands, 0)?);
     for index in 1..operands.len() {
         let other = operand(operands, index)?;
-        if result.dtype() != other.dtype() || result.dtype() == DType::Bool {
-            refuse!("operands of types {:?} and {:?}", result.dtype(), other.dtype());
-        }
         let shape = broadcast(result.shape(), other.shape())?;
         for _ in 0..2 {
             charge(&shape, DType::Int64, budget)?;
         }
-        result = if let (Tensor::F32(a), Tensor::F32(b)) = (&*result, &**other) {
-            let (mut a, b) = (stretched(a, &shape)?, stretched(b, &shape)?);
-            a.zip_mut_with(&b, |a, &b| *a = (operator.float)(*a, b));
-            Arc::new(Tensor::F32(a))
-        } else {
-            let (mut a, b) =
-                (stretched(&integers(&result, budget)?, &shape)?, stretched(&integers(other, budget)?, &shape)?);
-            let mut fits = true;
-            a.zip_mut_with(&b, |a, &b| match (operator.integer)(*a, b) {
-                Some(value) => *a = value,
-                None => fits = false,
-            });
-            if !fits {
-                refuse!("integer overflow or division by zero");
-            }
-            narrowed(result.dtype(), &a)?
-        };
+        // Integers are widened first.
+        for tensor in [&*result, &**other].into_iter().filter(|tensor| !matches!(tensor, Tensor::F32(_))) {
+            budget.charge(tensor.len(), 8)?;
+        }
+        result = Arc::new(operator.apply(&result, other)?);
     }
     Ok(result)
 }

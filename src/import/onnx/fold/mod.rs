@@ -6,8 +6,6 @@ pub(super) mod movement;
 
 use std::sync::Arc;
 
-use ndarray::{ArrayD, Dimension, IxDyn};
-
 use super::{
     limits::{Budget, Fallible, MAX_CONSTANT_ELEMENTS, MAX_RANK, refuse},
     node::NodeView,
@@ -74,28 +72,4 @@ fn charge(shape: &[usize], dtype: DType, budget: &mut Budget) -> Fallible<usize>
 /// A list of non-negative sizes as a shape.
 fn sizes(list: &[i64]) -> Fallible<Vec<usize>> {
     list.iter().map(|&value| super::node::size(value, "size")).collect()
-}
-
-/// Numpy's broadcast of two shapes.
-fn broadcast(a: &[usize], b: &[usize]) -> Fallible<Vec<usize>> {
-    let rank = a.len().max(b.len());
-    let at = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |j| shape[j]);
-    let mut result = Vec::with_capacity(rank);
-    for i in 0..rank {
-        result.push(match (at(a, i), at(b, i)) {
-            (x, y) if x == y => x,
-            (1, y) => y,
-            (x, 1) => x,
-            _ => refuse!("shapes {a:?} and {b:?} do not broadcast"),
-        });
-    }
-    Ok(result)
-}
-
-/// An array under a broadcast shape, copied.
-fn stretched<T: Clone>(array: &ArrayD<T>, shape: &[usize]) -> Fallible<ArrayD<T>> {
-    match array.broadcast(IxDyn(shape)) {
-        Some(view) => Ok(view.to_owned()),
-        None => refuse!("shape {:?} does not broadcast to {shape:?}", array.dim().slice()),
-    }
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, CowArray, IxDyn};
 
-use super::{broadcast, charge, list, operand, same, sizes, stretched};
+use super::{charge, list, operand, same, sizes};
 use crate::{
     import::onnx::{
         limits::{Budget, Fallible, MAX_CONSTANT_ELEMENTS, refuse},
         node::{NodeView, axes, axis},
         tensor::{External, decode},
     },
+    ir::fold::{broadcast, permuted, stretched},
     tensor::{DType, Tensor},
 };
 
@@ -114,10 +115,10 @@ pub(in crate::import::onnx) fn transposed(
     budget: &mut Budget,
 ) -> Fallible<Arc<Tensor>> {
     charge(tensor.shape(), tensor.dtype(), budget)?;
-    let moved = same!(&**tensor, array => {
-        array.view().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned()
-    });
-    Ok(Arc::new(moved))
+    match permuted(tensor, perm) {
+        Some(moved) => Ok(Arc::new(moved)),
+        None => refuse!("{perm:?} is not a permutation of {:?}", tensor.shape()),
+    }
 }
 
 pub(in crate::import::onnx) fn reshape(

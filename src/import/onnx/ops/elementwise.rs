@@ -7,35 +7,32 @@ use crate::{
         limits::{Fallible, refuse},
         node::NodeView,
     },
-    ir::{Activation, Op},
+    ir::{Activation, Op, op::elementwise},
 };
 
 const ADD: Op = Op::Add { activation: Activation::None };
 
-/// `Relu`, `LeakyRelu`, `Sigmoid`, `Tanh`, `HardSigmoid`, `HardSwish`.
-pub(super) fn unary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
-    let op = match node.op() {
-        "Relu" => Op::Relu,
-        "LeakyRelu" => Op::LeakyRelu { alpha: node.float("alpha", 0.01)? },
-        "Sigmoid" => Op::Sigmoid,
-        "Tanh" => Op::Tanh,
-        "HardSigmoid" => Op::HardSigmoid { alpha: node.float("alpha", 0.2)?, beta: node.float("beta", 0.5)? },
-        "HardSwish" => Op::HardSwish,
-        other => refuse!("{other} is not elementwise"),
-    };
+/// The graph's operator of the node's name, with ONNX's default attributes.
+fn named(node: &NodeView<'_>) -> Fallible<Op> {
+    match elementwise(node.op()).and_then(|spec| spec.default.clone()) {
+        Some(op) => Ok(op),
+        None => refuse!("{} is not element-wise", node.op()),
+    }
+}
+
+/// A function of one element, with its attributes.
+pub(super) fn function<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+    let mut op = named(node)?;
+    for (name, value) in op.reals_mut() {
+        *value = node.float(name, *value)?;
+    }
     let x = imp.float(node, 0)?;
     Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], Kind::FLOAT)?)])
 }
 
-/// `Add`, `Sub`, `Mul`, `Div`.
+/// An operator on two operands.
 pub(super) fn binary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
-    let op = match node.op() {
-        "Add" => ADD,
-        "Sub" => Op::Sub,
-        "Mul" => Op::Mul,
-        "Div" => Op::Div,
-        other => refuse!("{other} is not elementwise"),
-    };
+    let op = named(node)?;
     let mut operands = vec![imp.float(node, 0)?, imp.float(node, 1)?];
     // Where order does not matter, a constant stands second.
     if matches!(op, Op::Add { .. } | Op::Mul) && imp.is_fixed(operands[0]) && !imp.is_fixed(operands[1]) {

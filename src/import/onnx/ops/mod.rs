@@ -1,5 +1,6 @@
 //! The supported operators: one table of names, operand counts and attributes, with the function that imports each
-//! and the one that evaluates it where all operands are constant.
+//! and the one that evaluates it where all operands are constant. Element-wise operators stand in `ir::op`'s table, and
+//! here only where ONNX's form differs from the graph's.
 
 mod conv;
 mod elementwise;
@@ -18,11 +19,13 @@ use super::{
     limits::Fallible,
     node::NodeView,
 };
+use crate::ir::{Kind, op};
 
 /// Imports a node and returns what its results are.
 pub(super) type Run = for<'m> fn(&mut Importer<'m>, &NodeView<'m>) -> Fallible<Vec<Binding<'m>>>;
 
 /// A supported operator.
+#[derive(Clone, Copy)]
 pub(super) struct Operator {
     /// Its operator set; empty for ONNX's own.
     pub domain: &'static str,
@@ -76,24 +79,14 @@ const fn microsoft(
     Operator { domain: MICROSOFT, name, operands, attributes, run: Some(run), fold: None }
 }
 
-/// All supported operators.
-pub(super) const OPERATORS: &[Operator] = &[
+/// The supported operators that are not element-wise, or have another form than in the graph.
+const OPERATORS: &[Operator] = &[
     node("Conv", (2, 3), CONV, conv::conv),
     node("QLinearConv", (8, 9), CONV, conv::qlinear_conv),
     node("Gemm", (2, 3), &["alpha", "beta", "transA", "transB"], matmul::gemm),
     node("MatMul", (2, 2), &[], matmul::matmul),
     node("QLinearMatMul", (8, 8), &[], matmul::qlinear_matmul),
-    both("Add", (2, 2), &[], elementwise::binary, arithmetic::elementwise),
-    both("Sub", (2, 2), &[], elementwise::binary, arithmetic::elementwise),
-    both("Mul", (2, 2), &[], elementwise::binary, arithmetic::elementwise),
-    both("Div", (2, 2), &[], elementwise::binary, arithmetic::elementwise),
     both("Sum", (1, MANY), &[], elementwise::sum, arithmetic::elementwise),
-    node("Relu", (1, 1), &[], elementwise::unary),
-    node("LeakyRelu", (1, 1), &["alpha"], elementwise::unary),
-    node("Sigmoid", (1, 1), &[], elementwise::unary),
-    node("Tanh", (1, 1), &[], elementwise::unary),
-    node("HardSigmoid", (1, 1), &["alpha", "beta"], elementwise::unary),
-    node("HardSwish", (1, 1), &[], elementwise::unary),
     node("Clip", (1, 3), &["min", "max"], elementwise::clip),
     node("BatchNormalization", (5, 5), &["epsilon", "momentum", "spatial", "training_mode"], norm::batch_norm),
     node("Softmax", (1, 1), &["axis"], norm::softmax),
@@ -169,10 +162,27 @@ pub(super) const OPERATORS: &[Operator] = &[
     microsoft("QGemm", (6, 9), &["alpha", "transA", "transB"], matmul::qgemm),
 ];
 
+/// All supported operators.
+pub(super) fn all() -> impl Iterator<Item = Operator> {
+    let own =
+        |spec: &&op::Spec| !OPERATORS.iter().any(|operator| operator.domain.is_empty() && operator.name == spec.name);
+    OPERATORS.iter().copied().chain(op::ELEMENTWISE.iter().copied().filter(own).map(plain))
+}
+
+/// An element-wise operator of which ONNX's form is the graph's.
+fn plain(spec: &'static op::Spec) -> Operator {
+    let operands = (spec.operands.least, spec.operands.most);
+    match spec.kind {
+        // Attributes of binary operators are the graph's own.
+        Kind::Binary => both(spec.name, operands, &[], elementwise::binary, arithmetic::elementwise),
+        _ => node(spec.name, operands, spec.attributes, elementwise::function),
+    }
+}
+
 /// The operator of a domain and name.
-pub(super) fn find(domain: &str, name: &str) -> Option<&'static Operator> {
+pub(super) fn find(domain: &str, name: &str) -> Option<Operator> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
-    OPERATORS.iter().find(|operator| operator.name == name && operator.domain == domain)
+    all().find(|operator| operator.name == name && operator.domain == domain)
 }
 
 #[cfg(test)]
@@ -181,9 +191,10 @@ mod tests {
 
     #[test]
     fn no_operator_stands_twice() {
-        for (index, operator) in OPERATORS.iter().enumerate() {
-            let same = |other: &&Operator| other.name == operator.name && other.domain == operator.domain;
-            assert!(!OPERATORS[..index].iter().any(|other| same(&other)), "{}", operator.name);
+        let operators: Vec<Operator> = all().collect();
+        for (index, operator) in operators.iter().enumerate() {
+            let same = |other: &Operator| other.name == operator.name && other.domain == operator.domain;
+            assert!(!operators[..index].iter().any(same), "{}", operator.name);
         }
     }
 }

@@ -3,8 +3,9 @@
 
 use rayon::prelude::*;
 
-use super::{
-    conv::Window,
+use super::conv::Window;
+use crate::kernels::{
+    elementwise::wide_products,
     requantize::{Limits, requantize_wide},
     widen::{Narrow, load, store},
 };
@@ -68,7 +69,7 @@ impl WideConv {
             values.resize(o, 0);
             let groups = columns.chunks_exact(depth).zip(self.weights.chunks_exact(depth * per_group));
             for ((columns, weights), sums) in groups.zip(sums.chunks_exact_mut(per_group)) {
-                products(columns, weights, sums);
+                wide_products(columns, weights, sums);
             }
             for (j, (value, &sum)) in values.iter_mut().zip(sums.iter()).enumerate() {
                 *value = requantize_wide(sum.saturating_add(self.bias[j]), self.multiplier[j], self.limits);
@@ -101,59 +102,9 @@ impl WideConv {
     }
 }
 
-/// `sums[j] = sum over k of x[k] * w[j, k]`, modulo 2^64; `w` is `[sums.len(), x.len()]`.
-pub fn products(x: &[i32], w: &[i32], sums: &mut [i64]) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: AVX2 is present, which is all that the function asks for.
-        unsafe { products_avx2(x, w, sums) };
-        return;
-    }
-    products_plain(x, w, sums);
-}
-
-/// The same code, compiled for AVX2.
-///
-/// # Safety
-/// AVX2 is present.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn products_avx2(x: &[i32], w: &[i32], sums: &mut [i64]) {
-    products_plain(x, w, sums);
-}
-
-#[inline(always)]
-#[allow(clippy::inline_always, reason = "inlined to be compiled for AVX2")]
-fn products_plain(x: &[i32], w: &[i32], sums: &mut [i64]) {
-    for (sum, w) in sums.iter_mut().zip(w.chunks_exact(x.len().max(1))) {
-        let products = x.iter().zip(w).map(|(&x, &w)| i64::from(x).wrapping_mul(i64::from(w)));
-        *sum = products.fold(0, i64::wrapping_add);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    proptest! {
-        #[test]
-        fn products_equal_their_twin_and_plain_loops(
-            x in prop::collection::vec(-131_072_i32..131_072, 1..70), outputs in 1_usize..6, seed: u32,
-        ) {
-            let noise = |i: usize| i32::from((i + 1).wrapping_mul(seed as usize | 1).to_le_bytes()[1]) * 515 - 65_000;
-            let w: Vec<i32> = (0..outputs * x.len()).map(noise).collect();
-            let (mut fast, mut slow) = (vec![0; outputs], vec![0; outputs]);
-            products(&x, &w, &mut fast);
-            products_plain(&x, &w, &mut slow);
-            prop_assert_eq!(&fast, &slow);
-            for (j, &sum) in fast.iter().enumerate() {
-                let expected: i64 = (0..x.len()).map(|k| i64::from(x[k]) * i64::from(w[j * x.len() + k])).sum();
-                prop_assert_eq!(sum, expected);
-            }
-        }
-    }
 
     #[test]
     fn sums_past_32_bits_and_padding_are_exact() {

@@ -3,6 +3,13 @@
 use std::ops::Range;
 
 use super::{
+    kernels::{
+        broadcast::{Binary, Broadcast},
+        pool::{Average, Pool},
+        reduce::Mean,
+        softmax::Softmax,
+        strided::{Dim, Spread},
+    },
     layout::{held_order, held_steps, narrow},
     movement::{Move, reshape},
     product::{Dense, Depthwise, Wide, kernel_window},
@@ -10,13 +17,8 @@ use super::{
 use crate::{
     ir::{Activation, Graph, Node, Op, Quantized, Value, ValueId, Window},
     kernels::{
-        broadcast::{Binary, Broadcast},
         elementwise::{AddCoefficients, MulCoefficients},
-        pool::{Average, Pool},
-        reduce::Mean,
         requantize::Limits,
-        softmax::Softmax,
-        strided::{Dim, Spread},
         widen::Narrow,
     },
     tensor::Tensor,
@@ -131,13 +133,7 @@ impl Kernel {
                 let by = MulCoefficients::new(a, b, y);
                 by.scale.is_finite().then_some(Binary::Mul(by))
             }),
-            Op::Relu
-            | Op::LeakyRelu { .. }
-            | Op::Clip { .. }
-            | Op::Sigmoid
-            | Op::Tanh
-            | Op::HardSigmoid { .. }
-            | Op::HardSwish => Some(Self::Moves(vec![Move::function(&node.op, x, y)?])),
+            op if op.is_function() => Some(Self::Moves(vec![Move::function(&node.op, x, y)?])),
             Op::MaxPool { window } if moved => pool(window, x, y, kinds[0]).map(Self::MaxPool),
             Op::AvgPool { window, count_include_pad } => {
                 let average = Average {

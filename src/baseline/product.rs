@@ -2,14 +2,19 @@
 
 use rayon::prelude::*;
 
-use super::{kernel::limits, layout::narrow};
+use super::{
+    kernels::{
+        conv::{Conv, Window as KernelWindow},
+        wide::WideConv,
+    },
+    layout::narrow,
+    operator::limits,
+};
 use crate::{
     ir::{Graph, Node, Op, Quantized, Value, ValueId, Window},
     kernels::{
-        conv::{Conv, Window as KernelWindow},
         elementwise::depthwise_row,
         requantize::{Limits, requantize_row},
-        wide::WideConv,
         widen::{Narrow, widen},
     },
     tensor::Tensor,

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::{
+use crate::kernels::{
     gemm::{Packed, gemm},
     requantize::{Limits, requantize_row},
     widen::{Narrow, widen},

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{
+use super::strided::Spread;
+use crate::kernels::{
     elementwise::{AddCoefficients, MulCoefficients, add, mul},
-    strided::Spread,
     widen::{Narrow, store},
 };
 

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{
-    conv::Window,
+use super::conv::Window;
+use crate::kernels::{
     requantize::Limits,
     widen::{Narrow, load, store},
 };

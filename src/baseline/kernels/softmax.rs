@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{
+use crate::kernels::{
     requantize::Limits,
     widen::{Narrow, load, store},
 };

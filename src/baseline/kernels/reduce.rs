@@ -1,8 +1,8 @@
 //! Means of quantized values over any dimensions, from exact sums.
 
-use super::{
+use super::strided::{Dim, merged};
+use crate::kernels::{
     requantize::{Limits, requantize_wide},
-    strided::{Dim, merged},
     widen::{Narrow, load, store},
 };
 

@@ -1,12 +1,12 @@
 //! Nodes that move elements on the CPU, and functions of one element: each output is one input, through a table or not.
 
-use super::layout::{held_steps, logical_steps, narrow};
+use super::{
+    kernels::strided::{Dim, Walk},
+    layout::{held_steps, logical_steps, narrow},
+};
 use crate::{
     ir::{Graph, Node, Op, Quantized, Value},
-    kernels::{
-        strided::{Dim, Walk},
-        widen::Narrow,
-    },
+    kernels::widen::Narrow,
     reference::{self, Settings},
     tensor::{DType, Tensor},
 };

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{kernel::Kernel, network::Network};
+use super::super::{network::Network, operator::Kernel};
 use crate::{
     ir::{Activation, Constant, Graph, Node, Op, Quantized, Value, ValueId, Window},
     reference::{self, Keep, Settings},

@@ -2,8 +2,8 @@
 //! neither machine nor clock.
 
 use super::{
-    kernel::Kernel,
     layout::{Held, narrow},
+    operator::Kernel,
 };
 use crate::{
     ir::{Graph, NodeId, Op, Quantized, ValueId},
@@ -11,15 +11,18 @@ use crate::{
     tensor::Tensor,
 };
 
-/// Why the CPU cannot execute a node.
+/// Why there is nothing to measure.
 #[derive(Debug, thiserror::Error)]
-pub enum CpuError {
+pub enum BaselineError {
     /// An operator that only the reference has.
     #[error(transparent)]
     Reference(#[from] reference::ReferenceError),
     /// A value is missing or of another form.
     #[error("in node {0:?}: an operand is not as its kernel expects it")]
     Operand(String),
+    /// The kernels do not compute what the reference does.
+    #[error("the CPU's execution differs from the reference in {0:?}")]
+    Differs(String),
 }
 
 struct Step {
@@ -45,14 +48,14 @@ impl<'a> Network<'a> {
         graph: &'a Graph<Quantized>,
         constants: &dyn Fn(ValueId) -> Option<Tensor>,
         free: &dyn Fn(NodeId) -> bool,
-    ) -> Result<Self, CpuError> {
+    ) -> Result<Self, BaselineError> {
         let mut values: Vec<Held> = graph.values.iter().map(|_| Held::Nothing).collect();
         let mut steps = Vec::with_capacity(graph.nodes.len());
         for (id, node) in graph.nodes_with_ids() {
             let kernel = Kernel::choose(graph, node, constants);
             for &input in &node.inputs[kernel.operands(node.inputs.len())] {
                 if graph.value(input).constant.is_some() && matches!(values[input.index()], Held::Nothing) {
-                    let tensor = constants(input).ok_or_else(|| CpuError::Operand(node.name.clone()))?;
+                    let tensor = constants(input).ok_or_else(|| BaselineError::Operand(node.name.clone()))?;
                     values[input.index()] = Held::of(graph.value(input), &tensor);
                 }
             }
@@ -66,7 +69,7 @@ impl<'a> Network<'a> {
     ///
     /// # Errors
     /// A node that cannot be executed.
-    pub fn run_all(&mut self, inputs: &[Tensor]) -> Result<(), CpuError> {
+    pub fn run_all(&mut self, inputs: &[Tensor]) -> Result<(), BaselineError> {
         for (&id, tensor) in self.graph.inputs.iter().zip(inputs) {
             self.values[id.index()] = Held::of(self.graph.value(id), tensor);
         }
@@ -77,7 +80,7 @@ impl<'a> Network<'a> {
     ///
     /// # Errors
     /// A node that cannot be executed.
-    pub fn run_counted(&mut self) -> Result<(), CpuError> {
+    pub fn run_counted(&mut self) -> Result<(), BaselineError> {
         self.run(true)
     }
 
@@ -99,17 +102,17 @@ impl<'a> Network<'a> {
     }
 
     /// On one of the pool's own threads, so that a kernel's tasks start without waking another.
-    fn run(&mut self, counted: bool) -> Result<(), CpuError> {
+    fn run(&mut self, counted: bool) -> Result<(), BaselineError> {
         rayon::scope(|_| self.run_here(counted))
     }
 
-    fn run_here(&mut self, counted: bool) -> Result<(), CpuError> {
+    fn run_here(&mut self, counted: bool) -> Result<(), BaselineError> {
         for step in self.steps.iter().filter(|step| step.counted || !counted) {
             let node = self.graph.node(step.node);
             let output = node.outputs[0];
             // The allocation of the last run serves again.
             let out = std::mem::replace(&mut self.values[output.index()], Held::Nothing);
-            let fault = || CpuError::Operand(node.name.clone());
+            let fault = || BaselineError::Operand(node.name.clone());
             let held = match &step.kernel {
                 Kernel::Reference => {
                     let operands: Option<Vec<Tensor>> = node.inputs.iter().map(|&id| self.value(id)).collect();

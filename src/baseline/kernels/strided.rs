@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::widen::{Narrow, load};
+use crate::kernels::widen::{Narrow, load};
 
 /// Elements of one task, about.
 const TASK: usize = 1 << 14;

@@ -1,0 +1,82 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const ALL: [Dataflow; 3] = [Dataflow::WS, Dataflow::OS, Dataflow::IS];
+
+fn extents(rows: u64, packing: KPacking) -> ArrayExtents {
+    ArrayExtents { rows, cols: 8, max_stream: 0, packing }
+}
+
+#[test]
+fn folds_of_k_cover_it_once() {
+    let pairs = |packing, taps, channels| -> Vec<(u32, u32)> {
+        extents(16, packing).folds(taps, channels).iter().map(|fold| (fold.start, fold.len)).collect()
+    };
+    assert_eq!(pairs(KPacking::KernelAndChannels, 9, 3), [(0, 16), (16, 11)]);
+    assert_eq!(pairs(KPacking::Channels, 2, 20), [(0, 16), (16, 4), (20, 16), (36, 4)]);
+}
+
+/// The nest as a walk counts it: preloads, streams and beats.
+fn counted(nest: Nest, array: &ArrayExtents) -> [u64; 3] {
+    match nest {
+        Nest::Stationary { repeats, folds, operands, rows } => {
+            let operands = repeats * folds * operands;
+            [operands, operands * array.streams(rows), operands * rows]
+        }
+        Nest::Streaming { tiles, beats } => [0, tiles, tiles * beats],
+    }
+}
+
+proptest! {
+    #[test]
+    fn commands_multiply_each_element_once_in_the_order_of_the_folds_and_are_as_many_as_counted(
+        dataflow in prop::sample::select(ALL.to_vec()),
+        [pixels, outputs, taps, channels] in [1_u64..12, 1..12, 1..5, 1..7],
+        [rows, cols] in [1_u64..6, 1..6],
+        max_stream in 0_u64..5,
+        packing in prop::sample::select(vec![KPacking::KernelAndChannels, KPacking::Channels]),
+    ) {
+        let array = ArrayExtents { rows, cols, max_stream, packing };
+        let product = Product { pixels, outputs, taps, channels };
+        let schedule = schedule(dataflow);
+        let [mut preloads, mut streams, mut beats] = [0; 3];
+        let mut loaded: Option<(Operand, Range, Range)> = None;
+        let mut sums = vec![Folds::new(); usize::try_from(pixels * outputs).unwrap()];
+        let mut stale = 0;
+        schedule.commands(&product, &array, &mut |command| match command {
+            Command::Preload { operand, columns, k } => {
+                preloads += 1;
+                loaded = Some((operand, columns, k));
+            }
+            Command::Stream(tile) => {
+                streams += 1;
+                beats += u64::from(match schedule.stationary() {
+                    Some(Operand::Weight) => tile.pixels.len,
+                    Some(Operand::Input) => tile.outputs.len,
+                    None => tile.k.len,
+                });
+                let stays = schedule.stationary().map(|operand| match operand {
+                    Operand::Weight => (operand, tile.outputs, tile.k),
+                    Operand::Input => (operand, tile.pixels, tile.k),
+                });
+                stale += usize::from(loaded != stays);
+                for pixel in tile.pixels.start..tile.pixels.start + tile.pixels.len {
+                    for output in tile.outputs.start..tile.outputs.start + tile.outputs.len {
+                        sums[usize::try_from(u64::from(pixel) * outputs + u64::from(output)).unwrap()].push(tile.k);
+                    }
+                }
+            }
+        });
+        prop_assert_eq!(stale, 0, "a tile streams past another operand");
+        let folds = schedule.folds(taps, channels, &array);
+        prop_assert!(sums.iter().all(|sum| *sum == folds));
+        let mut next = 0;
+        for fold in &folds {
+            prop_assert_eq!(fold.start, next);
+            next += fold.len;
+        }
+        prop_assert_eq!(u64::from(next), product.depth());
+        prop_assert_eq!([preloads, streams, beats], counted(schedule.nest(&product, &array), &array));
+    }
+}

@@ -1,0 +1,112 @@
+//! The recurrence on events and the closed form of `mapping::cost` say the same of the array: two derivations of one law.
+
+use proptest::prelude::*;
+
+use super::{
+    super::{
+        array::{ArrayTimer, Ready, StreamedTile},
+        causes::{CauseGraph, Event},
+    },
+    *,
+};
+use crate::{
+    dataflow::{ArrayExtents, ArrayTile, Command, Product, schedule},
+    mapping::{
+        BufferTile, LoopOrder, MatrixMapping, MatrixShape, Slots,
+        cost::{Rates, evaluate},
+    },
+};
+
+/// The tile as the decoder reads it off the instruction: sums `[pixels, outputs]`, transposed where inputs stay.
+fn streamed(tile: &ArrayTile, dataflow: Dataflow, outputs: u32) -> StreamedTile {
+    let at = |pixel: u32, output: u32| i64::from(pixel) * i64::from(outputs) + i64::from(output);
+    let last = at(tile.pixels.start + tile.pixels.len - 1, tile.outputs.start + tile.outputs.len - 1);
+    let [beats, row_stride, row_width] = match dataflow {
+        Dataflow::WS => [tile.pixels.len, outputs, tile.outputs.len],
+        Dataflow::OS => [tile.k.len, outputs, tile.outputs.len],
+        Dataflow::IS => [tile.outputs.len, 1, if outputs == 1 { tile.pixels.len } else { 0 }],
+    };
+    StreamedTile {
+        beats: beats.into(),
+        beat_cycles: 1,
+        output_stationary: dataflow == Dataflow::OS,
+        accumulate: tile.k.start > 0,
+        resume: false,
+        hold: false,
+        accumulators: [at(tile.pixels.start, tile.outputs.start), last],
+        row_stride,
+        row_width,
+    }
+}
+
+/// Cycles from the first stream's start to the last one's end, by the recurrence.
+fn recurrence(accelerator: &Accelerator, dataflow: Dataflow, product: &Product) -> u64 {
+    let mut graph = CauseGraph::new(1 << 20, false);
+    let mut timer = ArrayTimer::new(accelerator).unwrap();
+    let ready = Ready { tokens: Event::ORIGIN, issue: Event::ORIGIN };
+    let outputs = u32::try_from(product.outputs).unwrap();
+    let (mut first, mut last) = (None, Event::ORIGIN);
+    schedule(dataflow).commands(product, &ArrayExtents::of(&accelerator.config.array), &mut |command| match command {
+        Command::Preload { .. } => {
+            timer.preload(&mut graph, ready).unwrap();
+        }
+        Command::Stream(tile) => {
+            let phases = timer.stream(&mut graph, &streamed(&tile, dataflow, outputs), ready).unwrap();
+            first.get_or_insert(phases.start);
+            last = timer.stream_end();
+        }
+    });
+    (Time(last.time) - Time(first.unwrap().time)).cycles_ceil(accelerator.array_period).0
+}
+
+/// The same in closed form, all in one buffer tile.
+fn closed_form(accelerator: &Accelerator, dataflow: Dataflow, product: &Product) -> u64 {
+    let [n, c, o, taps] =
+        [product.pixels, product.channels, product.outputs, product.taps].map(|count| u32::try_from(count).unwrap());
+    let mapping = MatrixMapping {
+        shape: MatrixShape { n, c, o, h: taps, kernel: [taps, 1], ..MatrixShape::EMPTY },
+        dataflow,
+        on_vector: false,
+        groups_per_pass: 1,
+        tile: BufferTile { passes: 1, n, p: 1, q: 1, o, c },
+        order: LoopOrder::OutputsOuter,
+        slots: Slots { input: 1, weight: 1, output: 1, accumulator: 1 },
+        input_resident: false,
+        output_resident: false,
+        input_memory: MemoryId(0),
+        output_memory: MemoryId(0),
+        parameter_bytes: 8,
+    };
+    evaluate(&mapping, &Rates::of(accelerator)).array.cycles_ceil(accelerator.array_period).0
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn the_closed_form_is_the_recurrence_where_a_stream_is_whole_and_one_operand_waits_at_most(
+        [pixels, outputs, taps, channels] in [1_u64..60, 1..40, 1..4, 1..20],
+        [rows, cols, registers, hops] in [1_u32..16, 1..16, 0..3, 0..3],
+        dataflow in prop::sample::select(vec![Dataflow::WS, Dataflow::OS, Dataflow::IS]),
+        packing in prop::sample::select(vec![KPacking::KernelAndChannels, KPacking::Channels]),
+        [load, min_stream, max_stream] in [1_u32..40, 1..30, 0..30],
+        shadow_depth in 0_u8..=2,
+        overlap in any::<bool>(),
+    ) {
+        let mut config = config();
+        let array = &mut config.array;
+        (array.rows, array.cols, array.pe_registers, array.hop_registers) = (rows, cols, registers, hops);
+        array.weight_load = WeightLoad { cycles: load, shadow_depth };
+        (array.k_packing, array.overlap_tiles) = (packing, overlap);
+        array.max_stream = max_stream;
+        array.min_stream = if max_stream == 0 { min_stream } else { min_stream.min(max_stream) };
+        let accelerator = Accelerator::from_valid(config);
+        let product = Product { pixels, outputs, taps, channels };
+        let exact = recurrence(&accelerator, dataflow, &product);
+        let closed = closed_form(&accelerator, dataflow, &product);
+        prop_assert!(closed <= exact, "{closed} is no lower bound of {exact}");
+        if max_stream == 0 && shadow_depth < 2 {
+            prop_assert_eq!(closed, exact);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The array's work in closed form, from below: the law of `dataflow` summed over the tiles of a layer without a walk.
+
+use super::{Cost, PixelTiles, Rates};
+use crate::{
+    dataflow::{Nest, Product, schedule},
+    mapping::{
+        matrix::{MatrixMapping, Trips},
+        tiling::{Lengths, lengths},
+    },
+};
+
+/// What the array does for one pass of one step. Counts stop at the largest number, where time has ended long before.
+#[derive(Clone, Copy, Debug, Default)]
+struct PassWork {
+    preloads: u64,
+    tiles: u64,
+    beats: u64,
+    /// Cycles from the first stream's start to the start of the first stream after the pass.
+    gaps: u64,
+}
+
+impl PassWork {
+    fn add(&mut self, other: Self, times: u64) {
+        let add = |sum: &mut u64, one: u64| *sum = sum.saturating_add(one.saturating_mul(times));
+        add(&mut self.preloads, other.preloads);
+        add(&mut self.tiles, other.tiles);
+        add(&mut self.beats, other.beats);
+        add(&mut self.gaps, other.gaps);
+    }
+}
+
+/// Cycles from the first stream's start to the last stream's end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stretches {
+    /// In the first output tile.
+    pub first_tile: u64,
+    /// In the last step, which is the smallest.
+    pub last_step: u64,
+}
+
+impl Rates {
+    /// Cycles from the first stream of a stationary operand that `rows` rows pass to the first of the next one.
+    fn gap(&self, rows: u64) -> u64 {
+        let (law, streams) = (&self.law, self.extents.streams(rows));
+        let bubble = law.min_stream.saturating_sub(rows - (streams - 1) * self.extents.max_stream);
+        let drained = rows + law.stationary_latency * streams;
+        let own = if law.overlap { rows + bubble } else { drained.max(rows + bubble) };
+        match law.shadow_depth {
+            0 if law.overlap => own.max(rows + law.load),
+            0 => own.max(drained + law.load),
+            1 => own.max(law.load),
+            // Two loads may follow each other: `array_work` counts them as a whole.
+            _ => own,
+        }
+    }
+
+    /// Cycles from the first stream of a stationary operand to the end of its last.
+    fn stretch(&self, rows: u64) -> u64 {
+        if self.law.overlap { rows } else { rows + self.law.stationary_latency * (self.extents.streams(rows) - 1) }
+    }
+
+    /// Cycles from the stream of an output stationary tile to the next one's.
+    fn output_gap(&self, depth: u64) -> u64 {
+        let law = &self.law;
+        let free = if law.overlap { depth.max(law.drain) } else { depth + law.output_latency + law.drain };
+        free.max(law.min_stream)
+    }
+
+    fn work(&self, nest: Nest) -> PassWork {
+        match nest {
+            // All folds but the first add to sums of the one before, which must have left the array.
+            Nest::Stationary { repeats, folds, operands, rows } => {
+                let fold = operands.saturating_mul(self.gap(rows));
+                let one = PassWork {
+                    preloads: folds * operands,
+                    tiles: (folds * operands).saturating_mul(self.extents.streams(rows)),
+                    beats: (folds * operands).saturating_mul(rows),
+                    gaps: (folds - 1).saturating_mul(fold.max(self.law.accumulation_wait)).saturating_add(fold),
+                };
+                let mut work = PassWork::default();
+                work.add(one, repeats);
+                work
+            }
+            Nest::Streaming { tiles, beats } => PassWork {
+                preloads: 0,
+                tiles,
+                beats: tiles.saturating_mul(beats),
+                gaps: tiles.saturating_mul(self.output_gap(beats)),
+            },
+        }
+    }
+
+    /// Of so many cycles between streams, those until the last stream's end: from the last unit on, its stream alone
+    /// counts, not the distance to a next one.
+    fn to_end(&self, gaps: u64, nest: Nest) -> u64 {
+        let (next, own) = match nest {
+            Nest::Stationary { rows, .. } => (self.gap(rows), self.stretch(rows)),
+            Nest::Streaming { beats, .. } => (self.output_gap(beats), beats),
+        };
+        gaps.saturating_sub(next).saturating_add(own)
+    }
+}
+
+/// An output stationary tile whose folds of K follow each other in the elements: what all its steps come to.
+#[derive(Clone, Copy, Debug)]
+struct KeptTile {
+    work: PassWork,
+    /// Cycles from its first stream's start to its last stream's end.
+    stretch: u64,
+}
+
+impl KeptTile {
+    /// `channels` are the sizes of its steps with their number.
+    fn of(taps: u64, rates: &Rates, channels: &Lengths) -> Self {
+        let law = &rates.law;
+        let (mut work, mut occupied, mut last) = (PassWork::default(), 0, 0);
+        for &(c, times) in channels {
+            let depth = taps * c;
+            work.tiles += times;
+            work.beats += depth * times;
+            occupied += depth.max(law.min_stream) * times;
+            last = depth;
+        }
+        let stretch = occupied - last.max(law.min_stream) + last;
+        // One flush a tile: the rows shift out while the next tile streams, or before it.
+        work.gaps = occupied.max(if law.overlap { law.drain } else { stretch + law.output_latency + law.drain });
+        Self { work, stretch }
+    }
+}
+
+/// Adds the array's work of a layer to its cost.
+pub(super) fn array_work(
+    mapping: &MatrixMapping,
+    rates: &Rates,
+    trips: Trips,
+    pixels: &PixelTiles,
+    cost: &mut Cost,
+) -> Stretches {
+    if mapping.on_vector {
+        return Stretches::default();
+    }
+    let (tile, taps) = (&mapping.tile, mapping.shape.taps());
+    let schedule = schedule(mapping.dataflow);
+    let nest = |pixels: u64, outputs: u64, channels: u64| {
+        schedule.nest(&Product { pixels, outputs, taps, channels }, &rates.extents)
+    };
+    let passes = u64::from(mapping.passes());
+    let first_passes = u64::from(mapping.tile.passes.min(mapping.passes()));
+    let last_passes = passes - u64::from(trips.passes - 1) * u64::from(tile.passes);
+    // The first of each are those of the first step, the last those of the last.
+    let outputs = lengths(mapping.pass_outputs(), tile.o, trips.o);
+    let channels = lengths(mapping.pass_channels(), tile.c, trips.c);
+    let last = |lengths: &[(u64, u64)]| lengths.last().map_or(0, |&(length, _)| length);
+    let last_nest = nest(last(pixels.sizes()), last(&outputs), last(&channels));
+    let mut last_step = PassWork::default();
+    last_step.add(rates.work(last_nest), last_passes);
+    let last_step = rates.to_end(last_step.gaps, last_nest);
+
+    let mut total = PassWork::default();
+    let (mut cycles, first_tile);
+    if mapping.keeps_sums(&rates.extents) {
+        let kept = KeptTile::of(taps, rates, &channels);
+        total.add(kept.work, trips.pixels() * u64::from(trips.o) * passes);
+        cycles = total.gaps.saturating_sub(kept.work.gaps).saturating_add(kept.stretch);
+        first_tile = kept.stretch;
+    } else {
+        let mut first = PassWork::default();
+        let mut is_first = true;
+        for &(m, m_times) in pixels.sizes() {
+            for &(o, o_times) in &outputs {
+                for &(c, c_times) in &channels {
+                    let work = rates.work(nest(m, o, c));
+                    total.add(work, m_times * o_times * c_times * passes);
+                    if is_first {
+                        first.add(work, c_times * first_passes);
+                    }
+                }
+                is_first = false;
+            }
+        }
+        cycles = rates.to_end(total.gaps, last_nest);
+        let m = pixels.sizes().first().map_or(0, |&(size, _)| size);
+        first_tile = rates.to_end(first.gaps, nest(m, outputs[0].0, last(&channels)));
+    }
+    (cost.preloads, cost.array_tiles, cost.beats) = (total.preloads, total.tiles, total.beats);
+    // The first `shadow_depth` loads need not wait for the first stream.
+    let law = &rates.law;
+    cycles = cycles.max(total.preloads.saturating_sub(law.shadow_depth.max(1)).saturating_mul(law.load));
+    cost.array = rates.array(cycles);
+    Stretches { first_tile, last_step }
+}
