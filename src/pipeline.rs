@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub use crate::{program::LayerKind, result::Fidelity};
 pub use accuracy::Expected;
-pub use assemble::assemble;
+pub use assemble::{assemble, can_overflow};
 pub use describe::describe_mapping;
 pub use evaluate::{Evaluator, Options, evaluate};
 pub use execute::{Executed, execute, reference_of};
@@ -156,6 +156,7 @@ pub fn prepare(
     log.extend(more);
     ir::verify::verify_quantized(&graph)
         .map_err(|faults| Failure::Internal(format!("the passes made a graph that no machine can run: {faults}")))?;
+    limits::check_scales(&graph)?;
     let arithmetic =
         if accelerator.config.vector.requantizer == Requantizer::F32Rne { arithmetic } else { Arithmetic::Machine };
     Ok(Network { float, was_float, quantized: graph, arithmetic, log })

@@ -54,6 +54,7 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
         samples: samples(&settings.data)?,
         calibration: samples(&settings.calibrate)?,
         expected: settings.expect.as_ref().map(expected).transpose()?,
+        label: settings.label.clone(),
         overrides: overrides_of(&settings.machine),
     };
     Ok(Evaluator::default().evaluate(&model, &accelerator, &options, progress)?)
@@ -98,6 +99,17 @@ pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
         for layer in on(LayerKind::Host) {
             let _ = writeln!(text, "on the host: {} ({})", layer.name, layer.op);
         }
+        let narrow: Vec<&str> = layers.iter().filter(|l| pipeline::can_overflow(l)).map(|l| l.name.as_str()).collect();
+        if let Some(first) = narrow.first() {
+            let _ = writeln!(
+                text,
+                "warning: sums of {} layers may leave the machine's adders (`array.column_bits` {}, `accumulators.bits` \
+                 {}), first of `{first}`; what a run compares with then overflows too",
+                narrow.len(),
+                accelerator.config.array.column_bits,
+                accelerator.config.accumulators.bits
+            );
+        }
         if needs_requantizing {
             let _ = writeln!(text, "runs with `--requantize` only: the machine lacks what the model's arithmetic uses");
         }
@@ -110,6 +122,11 @@ pub fn inspect(settings: &InspectSettings) -> Result<String, Failure> {
     let model = pipeline::load_model(&settings.model, None)?;
     let graph = &model.graph;
     let mut text = graph.to_string();
+    // The stage is the importer's: a model of integers is imported as it is written, with its conversions.
+    let quantized = graph.values.iter().filter(|value| value.quant.is_some()).count();
+    let converts = graph.nodes.iter().any(|node| matches!(node.op, ir::Op::QuantizeLinear | ir::Op::DequantizeLinear));
+    let arithmetic = if quantized > 0 || converts { "quantized" } else { "float" };
+    text = text.replacen("(float)", &format!("({arithmetic} model)"), 1);
     let macs = graph.nodes.iter().map(|node| ir::macs::macs(graph, node)).fold(0, u64::saturating_add);
     let weights: u64 = graph.values.iter().filter(|value| value.constant.is_some()).map(ir::Value::elements).sum();
     let _ = writeln!(

@@ -9,10 +9,10 @@ use super::{
 };
 use crate::{
     diag::{Diagnostic, Faults, Progress},
-    ir::{Float, Graph, Quantized},
+    ir::{Float, Graph, Op, Quantized},
     reference,
-    result::{Accuracy, Expectation, Score},
-    tensor::{Quantization, Tensor, npz},
+    result::{Accuracy, Expectation, FirstMismatch, Score},
+    tensor::{DType, Quantization, Tensor, npz},
     verify::{self, Tolerance},
 };
 
@@ -81,6 +81,10 @@ impl Expected {
     }
 }
 
+/// Why ONNX Runtime may be at fault.
+const SATURATION: &str = "products of uint8 activations and int8 weights saturate in ONNX Runtime on CPUs without VNNI \
+                          unless its session option `session.x64quantprecision` is `1`";
+
 /// Compares the accelerator's outputs with expected ones.
 pub(super) fn expectation(
     expected: &Expected,
@@ -112,6 +116,15 @@ pub(super) fn expectation(
         let rule = Tolerance { absolute: tolerance, relative: 0.0, of_largest: false };
         if let Some(difference) = verify::compare_with_tolerance(expected, actual, rule) {
             expectation.mismatches += difference.mismatches;
+            expectation.first_mismatch.get_or_insert_with(|| FirstMismatch {
+                output: name.clone(),
+                index: difference.index.clone(),
+                expected: difference.expected.as_f64(),
+                actual: difference.actual.as_f64(),
+                mismatches: difference.mismatches,
+                elements: difference.elements,
+                max_abs_difference: difference.max_abs,
+            });
         }
         for (a, b) in expected.to_f32().iter().zip(actual.to_f32()) {
             expectation.max_abs_difference = expectation.max_abs_difference.max(f64::from((a - b).abs()));
@@ -126,5 +139,13 @@ pub(super) fn expectation(
         );
     }
     Faults::check(faults)?;
+    let mixed = graph.nodes.iter().any(|node| {
+        let dtype = |index: usize| node.inputs.get(index).map(|&id| graph.value(id).dtype);
+        matches!(node.op, Op::Conv { .. } | Op::MatMul { .. })
+            && (dtype(0), dtype(1)) == (Some(DType::UInt8), Some(DType::Int8))
+    });
+    if expectation.mismatches > 0 && mixed {
+        expectation.note = Some(SATURATION.into());
+    }
     Ok(expectation)
 }

@@ -6,11 +6,12 @@ use crate::{
     engine::timing::{MemoryTiming, TimingReport},
     mapping::{cost::Part, describe, matrix::Occupied, plan::Predicted},
     passes::Arithmetic,
-    program::{Layer, LayerKind, TensorPlace},
+    program::{self, Layer, LayerKind, TensorPlace},
     result::{
         self, BufferResult, Cause, Causes, EngineResult, LayerResult, Machine, MemoryResult, Provenance, RunResult,
         RunsOn, SCHEMA, Totals, Traffic,
     },
+    tensor::AccumulationOrder,
     units::Cycles,
 };
 
@@ -25,8 +26,11 @@ pub fn assemble(
 ) -> RunResult {
     let accelerator = &mapped.program.accelerator;
     let machine = machine(accelerator);
-    let layers: Vec<LayerResult> =
+    let mut layers: Vec<LayerResult> =
         (0..mapped.program.header.layers.len()).map(|index| layer(mapped, index, timing, &machine)).collect();
+    if let Some(overflows) = &executed.overflows {
+        layers.iter_mut().zip(overflows).for_each(|(row, &sums)| row.overflows = Some(sums));
+    }
     let totals = totals(mapped, &layers, timing, &machine);
     RunResult {
         schema: SCHEMA,
@@ -123,6 +127,7 @@ fn provenance(mapped: &Mapped, model: &Model, options: &Options, timing: Option<
         systole_version: env!("CARGO_PKG_VERSION").into(),
         config: accelerator.config.name.clone(),
         config_hash: format!("{:016x}", config::hash(accelerator)),
+        label: options.label.clone(),
         overrides: options.overrides.clone(),
         model: graph.name.clone(),
         model_hash: format!("{:016x}", model.hash),
@@ -153,6 +158,12 @@ fn bound_causes(predicted: &Predicted, cycles: u64) -> Causes {
         Part::Load | Part::Store | Part::Memory => causes.memory_bandwidth = cycles,
     }
     causes
+}
+
+/// Whether a sum of a layer could leave its adder, by the types' ranges: the mapping exports the order of additions
+/// where it could.
+pub fn can_overflow(layer: &Layer) -> bool {
+    matches!(&layer.arithmetic, program::Arithmetic::Matrix { order, .. } if *order != AccumulationOrder::Exact)
 }
 
 fn bytes_of(place: &TensorPlace) -> u64 {
@@ -188,6 +199,7 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
         bound,
         macs: layer.macs.get(),
         compulsory_bytes: if counts { tensors(&layer.inputs) + tensors(&layer.outputs) + weights } else { 0 },
+        may_overflow: can_overflow(layer),
         mapping: describe::line(&plan.mapping),
         ..LayerResult::default()
     };

@@ -29,6 +29,8 @@ pub struct Options {
     pub calibration: Option<Samples>,
     /// Outputs that another runtime produced for the samples.
     pub expected: Option<Expected>,
+    /// What the run is called, for the record.
+    pub label: Option<String>,
     /// What was changed in the machine's config, for the record.
     pub overrides: Vec<String>,
 }

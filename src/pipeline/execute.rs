@@ -17,7 +17,7 @@ use crate::{
     ir::{Constant, Graph, NodeId, Op, Quantized, Stage, Value, ValueId},
     mapping::LayerMapping,
     program::{Arithmetic, Layer, LayerKind, TensorId},
-    reference::{self, Execution, Keep, Settings},
+    reference::{self, Execution, Keep, Reason, ReferenceError, Settings},
     result::{Divergence, Status, Verification},
     tensor::{AccumulationOrder, Requantizer, Tensor},
     verify,
@@ -32,6 +32,8 @@ pub struct Executed {
     pub outputs: Vec<Tensor>,
     /// The quantized reference's.
     pub reference: Vec<Tensor>,
+    /// By layer, sums that left the width of their adder, in all runs; `None` where nothing was executed.
+    pub overflows: Option<Vec<u64>>,
 }
 
 impl Executed {
@@ -46,6 +48,21 @@ impl Executed {
 
 fn internal(error: impl std::fmt::Display) -> Failure {
     Failure::Internal(error.to_string())
+}
+
+/// A multiplier that no requantizer holds comes from the model's scales; anything else is a fault of this program.
+fn refused(error: ReferenceError) -> Failure {
+    match error {
+        ReferenceError::Node { node, op, reason: reason @ Reason::Multiplier { .. } } => {
+            Diagnostic::error(reason.to_string())
+                .with_path(format!("node \"{node}\" ({op})"))
+                .with_help(
+                    "look at the scales of its input, weights and output, or choose another `vector.requantizer`",
+                )
+                .into()
+        }
+        other => internal(other),
+    }
 }
 
 /// The quantized reference of a mapped network, in the machine's arithmetic.
@@ -83,7 +100,7 @@ impl<'a> Oracle<'a> {
         let order = |node: NodeId| (*self.orders.get(&node).unwrap_or(&&exact)).clone();
         let settings = Settings { requantizer: self.requantizer, order: &order };
         // Constants are the graph's own.
-        reference::run(&self.graph, inputs, &settings, keep, &|_| None).map_err(internal)
+        reference::run(&self.graph, inputs, &settings, keep, &|_| None).map_err(refused)
     }
 
     fn outputs(&self, execution: &Execution) -> Vec<Tensor> {
@@ -198,6 +215,15 @@ impl<'a> Machines<'a> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(machine);
     }
 
+    /// By layer, sums that overflowed on any machine.
+    fn overflows(&self) -> Vec<u64> {
+        let mut sums = vec![0; self.mapped.program.header.layers.len()];
+        for machine in self.idle.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            sums.iter_mut().zip(machine.overflows()).for_each(|(sum, one)| *sum += one);
+        }
+        sums
+    }
+
     /// How many may be at work at once.
     fn most(&self) -> usize {
         let header = &self.mapped.program.header;
@@ -253,7 +279,7 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
     let reference = oracle.outputs(&execution);
     if count > batch {
         drop((execution, snapshots));
-        return the_others(mapped, samples, &oracle, &machines, verification, outputs, progress);
+        return the_others(mapped, samples, &oracle, &machines, verification, &outputs, progress);
     }
     // Without the repeated samples that fill the batch.
     let kept = |outputs: Vec<Tensor>| -> Result<Vec<Tensor>, Failure> {
@@ -262,7 +288,8 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
         }
         outputs.iter().map(|output| joined(std::slice::from_ref(output), count)).collect()
     };
-    Ok(Executed { verification, outputs: kept(outputs)?, reference: kept(reference)? })
+    let overflows = Some(machines.overflows());
+    Ok(Executed { verification, outputs: kept(outputs)?, reference: kept(reference)?, overflows })
 }
 
 /// Executes the samples after the first batch, of which the machine's outputs are `first`, and compares all outputs.
@@ -272,7 +299,7 @@ fn the_others(
     oracle: &Oracle,
     machines: &Machines,
     mut verification: Verification,
-    first: Vec<Tensor>,
+    first: &[Tensor],
     progress: &mut dyn Progress,
 ) -> Result<Executed, Failure> {
     let graph = &mapped.network.quantized;
@@ -285,7 +312,7 @@ fn the_others(
         let mut parts: Vec<Vec<Tensor>> = vec![Vec::new(); graph.outputs.len()];
         for start in (0..count).step_by(batch) {
             let outputs = if (index, start) == (0, 0) {
-                first.clone()
+                first.to_vec()
             } else {
                 let inputs: Vec<Tensor> = inputs.iter().map(|tensor| batch_of(tensor, start, batch)).collect();
                 run_again(mapped, &mut machine, &inputs)?
@@ -319,7 +346,7 @@ fn the_others(
             });
         }
     }
-    Ok(Executed { verification, outputs, reference })
+    Ok(Executed { verification, outputs, reference, overflows: Some(machines.overflows()) })
 }
 
 /// Each output over all blocks.

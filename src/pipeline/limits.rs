@@ -4,7 +4,7 @@
 use super::Mapped;
 use crate::{
     diag::{Diagnostic, Faults},
-    ir::{self, Graph, Node, Op, Stage},
+    ir::{self, Graph, Node, Op, Quantized, Stage},
     mapping::{LayerMapping, Plan, vector::VectorMapping},
     units::{Time, thousands},
 };
@@ -87,6 +87,30 @@ pub(super) fn check_execution<S: Stage>(graph: &Graph<S>, help: &str) -> Result<
     limit("elements of the tensors to execute on", elements, MOST_ELEMENTS, help)?;
     let operations = sum(graph.nodes.iter().map(|node| operations(graph, node)));
     limit("operations to execute", operations, MOST_OPERATIONS, help)
+}
+
+/// That the multipliers of all products are numbers: `x_scale * w_scale / y_scale` of each channel, in float32 as ONNX
+/// Runtime has it.
+pub(super) fn check_scales(graph: &Graph<Quantized>) -> Result<(), Faults> {
+    let mut faults = Vec::new();
+    for node in graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv { .. } | Op::MatMul { .. })) {
+        let quant = |id: ir::ValueId| graph.value(id).quant.as_ref();
+        let (Some(x), Some(w), Some(y)) = (quant(node.inputs[0]), quant(node.inputs[1]), quant(node.outputs[0])) else {
+            continue;
+        };
+        let (Some(&x), Some(&y)) = (x.scale.first(), y.scale.first()) else { continue };
+        if let Some(&w) = w.scale.iter().find(|&&w| !(x * w / y).is_finite()) {
+            faults.push(
+                Diagnostic::error(format!(
+                    "the multiplier of its sums does not fit float32: input scale {x:e} x weight scale {w:e} / output \
+                     scale {y:e}"
+                ))
+                .with_path(format!("node \"{}\" ({})", node.name, node.op.name()))
+                .with_help("look for a wrong scale, or for an overflow in the float model"),
+            );
+        }
+    }
+    Faults::check(faults)
 }
 
 /// Products of a node, or elements under its windows.

@@ -5,8 +5,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::result::{
     Accuracy, Arithmetic, BufferResult, Causes, CpuTime, Dataflow, Divergence, EngineResult, Expectation, Fidelity,
-    LayerResult, Machine, MemoryResult, Provenance, RunResult, RunsOn, SCHEMA, Score, Status, Totals, Traffic,
-    Verification,
+    FirstMismatch, LayerResult, Machine, MemoryResult, Provenance, RunResult, RunsOn, SCHEMA, Score, Status, Totals,
+    Traffic, Verification,
 };
 
 const SIDE: u64 = 32;
@@ -196,6 +196,8 @@ fn layer(index: usize, count: usize, random: &mut ChaCha8Rng) -> LayerResult {
             moved_bytes,
         },
         compulsory_bytes,
+        may_overflow: false,
+        overflows: Some(0),
         average_bandwidth_gb_per_s: moved_bytes as f64 / (span as f64 / (CLOCK_MHZ * 1e6)) / 1e9,
         causes,
         mapping: "ws tile 32x32, 7 folds".to_owned(),
@@ -229,6 +231,8 @@ pub fn random(seed: u64) -> RunResult {
     (p.model, p.config) = (text(&mut r), text(&mut r));
     (p.fidelity, p.arithmetic) = (one_of(&mut r, &Fidelity::ALL), one_of(&mut r, &Arithmetic::ALL));
     p.not_modelled = (0..r.random_range(0..4)).map(|_| text(&mut r)).collect();
+    p.label = r.random::<bool>().then(|| text(&mut r));
+    p.overrides = (0..r.random_range(0..5)).map(|_| text(&mut r)).collect();
     p.batch = integer(&mut r);
     let t = &mut result.totals;
     (t.cycles, t.macs, t.array_macs, t.vector_macs) =
@@ -248,6 +252,7 @@ pub fn random(seed: u64) -> RunResult {
         (layer.mapping_efficiency, layer.pipeline_efficiency) = (real(&mut r), real(&mut r));
         (layer.array_activity, layer.array_utilization) = (real(&mut r), real(&mut r));
         (layer.traffic.moved_bytes, layer.compulsory_bytes) = (integer(&mut r), integer(&mut r));
+        (layer.may_overflow, layer.overflows) = (r.random(), r.random::<bool>().then(|| integer(&mut r)));
         layer.causes = causes(&mut r);
     }
     for memory in &mut result.memories {
@@ -282,6 +287,16 @@ pub fn random(seed: u64) -> RunResult {
             mismatches: integer(&mut r),
             max_abs_difference: real(&mut r),
             tolerance: real(&mut r),
+            first_mismatch: Some(FirstMismatch {
+                output: text(&mut r),
+                index: vec![integer(&mut r); 3],
+                expected: real(&mut r),
+                actual: real(&mut r),
+                mismatches: integer(&mut r),
+                elements: integer(&mut r),
+                max_abs_difference: real(&mut r),
+            }),
+            note: Some(text(&mut r)),
         });
         result.cpu = Some(CpuTime {
             measured: true,

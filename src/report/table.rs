@@ -2,8 +2,8 @@
 
 use super::{
     format::{
-        bytes, clean, left, percent, right, seconds, share, shorten, si, si_count, thousands, width, with_unit, words,
-        wrap,
+        bytes, clean, left, percent, right, seconds, share, shorten, si, si_count, some_of, thousands, width,
+        with_unit, words, wrap,
     },
     names::Names,
     title,
@@ -145,7 +145,7 @@ fn summary(out: &mut Text, result: &RunResult) {
             ),
         );
         if !cpu.reference_ops.is_empty() {
-            let names = some_of(&cpu.reference_ops);
+            let names = some_of(&cpu.reference_ops, 8);
             out.entry(
                 "",
                 &format!("includes operators without a fast CPU kernel, as the reference runs them: {names}"),
@@ -153,22 +153,12 @@ fn summary(out: &mut Text, result: &RunResult) {
         }
     }
     if !result.provenance.overrides.is_empty() {
-        out.entry("overrides", &some_of(&result.provenance.overrides));
+        out.entry("overrides", &some_of(&result.provenance.overrides, 8));
     }
     if !result.provenance.not_modelled.is_empty() {
-        out.entry("not modelled", &some_of(&result.provenance.not_modelled));
+        out.entry("not modelled", &some_of(&result.provenance.not_modelled, 8));
     }
     out.blank();
-}
-
-/// The first of a list of names; a long list does not drown the report.
-fn some_of(names: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let mut text = names.iter().take(SHOWN).map(|name| clean(name)).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text += &format!(", and {} more", names.len() - SHOWN);
-    }
-    text
 }
 
 fn verification(out: &mut Text, result: &RunResult) {
@@ -191,6 +181,9 @@ fn verification(out: &mut Text, result: &RunResult) {
         Status::NotExecuted => "not executed: timed only".to_owned(),
     };
     out.entry("bits", &text);
+    if let Some(text) = overflows(result) {
+        out.entry("", &text);
+    }
     if let Some(divergence) = &v.first_divergence {
         out.entry("", &divergence_text(divergence));
     }
@@ -206,7 +199,49 @@ fn verification(out: &mut Text, result: &RunResult) {
             )
         };
         out.entry("expected", &format!("{verdict}; largest difference {}", real(e.max_abs_difference)));
+        if let Some(first) = &e.first_mismatch {
+            let index = first.index.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "first in output {} [{index}]: expected {}, got {}; {} of its {} elements differ, by at most {}",
+                clean(&first.output),
+                real(first.expected),
+                real(first.actual),
+                thousands(first.mismatches),
+                thousands(first.elements),
+                real(first.max_abs_difference)
+            );
+            out.entry("", &text);
+        }
+        if let Some(note) = &e.note {
+            out.entry("", &clean(note));
+        }
     }
+}
+
+/// What equals the reference may still be destroyed arithmetic.
+fn overflows(result: &RunResult) -> Option<String> {
+    let may: Vec<&LayerResult> = result.layers.iter().filter(|layer| layer.may_overflow).collect();
+    let (first, layers) = (may.first()?, may.len());
+    let plural = |count: usize| if count == 1 { "1 layer".to_owned() } else { format!("{count} layers") };
+    let did: Vec<(&LayerResult, u64)> =
+        may.iter().filter_map(|layer| Some((*layer, layer.overflows.filter(|&sums| sums > 0)?))).collect();
+    if let Some(&(most, largest)) = did.iter().reduce(|best, next| if next.1 > best.1 { next } else { best }) {
+        let sums = did.iter().fold(0_u64, |sum, &(_, sums)| sum.saturating_add(sums));
+        return Some(format!(
+            "OVERFLOW: {} sums of {} left the width of their adders, {} of them in {}: machine and reference lose the \
+             same bits",
+            thousands(sums),
+            plural(did.len()),
+            thousands(largest),
+            clean(&most.name)
+        ));
+    }
+    let seen = if may.iter().any(|layer| layer.overflows.is_some()) { "; none did on these inputs" } else { "" };
+    Some(format!(
+        "sums of {} may leave the width of their adders, first of {}{seen}",
+        plural(layers),
+        clean(&first.name)
+    ))
 }
 
 fn divergence_text(d: &Divergence) -> String {
@@ -418,7 +453,7 @@ mod tests {
         result.accuracy =
             Some(Accuracy { samples: 5000, float: score(0.718), quantized: score(0.709), accelerator: score(0.709) });
         result.expectation =
-            Some(Expectation { compared: 1000, mismatches: 0, max_abs_difference: 1.0, tolerance: 1.0 });
+            Some(Expectation { compared: 1000, max_abs_difference: 1.0, tolerance: 1.0, ..Expectation::default() });
         insta::assert_snapshot!(table(&result));
     }
 

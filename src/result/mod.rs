@@ -181,6 +181,9 @@ pub struct Provenance {
     pub config: String,
     /// Hash of the resolved config (overrides applied), 16 hexadecimal digits.
     pub config_hash: String,
+    /// What the user calls the run.
+    #[serde(default)]
+    pub label: Option<String>,
     /// Overrides, as given.
     pub overrides: Vec<String>,
     /// The network's name.
@@ -367,7 +370,8 @@ pub struct Totals {
     pub array_utilization: f64,
     /// Bytes between memory and core.
     pub traffic: Traffic,
-    /// Bytes of inputs, weights and outputs if each crossed once and nothing stayed on chip.
+    /// Bytes of the network's inputs, weights and outputs: what crosses the pins if every tensor between layers stays on
+    /// chip.
     pub compulsory_bytes: u64,
     /// `moved_bytes / seconds`.
     pub average_bandwidth_gb_per_s: f64,
@@ -422,6 +426,12 @@ pub struct LayerResult {
     pub traffic: Traffic,
     /// Inputs, weights and outputs once.
     pub compulsory_bytes: u64,
+    /// Whether the types' ranges allow a sum to leave the width of its adder.
+    #[serde(default)]
+    pub may_overflow: bool,
+    /// Sums that did; `None` where nothing was executed.
+    #[serde(default)]
+    pub overflows: Option<u64>,
     /// `moved_bytes / (span's seconds)`.
     pub average_bandwidth_gb_per_s: f64,
     /// Cycles by cause; their sum is `cycles`.
@@ -526,6 +536,31 @@ pub struct Expectation {
     pub max_abs_difference: f64,
     /// What was allowed.
     pub tolerance: f64,
+    /// Where the first of the mismatches is.
+    #[serde(default)]
+    pub first_mismatch: Option<FirstMismatch>,
+    /// Why two correct runtimes may differ on this model, where a reason is known.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// The first output that differs from an expected one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FirstMismatch {
+    /// The output's name.
+    pub output: String,
+    /// Logical index of its first element that differs.
+    pub index: Vec<u64>,
+    /// What the file has there.
+    pub expected: f64,
+    /// What the accelerator computed.
+    pub actual: f64,
+    /// Elements of this output that differ by more than the tolerance.
+    pub mismatches: u64,
+    /// Elements of this output.
+    pub elements: u64,
+    /// Largest difference in this output.
+    pub max_abs_difference: f64,
 }
 
 /// Accuracy of the three executions.

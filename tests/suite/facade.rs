@@ -6,7 +6,8 @@ use systole::{
     config,
     diag::Silent,
     import,
-    pipeline::{Evaluator, Expected, Model, Options, Samples, evaluate, load_model, map, map_cached, prepare},
+    pipeline::{Evaluator, Expected, Failure, Model, Options, Samples, evaluate, load_model, map, map_cached, prepare},
+    report,
     result::{RunResult, Status},
     tensor::{DType, Tensor, npz},
 };
@@ -128,6 +129,80 @@ fn every_sample_is_its_own_and_the_last_ones_are_not_lost() {
 }
 
 #[test]
+fn sums_that_leave_the_adders_are_counted_and_said() {
+    let run = |changes: &[&str]| {
+        let changes: Vec<String> = changes.iter().map(|&change| change.to_owned()).collect();
+        evaluate(&tiny(), &config::load("edge_16x16", &changes).unwrap(), &Options::default()).unwrap()
+    };
+    let wide = run(&[]);
+    assert!(wide.layers.iter().all(|layer| !layer.may_overflow && layer.overflows == Some(0)));
+    assert!(!report::table(&wide).contains("OVERFLOW"));
+    for policy in ["Wrap", "Saturate"] {
+        let narrow = run(&["accumulators.bits=8", &format!("array.overflow={policy}")]);
+        assert_eq!(narrow.verification.status, Status::BitExact, "{policy}");
+        let conv = narrow.layers.iter().find(|layer| layer.name == "conv").unwrap();
+        assert!(conv.may_overflow && conv.overflows > Some(100), "{policy}: {:?}", conv.overflows);
+        assert!(report::table(&narrow).contains("OVERFLOW: "), "{policy}");
+    }
+    let timed = Options { no_execute: true, ..Options::default() };
+    let narrow = config::load("edge_16x16", &["accumulators.bits=8".to_owned()]).unwrap();
+    let timed = evaluate(&tiny(), &narrow, &timed).unwrap();
+    assert!(timed.layers[0].overflows.is_none() && report::table(&timed).contains("may leave"));
+}
+
+#[test]
+fn a_wrong_expectation_names_the_output_the_element_and_a_known_reason() {
+    let accelerator = config::load("edge_16x16", &[]).unwrap();
+    let network = prepare(&tiny(), &accelerator, None, false).unwrap();
+    let mapped = map(&network, &accelerator).unwrap();
+    let executed = systole::pipeline::execute(&mapped, None, &mut Silent).unwrap();
+    let name = network.quantized.value(network.quantized.outputs[0]).name.clone();
+    let right = executed.outputs[0].clone();
+    let mut values = right.to_integers().unwrap();
+    (values[3], values[7]) = (values[3] ^ 1, values[7] ^ 2);
+    let wrong = Tensor::from_integers(right.dtype(), right.shape(), &values).unwrap();
+    let run = |tensor: &Tensor, tolerance| {
+        let expected = Expected { arrays: vec![(name.clone(), tensor.clone())], tolerance, ..Expected::default() };
+        let options = Options { expected: Some(expected), ..Options::default() };
+        evaluate(&tiny(), &accelerator, &options).unwrap().expectation.unwrap()
+    };
+    let found = run(&wrong, 0.0);
+    let first = found.first_mismatch.unwrap();
+    assert_eq!((first.output.as_str(), first.index.as_slice()), (name.as_str(), &[0, 3][..]));
+    assert_eq!((first.mismatches, first.elements, first.max_abs_difference), (2, 10, 2.0));
+    assert!(found.note.unwrap().contains("session.x64quantprecision"));
+    let found = run(&wrong, 1.0);
+    assert_eq!(found.first_mismatch.unwrap().index, [0, 7]);
+    let found = run(&right, 0.0);
+    assert!(found.first_mismatch.is_none() && found.note.is_none());
+}
+
+#[test]
+fn scales_whose_multiplier_overflows_are_the_model_s_fault_and_name_the_layer() {
+    let list = r#"(name: "hot", input: (shape: [4, 1, 1], scale: 1e30), layers: [
+        (name: "conv", op: Conv(out: 2, kernel: 1, bias: false), weight: 1e30, scale: 1.0),
+    ])"#;
+    let model = Model { graph: import::ron::parse(list, "hot", Some(1)).unwrap(), hash: 0 };
+    let accelerator = config::load("edge_16x16", &[]).unwrap();
+    let failure = evaluate(&model, &accelerator, &Options { no_execute: true, ..Options::default() }).unwrap_err();
+    assert!(matches!(failure, Failure::User(_)), "{failure}");
+    assert!(failure.to_string().contains("conv") && failure.to_string().contains("float32"), "{failure}");
+}
+
+#[test]
+fn titles_say_what_a_copy_of_a_machine_is() {
+    let changes = vec!["array.rows=32".to_owned()];
+    let accelerator = config::load("edge_16x16", &changes).unwrap();
+    let options = Options { no_execute: true, overrides: changes, ..Options::default() };
+    let plain = evaluate(&tiny(), &accelerator, &options).unwrap();
+    assert_eq!(report::title(&plain), "tiny on edge_16x16 with array.rows=32");
+    let options = Options { label: Some("tall".into()), ..options };
+    let labelled = evaluate(&tiny(), &accelerator, &options).unwrap();
+    assert_eq!(report::title(&labelled), "tiny on edge_16x16 (tall)");
+    assert_eq!(report::read_json(&report::json(&labelled)).unwrap(), labelled);
+}
+
+#[test]
 fn expected_outputs_need_an_executed_run() {
     let accelerator = config::load("edge_16x16", &[]).unwrap();
     let options = Options { no_execute: true, expected: Some(Expected::default()), ..Options::default() };
@@ -149,7 +224,7 @@ fn a_thousand_calls_in_a_process_of_their_own() {
     let mut early = 0;
     for call in 0..1000_u32 {
         // A machine that comes back, and ever new ones.
-        let change = if call % 2 == 0 { 0 } else { call };
+        let change = if call.is_multiple_of(2) { 0 } else { call };
         let change = format!("dma.descriptor_cycles={change}");
         let accelerator = config::load("edge_16x16", &[change]).unwrap();
         let result = evaluator.evaluate(&model, &accelerator, &options, &mut Silent).unwrap();
