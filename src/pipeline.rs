@@ -11,6 +11,7 @@ mod evaluate;
 mod execute;
 mod host;
 mod limits;
+mod memory_trace;
 mod samples;
 
 use std::path::Path;
@@ -22,6 +23,7 @@ pub use describe::describe_mapping;
 pub use evaluate::{Evaluator, Options, evaluate};
 pub use execute::{Executed, execute, reference_of};
 pub use host::ReferenceHost;
+use memory_trace::MemoryTrace;
 pub use samples::Samples;
 
 use crate::{
@@ -260,13 +262,14 @@ pub fn map_cached<'a>(
 /// # Errors
 /// A run beyond the timebase; a program with too many instructions.
 pub fn time(mapped: &Mapped, options: timing::Options) -> Result<TimingReport, Failure> {
-    time_observed(mapped, options, &mut Silent)
+    time_observed(mapped, options, None, &mut Silent)
 }
 
 /// The same, with a stage of its own in the progress.
 fn time_observed(
     mapped: &Mapped,
     options: timing::Options,
+    memory_trace: Option<&Path>,
     progress: &mut dyn Progress,
 ) -> Result<TimingReport, Failure> {
     /// Tiles between two reports.
@@ -283,7 +286,13 @@ fn time_observed(
             }
         }
     });
-    Ok(timing::simulate(&program.accelerator, &program.header, instructions, options)?)
+    let (accelerator, header) = (&program.accelerator, &program.header);
+    let Some(path) = memory_trace else { return Ok(timing::simulate(accelerator, header, instructions, options)?) };
+    let mut trace = MemoryTrace::create(path, accelerator, memory_trace::MOST_ROWS)?;
+    let mut tap = |access| trace.add(access);
+    let report = timing::simulate_tapped(accelerator, header, instructions, options, &mut tap)?;
+    trace.finish()?;
+    Ok(report)
 }
 
 /// A config by name or path with overrides.

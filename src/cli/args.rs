@@ -152,6 +152,10 @@ pub struct RunArgs {
     /// Print the record as JSON instead of the table
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+    /// Write the requests of DMA engines to memory as CSV, the first 1,048,576 of them: time, address, bytes, read or
+    /// write, memory, engine
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub memory_trace: Option<PathBuf>,
 }
 
 /// How finely time is modelled.
@@ -292,12 +296,12 @@ mod tests {
     fn every_flag_of_run_is_read() {
         let line = "systole run npu.ron net.onnx --data d.npz --calibrate c.npz --expect e.npz --tolerance 1.5 --batch 4 \
                     --requantize --fidelity bound --set array.rows=8 --set a.b=[1,2] --out o --json --cpu-time \
-                    --threads 2 --label mine";
+                    --memory-trace m --threads 2 --label mine";
         let Command::Run(run) = parse(line).unwrap().command else { panic!("not run") };
         assert_eq!((run.machine.config.as_str(), run.batch.get(), run.tolerance), ("npu.ron", 4, 1.5));
         assert_eq!(run.fidelity, Fidelity::Bound);
         assert_eq!(run.label.as_deref(), Some("mine"));
-        assert!(run.requantize && run.json && run.cpu_time && !run.no_execute);
+        assert!(run.memory_trace.is_some() && run.requantize && run.json && run.cpu_time && !run.no_execute);
         assert_eq!(run.overrides.overrides[1].to_string(), "a.b=[1,2]");
     }
 

@@ -56,16 +56,17 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
         expected: settings.expect.as_ref().map(expected).transpose()?,
         label: settings.label.clone(),
         overrides: overrides_of(&settings.machine),
+        memory_trace: settings.memory_trace.clone(),
     };
     Ok(Evaluator::default().evaluate(&model, &accelerator, &options, progress)?)
 }
 
 /// A text that says that the config, and the network on it, are fine; else the faults of both at once.
 pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
-    let machine = machine_of(&settings.machine);
+    let machine = config::load_with_warnings(&settings.machine.config, &overrides_of(&settings.machine));
     let model = settings.model.as_deref().map(|path| pipeline::load_model(path, None)).transpose();
-    let (accelerator, model) = match (machine, model) {
-        (Ok(accelerator), Ok(model)) => (accelerator, model),
+    let ((accelerator, warnings), model) = match (machine, model) {
+        (Ok(machine), Ok(model)) => (machine, model),
         (machine, model) => {
             let mut all = machine.err().map_or_else(Vec::new, |faults| faults.0);
             all.extend(model.err().map_or_else(Vec::new, |faults| faults.0));
@@ -77,6 +78,9 @@ pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
         "{}: no fault; {} x {} array at {} MHz\n",
         accelerator.config.name, array.rows, array.cols, array.clock_mhz
     );
+    for warning in warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
     for number in config::not_modelled(&accelerator) {
         let _ = writeln!(text, "not modelled: {number}");
     }

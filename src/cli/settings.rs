@@ -70,6 +70,8 @@ pub struct RunSettings {
     pub cpu_time: bool,
     /// What to call the run.
     pub label: Option<String>,
+    /// Where to write the requests to memory.
+    pub memory_trace: Option<PathBuf>,
 }
 
 /// Outputs to compare with.
@@ -144,6 +146,7 @@ pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>)
         execute: !args.no_execute,
         cpu_time: args.cpu_time,
         label: args.label,
+        memory_trace: args.memory_trace,
     };
     (settings, OutputSettings { out: args.out, json: args.json }, args.threads)
 }

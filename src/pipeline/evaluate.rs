@@ -1,5 +1,7 @@
 //! All stages on values, in one call: what the command line, sweeps and other programs use.
 
+use std::path::PathBuf;
+
 use super::{
     Executed, Expected, Failure, Fidelity, Model, Samples, accuracy, assemble::assemble, cpu, execute, limits,
     map_cached, prepare, time_observed,
@@ -29,6 +31,8 @@ pub struct Options {
     pub calibration: Option<Samples>,
     /// Outputs that another runtime produced for the samples.
     pub expected: Option<Expected>,
+    /// Where to write the requests to memory.
+    pub memory_trace: Option<PathBuf>,
     /// What the run is called, for the record.
     pub label: Option<String>,
     /// What was changed in the machine's config, for the record.
@@ -72,8 +76,14 @@ impl Evaluator {
             // Before the time that timing takes.
             limits::check_executable(&mapped)?;
         }
+        let trace = options.memory_trace.as_deref();
+        if options.fidelity == Fidelity::Bound && trace.is_some() {
+            return Err(Diagnostic::error("`--memory-trace` needs a run whose requests to memory are timed")
+                .with_help("leave out `--fidelity bound`")
+                .into());
+        }
         let timing = match options.fidelity {
-            Fidelity::Tile => Some(time_observed(&mapped, timing::Options::default(), progress)?),
+            Fidelity::Tile => Some(time_observed(&mapped, timing::Options::default(), trace, progress)?),
             Fidelity::Bound => None,
         };
         let samples = options.samples.as_ref();
