@@ -68,6 +68,8 @@ pub struct RunSettings {
     pub execute: bool,
     /// Measure the CPU.
     pub cpu_time: bool,
+    /// What to call the run.
+    pub label: Option<String>,
     /// Where to write the requests to memory.
     pub memory_trace: Option<PathBuf>,
 }
@@ -124,6 +126,8 @@ pub struct InspectSettings {
 pub struct ReportSettings {
     /// Records.
     pub records: Vec<PathBuf>,
+    /// What to call them: none, or one for each.
+    pub labels: Vec<String>,
     /// Folder for the files.
     pub out: Option<PathBuf>,
 }
@@ -141,6 +145,7 @@ pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>)
         fidelity: args.fidelity,
         execute: !args.no_execute,
         cpu_time: args.cpu_time,
+        label: args.label,
         memory_trace: args.memory_trace,
     };
     (settings, OutputSettings { out: args.out, json: args.json }, args.threads)
@@ -168,7 +173,7 @@ impl From<MapArgs> for MapSettings {
 
 impl From<ReportArgs> for ReportSettings {
     fn from(args: ReportArgs) -> Self {
-        Self { records: args.records, out: args.out }
+        Self { records: args.records, labels: args.labels, out: args.out }
     }
 }
 

@@ -58,11 +58,11 @@ use crate::{
 /// Largest layer list, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Reads a layer list; `batch` is the first dimension of every activation (1).
+/// A layer list's text.
 ///
 /// # Errors
-/// A file that cannot be read, and everything that [`parse`] finds.
-pub fn load(path: &Path, batch: Option<usize>) -> Result<Graph<Float>, Faults> {
+/// A file that cannot be read, is too large or is no text.
+pub(super) fn read(path: &Path) -> Result<String, Faults> {
     let fault = |message: String| Faults::from(Diagnostic::error(message).with_file(path));
     let mut text = String::new();
     // A pipe would be waited for, so what it is comes first.
@@ -77,10 +77,11 @@ pub fn load(path: &Path, batch: Option<usize>) -> Result<Graph<Float>, Faults> {
     if text.len() as u64 > MAX_BYTES {
         return Err(fault("a layer list has at most 16 MiB".to_owned()));
     }
-    parse(&text, &path.display().to_string(), batch)
+    Ok(text)
 }
 
-/// Reads a layer list from its text; `name` stands for the file in messages.
+/// Reads a layer list from its text; `name` stands for the file in messages, `batch` is the first dimension of every
+/// activation (1).
 ///
 /// # Errors
 /// Faults of syntax, of fields, of names, of shapes and of scales, all at once, each with line, column and field.

@@ -2,6 +2,7 @@
 //! outputs. Untrusted: what a file declares is held against its limits before anything is allocated.
 
 mod archive;
+mod blocks;
 mod npy;
 
 use std::{
@@ -13,6 +14,8 @@ use std::{
 
 use archive::{Archive, ArchiveError};
 use ndarray_npy::{NpzWriter, WriteNpzError};
+
+pub use blocks::{Rows, StoredArray, open_npz};
 
 use super::Tensor;
 use crate::diag::{Diagnostic, Faults};

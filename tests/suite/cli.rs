@@ -159,6 +159,23 @@ fn check_reports_every_fault_of_a_config_at_once() {
     fs::write(folder.path().join("good.ron"), good).unwrap();
     let text = stdout(&systole(&folder, "check good.ron net.onnx").assert().code(0));
     assert!(text.contains("edge_16x16") && text.contains("mnist_cnn"), "{text}");
+    assert!(!text.contains("warning"), "{text}");
+    let text = stdout(&systole(&folder, "check good.ron net.onnx --set accumulators.bits=8").assert().code(0));
+    assert!(text.contains("warning: sums of") && text.contains("`accumulators.bits` 8"), "{text}");
+}
+
+#[test]
+fn labels_name_runs_and_records_and_come_once_for_each() {
+    let folder = folder();
+    let line = "run edge_16x16 net.onnx --no-execute --label mine --out a";
+    let text = stdout(&systole(&folder, line).assert().code(0));
+    assert!(text.contains("mnist_cnn on edge_16x16 (mine)"), "{text}");
+    let line = "report a/run.json a/run.json --label one --label two --out b";
+    let text = stdout(&systole(&folder, line).assert().code(0));
+    assert!(text.contains("edge_16x16 (one)") && text.contains("edge_16x16 (two)"), "{text}");
+    assert!(folder.path().join("b/mnist_cnn_on_edge_16x16__one_").is_dir());
+    let text = refused(&folder, "report a/run.json a/run.json --label one");
+    assert!(text.contains("2 records have 1 labels"), "{text}");
 }
 
 #[test]

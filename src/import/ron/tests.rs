@@ -13,6 +13,10 @@ fn model(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(format!("{name}.ron"))
 }
 
+fn load(path: &Path, batch: Option<usize>) -> Result<Graph<Float>, Faults> {
+    parse(&read(path)?, &path.display().to_string(), batch)
+}
+
 fn network(name: &str) -> Graph<Float> {
     load(&model(name), None).unwrap()
 }

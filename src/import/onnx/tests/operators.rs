@@ -321,6 +321,29 @@ fn softmax_before_version_13_normalizes_the_rest_together() {
 }
 
 #[test]
+fn operators_on_constants_only_are_listed_behind_what_is_unsupported_too() {
+    let text = Model::new(13)
+        .input("x", &[1, 3, 8, 8])
+        .named("l1", "LRN", "x", "a", vec![])
+        .named("c1", "ConstantOfShape", "a", "b", vec![])
+        .named("s1", "Shape", "a", "s", vec![])
+        // A shape is constant whatever the tensor is: nothing is wrong here once `l1` is mended.
+        .named("f1", "Floor", "s", "t", vec![])
+        .output("b")
+        .output("t")
+        .refused();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "node \"l1\" (LRN): operator not supported",
+            "node \"c1\" (ConstantOfShape): supported only where its operands are constants",
+        ],
+        "{text}"
+    );
+}
+
+#[test]
 fn unsupported_operators_are_all_listed_with_counts() {
     let text = Model::new(13)
         .input("x", &[1, 3, 8, 8])
