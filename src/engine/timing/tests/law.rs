@@ -10,6 +10,7 @@ use super::{
     *,
 };
 use crate::{
+    config::KPacking,
     dataflow::{ArrayExtents, ArrayTile, Command, Product, schedule},
     mapping::{
         BufferTile, LoopOrder, MatrixMapping, MatrixShape, Slots,
