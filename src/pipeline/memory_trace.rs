@@ -7,7 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{config::Accelerator, diag::Diagnostic, engine::timing::MemoryAccess, units::thousands};
+use crate::{
+    config::Accelerator,
+    diag::{Diagnostic, Faults},
+    engine::timing::MemoryAccess,
+    units::thousands,
+};
 
 /// Rows at most: some 60 MB.
 pub const MOST_ROWS: u64 = 1 << 20;
@@ -31,7 +36,7 @@ impl MemoryTrace {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn create(path: &Path, accelerator: &Accelerator, most_rows: u64) -> Result<Self, Diagnostic> {
+    pub fn create(path: &Path, accelerator: &Accelerator, most_rows: u64) -> Result<Self, Faults> {
         let refused = |error: io::Error| unwritable(path, &error);
         let Some(name) = path.file_name() else {
             return Err(refused(io::Error::other("the name of a file is expected")));
@@ -76,7 +81,7 @@ impl MemoryTrace {
     ///
     /// # Errors
     /// What the file system says; then there is no file.
-    pub fn finish(mut self) -> Result<(), Diagnostic> {
+    pub fn finish(mut self) -> Result<(), Faults> {
         if self.requests > self.most_rows {
             let [most, all] = [self.most_rows, self.requests].map(thousands);
             self.line(format_args!("# cut after {most} of {all} requests"));
@@ -93,9 +98,10 @@ impl Drop for MemoryTrace {
     }
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Diagnostic {
+fn unwritable(path: &Path, error: &io::Error) -> Faults {
     Diagnostic::error(format!("cannot write `{}`: {error}", path.display()))
         .with_help("give `--memory-trace` the name of a file in a folder that exists and that you may write to")
+        .into()
 }
 
 fn quoted(name: &str) -> String {
@@ -131,6 +137,6 @@ mod tests {
         drop(MemoryTrace::create(&dir.path().join("other.csv"), &accelerator, 2).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let error = MemoryTrace::create(&dir.path().join("no/trace.csv"), &accelerator, 2).unwrap_err();
-        assert!(error.message.contains("no/trace.csv"), "{}", error.message);
+        assert!(error.0[0].message.contains("no/trace.csv"), "{}", error.0[0].message);
     }
 }

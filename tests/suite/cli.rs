@@ -530,3 +530,26 @@ fn operands_of_4_bits_are_refused_by_the_field_s_name() {
         );
     }
 }
+
+#[test]
+fn a_memory_trace_has_a_row_for_each_burst() {
+    let folder = folder();
+    let line = "run edge_16x16 net.onnx --requantize --no-execute --json --memory-trace trace.csv";
+    let run: Value = serde_json::from_str(&stdout(&systole(&folder, line).assert().success())).unwrap();
+    let text = fs::read_to_string(folder.path().join("trace.csv")).unwrap();
+    let mut rows = text.lines();
+    assert_eq!(rows.next(), Some("time_fs,address,bytes,access,memory,engine"));
+    let (mut before, mut moved, mut written) = (0, 0, 0);
+    for row in rows {
+        let cells: Vec<&str> = row.split(',').collect();
+        let [time, address, bytes] = [0, 1, 2].map(|at| cells[at].parse::<u64>().unwrap());
+        assert!(time >= before && address.is_multiple_of(bytes), "{row}");
+        before = time;
+        moved += bytes;
+        written += u64::from(cells[3] == "write");
+    }
+    assert_eq!(Some(moved), run["memories"][0]["moved_bytes"].as_u64());
+    assert!(written > 0);
+    assert!(refused(&folder, &format!("{line} --fidelity bound")).contains("leave out `--fidelity bound`"));
+    assert!(refused(&folder, &line.replace("trace.csv", "no/trace.csv")).contains("no/trace.csv"));
+}

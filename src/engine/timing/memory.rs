@@ -75,7 +75,7 @@ pub type AccessTap<'a> = dyn FnMut(MemoryAccess) + 'a;
 enum Model {
     Ideal(ideal::Ideal),
     #[cfg(test)]
-    Shuffled(shuffled::Shuffled),
+    Shuffled(Box<shuffled::Shuffled>),
 }
 
 /// What moved at the pins.
@@ -116,7 +116,7 @@ impl Memory {
     /// One that answers in an order of its own.
     #[cfg(test)]
     pub fn shuffled(seed: u64, spread: Time) -> Self {
-        Self::with(Model::Shuffled(shuffled::Shuffled::new(seed, spread)))
+        Self::with(Model::Shuffled(Box::new(shuffled::Shuffled::new(seed, spread))))
     }
 
     /// Takes a request. Requests come in the order of time.

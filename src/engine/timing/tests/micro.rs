@@ -523,10 +523,13 @@ fn faults_of_a_program_are_errors() {
 
 #[test]
 fn time_that_does_not_fit_is_an_error() {
+    // Descriptors of a tenth of a second each, one a run: five hours are 180,000.
     let mut program = Builder::default();
-    program.load(1 << 20, &[]);
+    program.load_rows(200_000, 1, 64);
     let mut machine = config();
-    memory(&mut machine, 1e-9, 20.0);
+    machine.array.clock_mhz = 1.0;
+    machine.dma.descriptor_cycles = 100_000;
+    machine.dma.strides = false;
     let result = program.run_with(&machine, Options::default(), PHASES_HELD);
     assert_eq!(result.unwrap_err(), TimingError::Overflow);
 }
