@@ -214,11 +214,11 @@ declare! {
     enum VectorFunction {
         /// Bias, multiplier, rounding, clamp: accumulators to outputs.
         Requantize,
-        /// Element-wise sums (residuals).
+        /// Element-wise sums (residuals), minima and maxima.
         Add,
-        /// Element-wise products.
+        /// Element-wise products; `PReLU`.
         Mul,
-        /// Maximum pooling.
+        /// Maximum pooling, global too.
         MaxPool,
         /// Average pooling, global too.
         AvgPool,

@@ -21,16 +21,16 @@
 //! file is read.
 //!
 //! **A layer**: `name`; `from`, one name or a list (the layer before; the first reads `"input"`), always of earlier
-//! layers; `op`; `scale` and `zero` (0) of its result; `weight`, the base scale of its weights. `MaxPool` and
-//! `Flatten` keep the scale of what they read; `AvgPool`, `GlobalAvgPool` and `Concat` of equal scales do so unless
+//! layers; `op`; `scale` and `zero` (0) of its result; `weight`, the base scale of its weights. `MaxPool`,
+//! `GlobalMaxPool` and `Flatten` keep the scale of what they read; `AvgPool`, `GlobalAvgPool` and `Concat` of equal scales do so unless
 //! they state one; `Softmax` has 1/256 (1/65536 of 16 bits) and the type's lowest value as zero point, unless it states
 //! one.
 //!
 //! **Operators**, with their defaults: `Conv(out, kernel, stride: 1, pad: 0, dilation: 1, groups: 1, bias: true,
 //! activation)`, `Depthwise(kernel, stride: 1, pad: 0, dilation: 1, bias: true, activation)`,
 //! `FullyConnected(out, bias: true, activation)`, `Add(activation)`, `MaxPool(kernel, stride: 1, pad: 0)`,
-//! `AvgPool(kernel, stride: 1, pad: 0, count_include_pad: false)`, `GlobalAvgPool`, `Concat` (of channels), `Flatten`,
-//! `Softmax` (of the last dimension). `kernel`, `stride` and `dilation` are a number or `[rows, columns]`; `pad` is a
+//! `AvgPool(kernel, stride: 1, pad: 0, count_include_pad: false)`, `GlobalAvgPool`, `GlobalMaxPool`, `Min`, `Max`,
+//! `Concat` (of channels), `Flatten`, `Softmax` (of the last dimension). `kernel`, `stride` and `dilation` are a number or `[rows, columns]`; `pad` is a
 //! number, `[rows, columns]` or `[top, left, bottom, right]`. `activation` is `Relu`, `Relu6` or
 //! `Clip(low: a, high: b)`.
 //!

@@ -25,6 +25,10 @@ pub(super) fn evaluate(op: &Op, inputs: &[&Value], output: &Value, operands: &[&
         Op::Transpose { perm } => transpose(operands[0], perm).map(Some),
         Op::Pad { before, after, value } => pad(operands[0], before, after, *value, output).map(Some),
         Op::MaxPool { window } => max_pool(operands[0], window).map(Some),
+        Op::GlobalMaxPool => {
+            let [_, _, h, w] = image(operands[0].shape())?;
+            max_pool(operands[0], &Window { kernel: [h, w], ..Window::UNIT }).map(Some)
+        }
         Op::Concat { axis } if output.quant.is_none() => concat(operands, *axis).map(Some),
         _ => Ok(None),
     }

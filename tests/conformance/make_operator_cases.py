@@ -15,6 +15,8 @@ scales as the bits of float32, tensors of a case in the order of `data`: inputs,
 - `between`: a float operator between `DequantizeLinear` and `QuantizeLinear`;
 - `moved`: integers that keep their scale and zero point.
 
+Operators that ONNX Runtime has no integer form of run between `DequantizeLinear` and `QuantizeLinear`, in float.
+
 ONNX Runtime runs on x86 with `session.x64quantprecision=1`: without it, u8 x s8 saturates where there is no VNNI.
 """
 
@@ -50,8 +52,9 @@ class Q:
         return [str(self.data.dtype), list(self.data.shape), bits, [int(z) for z in self.zero], self.axis]
 
 
-def run(op, domain, arrays, out_dtype, attributes):
-    """Runs one node; `arrays` are its inputs, the first ones fed, those named as constants bound."""
+def run(op, domain, arrays, out_dtype, attributes, in_float=False):
+    """Runs one node; `arrays` are its inputs, the first ones fed, those named as constants bound. `in_float`: they are
+    (data, scale, zero point) of each operand and scale and zero point of the result, around a node on floats."""
     names, feeds, inits, infos = [], {}, [], []
     for index, (array, constant) in enumerate(arrays):
         name = f"i{index}"
@@ -64,8 +67,14 @@ def run(op, domain, arrays, out_dtype, attributes):
             kind = helper.np_dtype_to_tensor_dtype(array.dtype)
             infos.append(helper.make_tensor_value_info(name, kind, array.shape))
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(out_dtype))
-    node = helper.make_node(op, names, ["y"], domain=domain, **attributes)
-    graph = helper.make_graph([node], "g", infos, [helper.make_tensor_value_info("y", kind, None)], inits)
+    if in_float:
+        operands = [names[at : at + 3] for at in range(0, len(names) - 2, 3)]
+        nodes = [helper.make_node("DequantizeLinear", three, [three[0] + "_real"]) for three in operands]
+        nodes.append(helper.make_node(op, [three[0] + "_real" for three in operands], ["real"], **attributes))
+        nodes.append(helper.make_node("QuantizeLinear", ["real", *names[-2:]], ["y"]))
+    else:
+        nodes = [helper.make_node(op, names, ["y"], domain=domain, **attributes)]
+    graph = helper.make_graph(nodes, "g", infos, [helper.make_tensor_value_info("y", kind, None)], inits)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     options = ort.SessionOptions()
@@ -288,6 +297,32 @@ def dequantize():
     record("DequantizeLinear", "random", {}, [x], Q(y, 1.0, 0))
 
 
+def in_float(op, kind, attributes):
+    """An operator of one or two operands between `DequantizeLinear` and `QuantizeLinear`."""
+    t = [np.uint8, np.int8][rng.integers(2)]
+    draw = power if kind == "ties" else scale
+    shape = (1, int(rng.integers(1, 5)), int(rng.integers(2, 8)), int(rng.integers(2, 8)))
+    operands = [Q(full(t, shape), draw(-6, -2), zero_of(t))]
+    if op in ("Min", "Max", "PRelu"):
+        other = [shape, (shape[1], 1, 1), (1,), (1, shape[1], 1, 1)][rng.integers(4)]
+        scale_range = (-7, -5) if op == "PRelu" else (-6, -2)
+        operands.append(Q(full(t, other), draw(*scale_range), zero_of(t)))
+    y_scale = np.float32(max(x.scale[0] for x in operands) * 2 ** rng.uniform(-1.5, 0.5))
+    if op == "Elu":
+        y_scale = np.float32(operands[0].scale[0] * 2 ** rng.uniform(-3, 0))
+    if kind == "ties":
+        y_scale = np.float32(2.0 ** np.round(np.log2(y_scale)))
+    y_zero = np.asarray(zero_of(t)).astype(t)
+    if op == "GlobalMaxPool":
+        y_scale, y_zero = operands[0].scale[0], operands[0].zero.reshape(())
+    arrays = []
+    for x in operands:
+        arrays += [(x.data, False), *((p, True) for p in x.parameters())]
+    arrays += [(y_scale, True), (y_zero, True)]
+    y = run(op, "", arrays, t, attributes, in_float=True)
+    record(op, kind, attributes, operands, Q(y, y_scale, y_zero))
+
+
 def unit(t):
     return np.float32(1 / 256), np.asarray(0 if t == np.uint8 else -128).astype(t)
 
@@ -317,6 +352,14 @@ def main():
     for _ in range(10):
         dequantize()
         one_input("QLinearSigmoid", "random", {}, y_parameters=unit)
+    # What is drawn after these stays as it was.
+    state = rng.bit_generator.state
+    for kind in ["random", "ties"]:
+        for _ in range(20):
+            for op in ["Min", "Max", "PRelu", "GlobalMaxPool"]:
+                in_float(op, kind, {})
+            in_float("Elu", kind, {"alpha": float(np.float32(rng.choice([0.25, 0.7, 1.0, 1.5])))})
+    rng.bit_generator.state = state
     save("operator_cases.npz")
 
 

@@ -51,6 +51,7 @@ pub(super) fn function(op: &Op, x: f32) -> f32 {
             let less = (-2.0 * f64::from(x).abs()).exp_m1();
             single((-less / (2.0 + less)).copysign(f64::from(x)))
         }
+        Op::Elu { alpha } if x < 0.0 => times(alpha, plus(single(f64::from(x).exp()), -1.0)),
         Op::HardSigmoid { alpha, beta } => between(plus(times(alpha, x), beta), [0.0, 1.0]),
         Op::HardSwish => times(x, between(plus(over(x, 6.0), 0.5), [0.0, 1.0])),
         _ => x,
@@ -87,6 +88,17 @@ pub(super) fn round_and_clip(value: f32, zero: i32, [low, high]: [i32; 2]) -> i3
 /// The output of one input value.
 pub(super) fn entry(op: &Op, q: i32, input: &Quantization, output: &Quantization, clamp: [i32; 2]) -> i32 {
     quantize(function(op, dequantize(q, input)), output, clamp)
+}
+
+/// A `PRelu` of integers: below its zero point an element times its slope, in single precision, else the element, rescaled.
+pub(super) fn prelu(
+    (q, input): (i32, &Quantization),
+    (slope, slopes): (i32, &Quantization),
+    output: &Quantization,
+    clamp: [i32; 2],
+) -> i32 {
+    let x = dequantize(q, input);
+    quantize(if q < zero(input) { times(x, dequantize(slope, slopes)) } else { x }, output, clamp)
 }
 
 /// The tensor's scale.
@@ -144,6 +156,15 @@ mod tests {
         assert_eq!(function(&Op::HardSigmoid { alpha: 0.2, beta: 0.5 }, -10.0), 0.0);
         assert_eq!(function(&Op::Tanh, 0.0), 0.0);
         assert_eq!(function(&Op::Relu, -1.0), 0.0);
+        assert_eq!(function(&Op::Elu { alpha: 3.0 }, -100.0), -3.0);
+        assert_eq!(function(&Op::Elu { alpha: 3.0 }, 0.5), 0.5);
+    }
+
+    #[test]
+    fn a_prelu_scales_what_is_below_its_zero_point() {
+        let (input, slopes) = (Quantization::per_tensor(0.5, 10), Quantization::per_tensor(0.25, -1));
+        let of = |q| prelu((q, &input), (3, &slopes), &Quantization::per_tensor(0.5, 0), [-128, 127]);
+        assert_eq!([8, 9, 10, 14].map(of), [-2, -1, 0, 4]);
     }
 
     #[test]

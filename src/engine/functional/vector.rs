@@ -303,12 +303,21 @@ impl VectorUnit {
         self.result.clear();
         self.result.resize(left.len(), 0);
         let [qa, qb, qc] = [a.0, b.0, numbers.output].map(|q| (table::scale(q), table::zero(q)));
-        if op.kind == VectorKind::Add {
-            let [low, high] = numbers.clamp;
+        let clamp = numbers.clamp;
+        let rescaled = |q: i32, of: &Quantization| table::entry(numbers.op, q, of, numbers.output, clamp);
+        let pair = |x: i32, y: i32| match numbers.op {
+            // Rescaling keeps the order, so that the smaller one may be chosen behind it.
+            Op::Min => rescaled(x, a.0).min(rescaled(y, b.0)),
+            Op::Max => rescaled(x, a.0).max(rescaled(y, b.0)),
+            Op::PRelu => table::prelu((x, a.0), (y, b.0), numbers.output, clamp),
+            _ => multiply(x, y, qa, qb, qc, clamp),
+        };
+        if matches!(numbers.op, Op::Add { .. }) {
+            let [low, high] = clamp;
             elementwise::add(&left, &right, AddCoefficients::new(qa, qb, qc), low, high, &mut self.result);
         } else {
             for ((slot, &x), &y) in self.result.iter_mut().zip(&left).zip(&right) {
-                *slot = multiply(x, y, qa, qb, qc, numbers.clamp);
+                *slot = pair(x, y);
             }
         }
         self.first = left;
