@@ -134,7 +134,7 @@ pub enum Attribute<'a> {
 }
 
 /// A type that attributes have.
-trait Value {
+trait AttributeType {
     fn value(&self) -> Attribute<'_>;
 
     fn real(&mut self) -> Option<&mut f32> {
@@ -142,7 +142,7 @@ trait Value {
     }
 }
 
-impl Value for f32 {
+impl AttributeType for f32 {
     fn value(&self) -> Attribute<'_> {
         Attribute::Real(*self)
     }
@@ -154,7 +154,7 @@ impl Value for f32 {
 
 macro_rules! values {
     ($($type:ty => |$value:ident| $attribute:expr;)*) => {
-        $(impl Value for $type {
+        $(impl AttributeType for $type {
             fn value(&self) -> Attribute<'_> {
                 let $value = self;
                 $attribute

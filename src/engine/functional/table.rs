@@ -53,6 +53,7 @@ pub(super) fn function(op: &Op, x: f32) -> f32 {
             let less = (-2.0 * f64::from(x).abs()).exp_m1();
             single((-less / (2.0 + less)).copysign(f64::from(x)))
         }
+        Op::Elu { alpha } if x < 0.0 => times(alpha, plus(single(f64::from(x).exp()), -1.0)),
         Op::HardSigmoid { alpha, beta } => between(plus(times(alpha, x), beta), [0.0, 1.0]),
         Op::HardSwish => times(x, between(plus(over(x, 6.0), 0.5), [0.0, 1.0])),
         _ => x,
@@ -100,7 +101,11 @@ pub(super) fn prelu(
     clamp: [i32; 2],
 ) -> i32 {
     let x = dequantize(q, input);
+<<<<<<< HEAD
     quantize(if q < zero(input) { x * dequantize(slope, slopes) } else { x }, output, clamp)
+=======
+    quantize(if q < zero(input) { times(x, dequantize(slope, slopes)) } else { x }, output, clamp)
+>>>>>>> p-ops
 }
 
 /// The tensor's scale.
