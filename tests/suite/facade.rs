@@ -179,8 +179,8 @@ fn a_wrong_expectation_names_the_output_the_element_and_a_known_reason() {
 
 #[test]
 fn scales_whose_multiplier_overflows_are_the_model_s_fault_and_name_the_layer() {
-    let list = r#"(name: "hot", input: (shape: [4, 1, 1], scale: 1e30), layers: [
-        (name: "conv", op: Conv(out: 2, kernel: 1, bias: false), weight: 1e30, scale: 1.0),
+    let list = r#"(name: "hot", input: (shape: [4, 1, 1], scale: 1e14), layers: [
+        (name: "conv", op: Conv(out: 2, kernel: 1, bias: false), weight: 1e14, scale: 1e-15),
     ])"#;
     let model = Model { graph: import::ron::parse(list, "hot", Some(1)).unwrap(), hash: 0 };
     let accelerator = config::load("edge_16x16", &[]).unwrap();
