@@ -352,20 +352,14 @@ def main():
     for _ in range(10):
         dequantize()
         one_input("QLinearSigmoid", "random", {}, y_parameters=unit)
-<<<<<<< HEAD
-=======
     # What is drawn after these stays as it was.
     state = rng.bit_generator.state
->>>>>>> p-ops
     for kind in ["random", "ties"]:
         for _ in range(20):
             for op in ["Min", "Max", "PRelu", "GlobalMaxPool"]:
                 in_float(op, kind, {})
             in_float("Elu", kind, {"alpha": float(np.float32(rng.choice([0.25, 0.7, 1.0, 1.5])))})
-<<<<<<< HEAD
-=======
     rng.bit_generator.state = state
->>>>>>> p-ops
     save("operator_cases.npz")
 
 

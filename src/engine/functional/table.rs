@@ -101,11 +101,7 @@ pub(super) fn prelu(
     clamp: [i32; 2],
 ) -> i32 {
     let x = dequantize(q, input);
-<<<<<<< HEAD
-    quantize(if q < zero(input) { x * dequantize(slope, slopes) } else { x }, output, clamp)
-=======
     quantize(if q < zero(input) { times(x, dequantize(slope, slopes)) } else { x }, output, clamp)
->>>>>>> p-ops
 }
 
 /// The tensor's scale.
