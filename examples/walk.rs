@@ -13,6 +13,12 @@ use systole::{
 };
 
 /// The stages one by one; `pipeline::evaluate` is all of them but the first.
+///
+/// # Errors
+/// What any stage finds.
+///
+/// # Panics
+/// If the machine's bits were not the reference's.
 pub fn walk() -> Result<RunResult, Failure> {
     let accelerator = config::load("edge_16x16", &["array.rows=32".to_owned()])?;
 

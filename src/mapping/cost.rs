@@ -135,7 +135,7 @@ impl TileCost {
         pixels: &PixelTiles,
         channels: &ChannelTiles,
     ) -> Self {
-        let [first, last] = [trips.first(), trips.last()].map(|index| mapping.step_at(index));
+        let [first, last] = [Trips::FIRST, trips.last()].map(|index| mapping.step_at(index));
         let mut cost = Cost { output: pixels.stores(mapping, rates, channels), ..Cost::default() };
         let work = array_work(mapping, rates, trips, pixels, channels, &mut cost);
         let tile_elements = |step: &Step| step.pixels() * step.channels();

@@ -201,7 +201,8 @@ mod tests {
         let x = build.qdq("x", x, DType::UInt8, per_tensor(0.5, 3));
         let quant = Quantization { scale: vec![0.5, 0.25], zero_point: vec![0; 2], axis: Some(0) };
         let w = build.dq(DType::Int8, &[2, 2, 1, 1], &[1, 2, 3, 4], quant.clone());
-        let b = build.dq(DType::Int32, &[2], &[5, 6], quant);
+        let products = Quantization { scale: vec![0.25, 0.125], ..quant };
+        let b = build.dq(DType::Int32, &[2], &[5, 6], products);
         let op = Op::Conv { window: Window::UNIT, groups: 1, activation: Activation::Relu };
         let y = build.node("conv", op, &[x, w, b], &[1, 2, 3, 3]);
         let y = build.qdq("y", y, DType::UInt8, per_tensor(0.25, 0));

@@ -243,7 +243,9 @@ fn magnitudes<T: Copy>(
         _ => {
             for (sums, row) in sums.iter_mut().zip(weight.chunks(product.k().max(1))) {
                 for (sum, segment) in sums.iter_mut().zip(row.chunks(length)) {
-                    segment.iter().for_each(|&w| add(sum, w));
+                    for &w in segment {
+                        add(sum, w);
+                    }
                 }
             }
         }
