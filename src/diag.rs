@@ -149,6 +149,8 @@ pub trait Progress {
     fn advance(&mut self, n: u64);
     /// The last stage is over.
     fn finish(&mut self);
+    /// Something that the user should know and that is no part of the result.
+    fn note(&mut self, _text: &str) {}
 }
 
 /// Tells no one.

@@ -10,6 +10,7 @@ mod execute;
 mod host;
 mod limits;
 mod samples;
+mod traced;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ pub use describe::describe_mapping;
 pub use execute::{Executed, execute, reference_of};
 pub use host::ReferenceHost;
 pub use samples::Samples;
+pub use traced::{TraceSettings, time_traced};
 
 use crate::{
     config::Accelerator,
@@ -31,6 +33,7 @@ use crate::{
     reference::{self, Keep},
     result::{RANDOM_RANGES, RunResult},
     tensor::{Requantizer, Tensor},
+    trace,
 };
 
 /// Why a run did not end with a result.
@@ -96,6 +99,8 @@ pub struct RunSettings {
     pub overrides: Vec<String>,
     /// Whether the CPU baseline is measured.
     pub cpu_time: bool,
+    /// A trace of the timed run.
+    pub trace: Option<TraceSettings>,
 }
 
 /// A model as imported.
@@ -270,13 +275,14 @@ pub fn map<'a>(network: &'a Network, accelerator: &Accelerator) -> Result<Mapped
 /// # Errors
 /// A run beyond the timebase; a program with too many instructions.
 pub fn time(mapped: &Mapped, options: timing::Options) -> Result<TimingReport, Failure> {
-    time_observed(mapped, options, &mut crate::diag::Silent)
+    time_observed(mapped, options, None, &mut crate::diag::Silent)
 }
 
-/// The same, with a stage of its own in the progress.
+/// The same, with a stage of its own in the progress, and a trace.
 fn time_observed(
     mapped: &Mapped,
     options: timing::Options,
+    trace: Option<&mut trace::Writer>,
     progress: &mut dyn Progress,
 ) -> Result<TimingReport, Failure> {
     /// Tiles between two reports.
@@ -293,7 +299,11 @@ fn time_observed(
             }
         }
     });
-    Ok(timing::simulate(&program.accelerator, &program.header, instructions, options)?)
+    let (accelerator, header) = (&program.accelerator, &program.header);
+    Ok(match trace {
+        None => timing::simulate(accelerator, header, instructions, options)?,
+        Some(writer) => timing::observe(accelerator, header, instructions, options, writer)?,
+    })
 }
 
 /// A config by name or path with overrides.
@@ -309,6 +319,12 @@ pub fn load_config(name_or_path: &str, overrides: &[String]) -> Result<Accelerat
 /// # Errors
 /// What any stage finds. A mismatch is not an error: the result says it.
 pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
+    if settings.trace.is_some() && settings.fidelity == Fidelity::Bound {
+        return Err(Diagnostic::error("a closed form has nothing to trace")
+            .with_path("--trace")
+            .with_help("leave out `--fidelity bound`")
+            .into());
+    }
     let accelerator = load_config(&settings.config, &settings.overrides)?;
     progress.stage("reading the model", None);
     let model = load_model(&settings.model, settings.batch)?;
@@ -324,7 +340,10 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
     }
     let samples = settings.data.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
     let timing = match settings.fidelity {
-        Fidelity::Tile => Some(time_observed(&mapped, timing::Options::default(), progress)?),
+        Fidelity::Tile => Some(match &settings.trace {
+            None => time_observed(&mapped, timing::Options::default(), None, progress)?,
+            Some(trace) => time_traced(&mapped, trace, progress)?,
+        }),
         Fidelity::Bound => None,
     };
     let executed = if executes { execute(&mapped, samples.as_ref(), progress)? } else { Executed::not_executed() };

@@ -58,6 +58,11 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
         },
         no_execute: !settings.execute,
         cpu_time: settings.cpu_time,
+        trace: settings.trace.as_ref().map(|trace| pipeline::TraceSettings {
+            file: trace.file.clone(),
+            window: trace.window.clone(),
+            events: trace.events,
+        }),
     };
     Ok(pipeline::run(&settings, progress)?)
 }

@@ -66,6 +66,11 @@ impl Progress for Terminal {
             bar.finish_and_clear();
         }
     }
+
+    fn note(&mut self, text: &str) {
+        self.finish();
+        super::output::complain(text);
+    }
 }
 
 impl Drop for Terminal {

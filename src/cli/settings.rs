@@ -68,6 +68,19 @@ pub struct RunSettings {
     pub execute: bool,
     /// Measure the CPU.
     pub cpu_time: bool,
+    /// A trace of the timed run.
+    pub trace: Option<Trace>,
+}
+
+/// What to trace, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The file.
+    pub file: PathBuf,
+    /// Cycles or a layer's name; all without it.
+    pub window: Option<String>,
+    /// Events at most.
+    pub events: u64,
 }
 
 /// Outputs to compare with.
@@ -139,6 +152,7 @@ pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>)
         fidelity: args.fidelity,
         execute: !args.no_execute,
         cpu_time: args.cpu_time,
+        trace: args.trace.map(|file| Trace { file, window: args.trace_window, events: args.trace_events.get() }),
     };
     (settings, OutputSettings { out: args.out, json: args.json }, args.threads)
 }

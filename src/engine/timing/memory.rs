@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{
     TimingError,
     array::sum,
-    causes::{Cause, CauseGraph, Event},
+    causes::{CauseGraph, Event},
     report::MemoryTiming,
 };
 use crate::{
@@ -20,6 +20,7 @@ pub const WINDOW: Time = Time(1_000_000_000);
 /// One memory space.
 #[derive(Debug)]
 pub(super) struct Memory {
+    id: u8,
     /// Bytes of one request.
     burst: u64,
     /// How long one request holds the memory, fs.
@@ -37,6 +38,7 @@ impl Memory {
     pub fn new(accelerator: &Accelerator, memory: MemoryId) -> Self {
         let burst = u64::from(accelerator.config.dma.burst_bytes);
         Self {
+            id: memory.0,
             burst,
             service: accelerator.memory_service(memory, Bytes(burst)).0,
             latency: accelerator.memory_latency(memory).0,
@@ -53,7 +55,7 @@ impl Memory {
     pub fn serve(&mut self, graph: &mut CauseGraph, request: super::causes::Lazy) -> Result<Event, TimingError> {
         let pred = if self.free.time > request.time { self.free } else { graph.realize(request)? };
         let end = sum(pred.time, self.service)?;
-        let served = graph.phase(pred, Cause::MemoryBandwidth, end)?;
+        let served = graph.service(pred, end, (self.id, self.burst))?;
         self.windows.add(pred.time, end, self.burst);
         self.free = served;
         self.bursts += 1;

@@ -8,6 +8,7 @@
 //! - `dma`, `memory`: bursts, requests in flight, bandwidth and latency
 //! - `work`, `runs`: what an instruction costs
 //! - `causes`, `layers`: to whom and to what each cycle belongs
+//! - `observer`, `occupancy`: who watches a run, and how full the buffers are
 //! - `report`: the result
 
 mod array;
@@ -15,6 +16,8 @@ mod causes;
 mod dma;
 mod layers;
 mod memory;
+mod observer;
+mod occupancy;
 mod report;
 mod runs;
 mod simulator;
@@ -28,6 +31,7 @@ use thiserror::Error;
 
 pub use causes::{Cause, CauseVector, PhaseRecord};
 pub use memory::WINDOW;
+pub use observer::{Done, Fill, Issued, LayerSpan, Observer, Phase, Transferred, Unit};
 pub use report::{BufferTiming, EngineTiming, LayerTiming, MemoryTiming, TimingReport};
 
 use crate::{
@@ -115,4 +119,18 @@ pub fn simulate(
     options: Options,
 ) -> Result<TimingReport, TimingError> {
     simulator::Simulator::new(accelerator, header, options, PHASES_HELD)?.run(instructions)
+}
+
+/// Times a program and tells an observer of everything on the way. The report is that of [`simulate`].
+///
+/// # Errors
+/// See [`TimingError`].
+pub fn observe(
+    accelerator: &Accelerator,
+    header: &Header,
+    instructions: impl Iterator<Item = Instruction>,
+    options: Options,
+    observer: &mut impl Observer,
+) -> Result<TimingReport, TimingError> {
+    simulator::Simulator::observed(accelerator, header, options, PHASES_HELD, Some(observer))?.run(instructions)
 }

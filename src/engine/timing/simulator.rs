@@ -16,6 +16,7 @@ use super::{
     dma::{DmaEngine, DmaLaw},
     layers::LayerBook,
     memory::Memory,
+    observer::{Done, Observer, Unit, Watch},
     report::{BufferTiming, EngineTiming, TimingReport},
     tokens::{TokenState, Tokens},
     work::{Decoder, Work},
@@ -72,7 +73,7 @@ struct Engine {
 }
 
 /// A program being timed.
-pub(super) struct Simulator<'a> {
+pub(super) struct Simulator<'a, O> {
     header: &'a Header,
     decoder: Decoder<'a>,
     graph: CauseGraph,
@@ -94,14 +95,27 @@ pub(super) struct Simulator<'a> {
     tokens: Tokens,
     layers: LayerBook,
     order: Option<Vec<(u64, u64)>>,
+    watch: Watch<'a, O>,
 }
 
-impl<'a> Simulator<'a> {
+impl<'a> Simulator<'a, ()> {
     pub fn new(
         accelerator: &'a Accelerator,
         header: &'a Header,
         options: Options,
         limit: usize,
+    ) -> Result<Self, TimingError> {
+        Self::observed(accelerator, header, options, limit, None)
+    }
+}
+
+impl<'a, O: Observer> Simulator<'a, O> {
+    pub fn observed(
+        accelerator: &'a Accelerator,
+        header: &'a Header,
+        options: Options,
+        limit: usize,
+        observer: Option<&'a mut O>,
     ) -> Result<Self, TimingError> {
         let period = accelerator.array_period;
         if period == Time::ZERO
@@ -136,10 +150,14 @@ impl<'a> Simulator<'a> {
             let id = u8::try_from(index).map_err(|_| TimingError::Machine("more than 256 memory spaces"))?;
             memories.push(Memory::new(accelerator, MemoryId(id)));
         }
+        let mut graph = CauseGraph::new(limit, options.record_phases);
+        if O::ACTIVE {
+            graph.observe();
+        }
         Ok(Self {
             header,
             decoder: Decoder::new(accelerator, header)?,
-            graph: CauseGraph::new(limit, options.record_phases),
+            graph,
             period,
             vector_period: accelerator.vector_period,
             queue_depth: usize::try_from(control.queue_depth.max(1)).unwrap_or(usize::MAX),
@@ -157,6 +175,7 @@ impl<'a> Simulator<'a> {
             tokens: Tokens::default(),
             layers: LayerBook::new(header.layers.len(), period),
             order: options.record_order.then(Vec::new),
+            watch: Watch::new(accelerator, observer),
         })
     }
 
@@ -214,6 +233,7 @@ impl<'a> Simulator<'a> {
         }
         self.issue_stalled += begin.time - self.issued.time;
         let layer = instruction.layer.index();
+        self.watch.issued(instruction, self.issued.time, begin.time);
         let mut now = begin;
         if self.layers.is_new(layer) && self.launch_time > 0 {
             let end = sum(edge(now.time, self.period)?, self.launch_time)?;
@@ -224,6 +244,7 @@ impl<'a> Simulator<'a> {
             now = self.graph.phase(now, Cause::Issue, end)?;
         }
         self.issued = now;
+        self.watch.phases(&mut self.graph.noted, Unit::Issue, layer, instruction.index);
         self.layers.issue(layer, begin.time, &amounts)?;
         self.instructions += 1;
 
@@ -283,6 +304,8 @@ impl<'a> Simulator<'a> {
         let end = sum(edge(bound.time, self.period)?, self.fence_time)?;
         let end = self.graph.phase(bound, Cause::Fence, end)?;
         self.issued = end;
+        self.watch.phases(&mut self.graph.noted, Unit::Issue, queued.layer, queued.index);
+        self.watch.done(&done(Unit::Issue, queued, Phases { start: queued.issue, end }))?;
         if let Some(order) = &mut self.order {
             order.push((end.time, queued.index));
         }
@@ -363,10 +386,12 @@ impl<'a> Simulator<'a> {
                 let at = edge(bound.time, self.period)?;
                 let start = self.graph.phase(bound, Cause::Host, at)?;
                 let end = edge(sum(at, work.duration)?, self.period)?;
-                for &(memory, bytes) in &work.accesses {
-                    self.memories[usize::from(memory)].host_access(at, end, bytes)?;
-                }
                 let end = self.graph.phase(start, Cause::Host, end)?;
+                for &(memory, bytes) in &work.accesses {
+                    self.memories[usize::from(memory)].host_access(at, end.time, bytes)?;
+                    let during = done(Unit::Engine(id), &queued, Phases { start, end });
+                    self.watch.host_access(&during, memory, bytes);
+                }
                 self.engines[id].free = end;
                 self.started(id, &queued, start);
                 self.finish(id, &queued, Phases { start, end })
@@ -380,6 +405,7 @@ impl<'a> Simulator<'a> {
                     self.engines[id].free = moved.free;
                     self.finish(id, &queued, Phases { start, end: moved.end })
                 } else {
+                    self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
                     self.engines[id].moving = Some((queued, start.time));
                     Ok(())
                 }
@@ -417,6 +443,8 @@ impl<'a> Simulator<'a> {
 
     /// Accounts for work that is done at `phases.end`.
     fn finish(&mut self, id: usize, queued: &Queued, phases: Phases) -> Result<(), TimingError> {
+        self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
+        self.watch.done(&done(Unit::Engine(id), queued, phases))?;
         let engine = &mut self.engines[id];
         let from = phases.start.time.max(engine.busy_until);
         let busy = phases.end.time.saturating_sub(from);
@@ -468,6 +496,11 @@ impl<'a> Simulator<'a> {
                     self.finish(id, &queued, Phases { start, end: moved.end })?;
                 }
                 return Ok(true);
+            }
+            if O::ACTIVE
+                && let Some((queued, _)) = &self.engines[id].moving
+            {
+                self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
             }
             if self.graph.is_full() {
                 // Nothing else can be resolved now, so what is unknown comes after the next request.
@@ -535,6 +568,7 @@ impl<'a> Simulator<'a> {
             report.issue_order = order.into_iter().map(|(_, index)| index).collect();
         }
         report.layers = self.layers.into_timings();
+        self.watch.finish(report.layers.iter().map(|layer| layer.end));
         let mut causes = CauseVector::default();
         let mut total = Cycles::ZERO;
         for layer in &report.layers {
@@ -545,4 +579,10 @@ impl<'a> Simulator<'a> {
         report.causes = causes;
         Ok(report)
     }
+}
+
+/// An instruction that is done, as an observer is told of it.
+fn done(unit: Unit, queued: &Queued, phases: Phases) -> Done {
+    let [start, end] = [phases.start, phases.end].map(|event| Time(event.time));
+    Done { unit, layer: queued.layer, instruction: queued.index, start, end }
 }
