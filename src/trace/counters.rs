@@ -107,9 +107,9 @@ impl Bins {
         }
     }
 
-    /// Points held.
+    /// Values at most: each bin may begin and end one.
     pub fn len(&self) -> usize {
-        self.bins.len() + self.steady.len()
+        2 * self.bins.len() + self.steady.len()
     }
 
     /// Bytes of a bin, and the time from which on every bin has as many, from the bin of `from` to that of `until`.
