@@ -332,13 +332,13 @@ impl Writer {
     }
 
     /// The instruction, as an argument of a slice.
-    fn number(&mut self, instruction: u64) -> Option<(Iid, Value)> {
-        Some((self.file.intern(Kind::Argument, "instruction"), Value::Number(instruction)))
+    fn number(&mut self, instruction: u64) -> (Iid, Value) {
+        (self.file.intern(Kind::Argument, "instruction"), Value::Number(instruction))
     }
 
-    fn layer_argument(&mut self, layer: usize) -> Option<(Iid, Value)> {
+    fn layer_argument(&mut self, layer: usize) -> (Iid, Value) {
         let name = self.layer_name(Kind::Text, layer);
-        Some((self.file.intern(Kind::Argument, "layer"), Value::Text(name)))
+        (self.file.intern(Kind::Argument, "layer"), Value::Text(name))
     }
 }
 
@@ -354,7 +354,7 @@ impl Observer for Writer {
                 end: issued.begin.0,
                 name: self.file.intern(Kind::Name, "queue full"),
                 category: self.file.intern(Kind::Category, "stall"),
-                arguments: [self.number(issued.instruction), self.layer_argument(issued.layer)],
+                arguments: [Some(self.number(issued.instruction)), Some(self.layer_argument(issued.layer))],
                 ..Slice::default()
             };
             self.slice(Row::QueueFull, issued.layer, issued.instruction, slice);
@@ -367,7 +367,7 @@ impl Observer for Writer {
             end: phase.end.0,
             name: self.file.intern(Kind::Name, phase.cause.name()),
             category: self.file.intern(Kind::Category, "cause"),
-            arguments: [self.number(phase.instruction), self.layer_argument(phase.layer)],
+            arguments: [Some(self.number(phase.instruction)), Some(self.layer_argument(phase.layer))],
             ..Slice::default()
         };
         self.slice(Row::Cause(phase.unit, phase.cause), phase.layer, phase.instruction, slice);
@@ -382,7 +382,7 @@ impl Observer for Writer {
             end: done.end.0,
             name: self.layer_name(Kind::Name, done.layer),
             category: self.file.intern(Kind::Category, waiting.operation),
-            arguments: [self.number(done.instruction), None],
+            arguments: [Some(self.number(done.instruction)), None],
             ..Slice::default()
         };
         let Some(number) = self.slice(Row::Instructions(done.unit), done.layer, done.instruction, slice) else {
@@ -409,7 +409,7 @@ impl Observer for Writer {
                 end: moved.end.0,
                 category: self.file.intern(Kind::Category, engine),
                 name: self.layer_name(Kind::Name, moved.layer),
-                arguments: [self.number(moved.instruction), None],
+                arguments: [Some(self.number(moved.instruction)), None],
                 ..Slice::default()
             };
             self.slice(Row::Memory(moved.memory), moved.layer, moved.instruction, slice);

@@ -32,12 +32,13 @@ impl Window {
         let fault = |message: String| Diagnostic::error(message).with_path("--trace-window");
         let number = |part: &str| part.chars().all(|c| c.is_ascii_digit());
         let Some((from, to)) = text.split_once("..").filter(|(from, to)| number(from) && number(to)) else {
-            let mut names = layers.iter().take(MOST_LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
-            if layers.len() > MOST_LISTED {
-                names += &format!(" and {} more", layers.len() - MOST_LISTED);
-            }
+            let names = layers.iter().take(MOST_LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = match layers.len().checked_sub(MOST_LISTED) {
+                Some(more) if more > 0 => format!(" and {more} more"),
+                _ => String::new(),
+            };
             return Err(fault(format!("no layer is named `{text}`, and it is no range of cycles"))
-                .with_help(format!("give START..END in cycles of the array, or one of the layers: {names}")));
+                .with_help(format!("give START..END in cycles of the array, or one of the layers: {names}{more}")));
         };
         let cycles = |part: &str| part.parse().map(Cycles).map_err(|_| fault(format!("`{part}` cycles are too many")));
         let start = if from.is_empty() { Cycles::ZERO } else { cycles(from)? };
