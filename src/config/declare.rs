@@ -1,30 +1,18 @@
 //! One declaration of a config field makes both the type that holds its value and its row of the table that checks,
 //! overrides and the reference page read. Knows nothing of particular fields, which are in `schema`.
 //!
-//! A field reads `name: type in range "unit" = default; mark`, under its meaning as a doc comment: range, unit, default
-//! (as a file would have it; none: the field must be given) and mark may be left out. Further ranges are `or 0 for
-//! "meaning"`, `power_of 2`, and `each range` for the numbers of a list of pairs. Marks are `listed "why"` for a number
+//! A field reads `name: type in range "unit" = default => "meaning and reason"; mark`. Range, unit, default (as a file would
+//! have it; none: the field must be given) and mark may be left out. Further ranges are `or 0 for "meaning"`, `power_of 2`,
+//! and `each range` for the numbers of a list of pairs. Marks are `listed "why"` for a number
 //! that the model does not act on, which results list where it is not the default, and `refused "what"` for one that no
 //! model exists of. A variant may be `refused` too.
 
-use serde::de::DeserializeOwned;
-
-use super::{check, fields::Kind};
+use super::fields::Kind;
 
 /// A type that a config is made of.
 pub trait Declared {
     /// What a value of it is in a file.
     const KIND: Kind;
-}
-
-/// A group all of whose fields have defaults, with these.
-///
-/// # Panics
-/// If a field has none, or one that is not of its type; a test makes every group that can be made.
-pub fn defaults<T: Declared + DeserializeOwned>() -> T {
-    let mut value = serde_json::Value::Object(serde_json::Map::new());
-    check::complete(&mut value, &T::KIND);
-    serde_json::from_value(value).expect("all fields have defaults of their types")
 }
 
 macro_rules! maybe {
@@ -78,17 +66,17 @@ macro_rules! group {
     (
         $(#[$meta:meta])*
         $name:ident {$(
-            $(#[doc = $reason:literal])+
             $field:ident: $type:ident $(<$item:tt>)?
             $(in $min:tt ..= $max:tt)? $(each $low:tt ..= $high:tt)? $(or 0 for $zero:literal)? $(power_of $base:tt)?
-            $($unit:literal)? $(= $default:expr)? $(; listed $why:literal)? $(; refused $what:literal)?
+            $($unit:literal)? $(= $default:expr)? => $reason:literal
+            $(; listed $why:literal)? $(; refused $what:literal)?
         ),* $(,)?}
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {$(
-            $(#[doc = $reason])+
+            #[doc = $reason]
             pub $field: $type $(<$item>)?,
         )*}
 
@@ -100,7 +88,7 @@ macro_rules! group {
                 ),
                 unit: concat!($($unit)?),
                 default: maybe!($(stringify!($default))?),
-                reason: concat!($($reason),+).trim_ascii(),
+                reason: $reason,
                 modelled: modelled!($(listed $why)? $(refused $what)?),
             }),*]);
         }
@@ -112,14 +100,15 @@ macro_rules! content {
     () => { None };
     (($wrapped:ident)) => { Some(&<$wrapped>::KIND) };
     ({$(
-        $(#[doc = $reason:literal])+ $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)?
+        $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)?
+        $(= $default:expr)? => $reason:literal
     ),* $(,)?}) => {
         Some(&Kind::Group(&[$(Field {
             name: stringify!($field),
             kind: kind!($type $(in $min ..= $max)?),
             unit: concat!($($unit)?),
-            default: None,
-            reason: concat!($($reason),+).trim_ascii(),
+            default: maybe!($(stringify!($default))?),
+            reason: $reason,
             modelled: Modelled::Yes,
         }),*]))
     };
@@ -149,7 +138,8 @@ macro_rules! choice {
             $(#[doc = $doc:literal])+
             $variant:ident $(($wrapped:ident))?
             $({$(
-                $(#[doc = $reason:literal])+ $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)?
+                $field:ident: $type:ident $(in $min:tt ..= $max:tt)? $($unit:literal)?
+                $(= $default:expr)? => $reason:literal
             ),* $(,)?})?
             $(; $refused:ident)?
         ),* $(,)?}
@@ -158,15 +148,32 @@ macro_rules! choice {
         #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
         pub enum $name {$(
             $(#[doc = $doc])+
-            $variant $(($wrapped))? $({$( $(#[doc = $reason])+ $field: $type ),*})?
+            $variant $(($wrapped))? $({$( #[doc = $reason] $field: $type ),*})?
         ),*}
 
         names! { $name {$(
             $variant $(($wrapped))?
-            $({$( $(#[doc = $reason])+ $field: $type $(in $min ..= $max)? $($unit)? ),*})?
+            $({$( $field: $type $(in $min ..= $max)? $($unit)? $(= $default)? => $reason ),*})?
             $(; $refused)?
         ),*} }
     };
 }
 
-pub(super) use {choice, content, flag, group, kind, maybe, modelled, names};
+/// Structs of fields, enums of choices, and `names` of enums of other rooms.
+macro_rules! declare {
+    () => {};
+    ($(#[$meta:meta])* struct $name:ident { $($body:tt)* } $($rest:tt)*) => {
+        group! { $(#[$meta])* $name { $($body)* } }
+        declare! { $($rest)* }
+    };
+    ($(#[$meta:meta])* enum $name:ident { $($body:tt)* } $($rest:tt)*) => {
+        choice! { $(#[$meta])* $name { $($body)* } }
+        declare! { $($rest)* }
+    };
+    (names $name:ident { $($body:tt)* } $($rest:tt)*) => {
+        names! { $name { $($body)* } }
+        declare! { $($rest)* }
+    };
+}
+
+pub(super) use {choice, content, declare, flag, group, kind, maybe, modelled, names};

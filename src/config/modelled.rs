@@ -24,7 +24,7 @@ pub(super) fn refusals(config: &AcceleratorConfig, places: &Places) -> Vec<Diagn
             found.push(fault.with_help(format!("use {}", quoted(others))));
         }
         if let (Modelled::Refused(what), Some(default)) = (field.modelled, field.default)
-            && value.to_string() != default
+            && !is_written_as(value, default)
         {
             let fault = places.fault(path, format!("not modelled yet: {what}"));
             found.push(fault.with_help(format!("use {default}")));
@@ -40,7 +40,7 @@ pub fn not_modelled(accelerator: &Accelerator) -> Vec<String> {
     let mut list = Vec::new();
     visit(config, &mut |path, field, value| {
         if let (Modelled::Listed(why), Some(default)) = (field.modelled, field.default)
-            && value.to_string() != default
+            && !is_written_as(value, default)
         {
             list.push(format!("{path} = {value}: {why}"));
         }
@@ -52,6 +52,12 @@ pub fn not_modelled(accelerator: &Accelerator) -> Vec<String> {
         }
     }
     list
+}
+
+/// Whether a file would have a number or truth value like this.
+fn is_written_as(value: &Value, text: &str) -> bool {
+    let written = value.to_string();
+    written == text
 }
 
 /// Every field of a config, with its path and value, in the order of the file.

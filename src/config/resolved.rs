@@ -223,6 +223,13 @@ impl Accelerator {
         Time((latency_ns * 1e6).round() as u64)
     }
 
+    /// What a memory space loses where a write follows a read or a read a write.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn memory_turnaround(&self, memory: MemoryId) -> Time {
+        let MemoryModel::Ideal { turnaround_ns, .. } = self.config.memories[usize::from(memory.0)].model;
+        Time((turnaround_ns * 1e6).round() as u64)
+    }
+
     /// Whether the array's operands are integers, so that programs are executed and not only timed.
     pub fn executes(&self) -> bool {
         self.config.array.input_type.is_integer() && self.config.array.weight_type.is_integer()

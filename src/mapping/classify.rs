@@ -144,9 +144,10 @@ pub(super) fn is_channel_axis(value: &Value, axis: usize) -> bool {
 /// The vector unit's function for an operator, and whether channels must stay whole.
 fn vector_function(op: &Op, output: &Value) -> Option<(VectorFunction, bool)> {
     Some(match op {
-        Op::Add { .. } => (VectorFunction::Add, false),
-        Op::Mul => (VectorFunction::Mul, false),
-        Op::MaxPool { .. } => (VectorFunction::MaxPool, false),
+        // An adder compares, and a multiplier scales what is below zero.
+        Op::Add { .. } | Op::Min | Op::Max => (VectorFunction::Add, false),
+        Op::Mul | Op::PRelu => (VectorFunction::Mul, false),
+        Op::MaxPool { .. } | Op::GlobalMaxPool => (VectorFunction::MaxPool, false),
         Op::AvgPool { .. } | Op::GlobalAvgPool => (VectorFunction::AvgPool, false),
         op if op.is_function() => (VectorFunction::Table, false),
         Op::Softmax { axis } if is_channel_axis(output, *axis) => (VectorFunction::Softmax, true),
@@ -178,14 +179,15 @@ fn vector_shape(graph: &Graph<Quantized>, node: &Node) -> Option<VectorShape> {
     let output = graph.value(node.outputs[0]);
     let values: Vec<&Value> = node.inputs.iter().map(|&id| graph.value(id)).collect();
     let window = match &node.op {
-        Op::MaxPool { window } | Op::AvgPool { window, .. } => *window,
-        Op::GlobalAvgPool => {
+        Op::MaxPool { window } | Op::AvgPool { window, .. } => Some(*window),
+        Op::GlobalAvgPool | Op::GlobalMaxPool => {
             let &[_, _, h, w] = values[0].shape.as_slice() else { return None };
-            Window { kernel: [h, w], stride: [1, 1], dilation: [1, 1], pad: [0; 4] }
+            Some(Window { kernel: [h, w], ..Window::UNIT })
         }
-        _ => Window::UNIT,
+        _ => None,
     };
-    let windowed = matches!(node.op, Op::MaxPool { .. } | Op::AvgPool { .. } | Op::GlobalAvgPool);
+    let windowed = window.is_some();
+    let window = window.unwrap_or(Window::UNIT);
     if windowed && output.shape.len() != 4 {
         return None;
     }

@@ -1,6 +1,6 @@
 //! Times a network and writes a trace of it: gives the run's parts their names. What a trace looks like is not known here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Failure, Mapped, time_observed};
 use crate::{
@@ -21,13 +21,14 @@ pub struct TraceSettings {
     pub events: u64,
 }
 
-/// Times a mapped network at `tile` fidelity and writes its trace.
+/// Times a mapped network at `tile` fidelity and writes its trace; that of its requests to memory too, if it has a path.
 ///
 /// # Errors
 /// As without a trace; a window that the run does not have; a file that cannot be written.
 pub fn time_traced(
     mapped: &Mapped,
     settings: &TraceSettings,
+    memory_trace: Option<&Path>,
     progress: &mut dyn Progress,
 ) -> Result<TimingReport, Failure> {
     let unwritten = |error: std::io::Error| {
@@ -39,7 +40,7 @@ pub fn time_traced(
     let window = settings.window.as_deref().map_or(Ok(Window::All), |window| Window::read(window, &names.layers))?;
     let limits = Limits { window, events: settings.events };
     let mut writer = Writer::create(&settings.file, names, limits).map_err(unwritten)?;
-    let report = time_observed(mapped, timing::Options::default(), Some(&mut writer), progress)?;
+    let report = time_observed(mapped, timing::Options::default(), Some(&mut writer), memory_trace, progress)?;
     let written = writer.finish().map_err(unwritten)?;
     let help = if written.cut.is_some() { "; give a `--trace-window`, or more `--trace-events`" } else { "" };
     progress.note(&format!("{written}{help}"));

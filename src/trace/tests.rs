@@ -143,7 +143,7 @@ const ALL: TraceSettings = TraceSettings { file: PathBuf::new(), window: None, e
 struct Notes(Vec<String>);
 
 impl crate::diag::Progress for Notes {
-    fn stage(&mut self, _: &str, _: Option<u64>) {}
+    fn stage(&mut self, _: &str, _: Option<u64>, _: &'static str) {}
     fn advance(&mut self, _: u64) {}
     fn finish(&mut self) {}
     fn note(&mut self, text: &str) {
@@ -167,7 +167,7 @@ fn trace(mapped: &Mapped, settings: &TraceSettings) -> (TimingReport, Decoded, V
     let file = folder.path().join("run.pftrace");
     let mut notes = Notes::default();
     let settings = TraceSettings { file: file.clone(), ..settings.clone() };
-    let report = pipeline::time_traced(mapped, &settings, &mut notes).unwrap();
+    let report = pipeline::time_traced(mapped, &settings, None, &mut notes).unwrap();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a partial file is left");
     (report, Decoded::read(&file), notes.0)
 }
@@ -350,7 +350,7 @@ fn a_file_that_cannot_be_written_is_the_user_s_fault_and_leaves_nothing() {
         std::fs::create_dir(&taken).unwrap();
         for (file, expected) in [(folder.path().join("none/run"), "none"), (taken, "taken")] {
             let settings = TraceSettings { file, ..ALL };
-            let fault = pipeline::time_traced(mapped, &settings, &mut Notes::default()).unwrap_err().to_string();
+            let fault = pipeline::time_traced(mapped, &settings, None, &mut Notes::default()).unwrap_err().to_string();
             assert!(fault.contains(expected) && fault.contains("--trace"), "{fault}");
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -214,7 +214,7 @@ fn order_agrees(
 }
 
 proptest! {
-    #![proptest_config(cases(150))]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn programs_add_in_the_order_that_the_mapping_exports(seed in any::<u64>(), accelerator in machines()) {

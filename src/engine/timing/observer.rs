@@ -142,13 +142,22 @@ impl Observer for () {
     const ACTIVE: bool = false;
 }
 
-/// A phase as the graph of causes notes it, and the memory and bytes where it is a memory's.
+/// What a memory serves in a phase.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    pub memory: u8,
+    pub bytes: u64,
+    /// When it begins to: later than the phase where it turns from reads to writes first.
+    pub start: Time,
+}
+
+/// A phase as the graph of causes notes it, and what is served where it is a memory's.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Noted {
     pub cause: Cause,
-    pub start: u64,
-    pub end: u64,
-    pub served: Option<(u8, u64)>,
+    pub start: Time,
+    pub end: Time,
+    pub served: Option<Served>,
 }
 
 /// The observer, and what has to be remembered to tell it.
@@ -168,7 +177,7 @@ impl<'a, O: Observer> Watch<'a, O> {
     /// Tells of an instruction that is issued: the issue unit was done with the one before at `ready`, and its queue had
     /// room at `begin`.
     #[inline]
-    pub fn issued(&mut self, instruction: &Instruction, ready: u64, begin: u64) {
+    pub fn issued(&mut self, instruction: &Instruction, ready: Time, begin: Time) {
         if !O::ACTIVE {
             return;
         }
@@ -182,8 +191,8 @@ impl<'a, O: Observer> Watch<'a, O> {
             operation: name(&instruction.operation),
             waits: &instruction.waits,
             signals: instruction.signals,
-            ready: Time(ready),
-            begin: Time(begin),
+            ready,
+            begin,
         });
         if !is_fence && let Some(waiting) = self.waiting.get_mut(engine) {
             waiting.push_back(instruction.operation.clone());
@@ -198,9 +207,8 @@ impl<'a, O: Observer> Watch<'a, O> {
         }
         for Noted { cause, start, end, served } in noted.drain(..) {
             let Some(observer) = &mut self.observer else { continue };
-            let [start, end] = [Time(start), Time(end)];
             observer.phase(&Phase { unit, layer, instruction, cause, start, end });
-            if let (Some((memory, bytes)), Unit::Engine(engine)) = (served, unit) {
+            if let (Some(Served { memory, bytes, start }), Unit::Engine(engine)) = (served, unit) {
                 let memory = usize::from(memory);
                 let by_host = false;
                 observer.transferred(&Transferred { memory, engine, layer, instruction, start, end, bytes, by_host });

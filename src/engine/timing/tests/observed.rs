@@ -6,7 +6,7 @@ use super::{
     super::{Cause, observe, observer::*},
     *,
 };
-use crate::units::Time;
+use crate::{config::Control, units::Time};
 
 #[derive(Debug, Default)]
 struct Everything {
@@ -56,6 +56,7 @@ fn covered(stretches: impl Iterator<Item = (Time, Time)>) -> u64 {
 fn program() -> (Accelerator, Builder) {
     let mut config = config();
     config.control = Control { issue_cycles: 2, launch_cycles: 5, fence_cycles: 3, queue_depth: 2, ..config.control };
+    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: 64.0, latency_ns: 20.0, turnaround_ns: 3.0 };
     let mut program = Builder::default();
     for layer in 0..2 {
         program.layer = layer;
@@ -80,10 +81,10 @@ fn an_observer_sees_every_phase_and_changes_no_figure() {
     let options = Options { record_phases: true, record_order: true };
     let mut seen = Everything::default();
     let instructions = || program.instructions.iter().cloned();
-    let report = observe(&accelerator, &header, instructions(), options, &mut seen).unwrap();
+    let report = observe(&accelerator, &header, instructions(), options, &mut seen, None).unwrap();
     assert_eq!(report, simulate(&accelerator, &header, instructions(), options).unwrap());
     // Neither do phases that nothing holds on to.
-    let plain = observe(&accelerator, &header, instructions(), Options::default(), &mut Everything::default());
+    let plain = observe(&accelerator, &header, instructions(), Options::default(), &mut Everything::default(), None);
     assert_eq!(plain.unwrap(), simulate(&accelerator, &header, instructions(), Options::default()).unwrap());
 
     let key = |instruction: u64, cause: Cause, start: Time, end: Time| (instruction, cause, start, end);
@@ -107,7 +108,12 @@ fn what_is_observed_adds_up_to_the_report() {
     let (accelerator, program) = program();
     let mut seen = Everything::default();
     let instructions = program.instructions.iter().cloned();
-    let report = observe(&accelerator, &header(2), instructions, Options::default(), &mut seen).unwrap();
+    let mut requests = 0;
+    let mut tap = |_| requests += 1;
+    let header = header(2);
+    let options = Options::default();
+    let report = observe(&accelerator, &header, instructions, options, &mut seen, Some(&mut tap)).unwrap();
+    assert_eq!(requests, seen.transferred.iter().filter(|moved| !moved.by_host).count());
     assert_eq!(seen.issued.len(), program.instructions.len());
     assert_eq!(seen.done.len(), program.instructions.len());
     for (index, engine) in report.engines.iter().enumerate() {
@@ -135,7 +141,7 @@ fn buffers_are_never_fuller_than_they_are_and_empty_in_the_end() {
     let (accelerator, program) = program();
     let mut seen = Everything::default();
     let instructions = program.instructions.iter().cloned();
-    observe(&accelerator, &header(2), instructions, Options::default(), &mut seen).unwrap();
+    observe(&accelerator, &header(2), instructions, Options::default(), &mut seen, None).unwrap();
     let sizes = [accelerator.buffers[0].bytes, accelerator.config.accumulators.bytes]
         .map(|bytes| i64::try_from(bytes).unwrap());
     seen.fills.sort_unstable_by_key(|fill| (fill.time, fill.change));
