@@ -59,7 +59,7 @@ impl Changes {
 #[derive(Debug)]
 pub struct Bins {
     length: u64,
-    bins: BTreeMap<u64, u64>,
+    bytes: BTreeMap<u64, u64>,
     /// Bytes a bin of stretches that cover many.
     steady: Changes,
 }
@@ -70,7 +70,7 @@ const LONG: u64 = 16;
 impl Bins {
     /// Bins of this length.
     pub fn new(length: u64) -> Self {
-        Self { length, bins: BTreeMap::new(), steady: Changes::default() }
+        Self { length, bytes: BTreeMap::new(), steady: Changes::default() }
     }
 
     /// Adds bytes that move evenly over `start..end`. No one asks for bins before that of `from`.
@@ -100,16 +100,16 @@ impl Bins {
 
     fn count(&mut self, bin: u64, bytes: u64, from: u64) {
         if bin >= from && bytes > 0 {
-            *self.bins.entry(bin).or_default() += bytes;
-            if self.bins.len() > MANY && self.bins.keys().next().is_some_and(|&first| first < from) {
-                self.bins = self.bins.split_off(&from);
+            *self.bytes.entry(bin).or_default() += bytes;
+            if self.bytes.len() > MANY && self.bytes.keys().next().is_some_and(|&first| first < from) {
+                self.bytes = self.bytes.split_off(&from);
             }
         }
     }
 
     /// Values at most: each bin may begin and end one.
     pub fn len(&self) -> usize {
-        2 * self.bins.len() + self.steady.len()
+        2 * self.bytes.len() + self.steady.len()
     }
 
     /// Bytes of a bin, and the time from which on every bin has as many, from the bin of `from` to that of `until`.
@@ -119,7 +119,7 @@ impl Bins {
         for (at, steady) in changes_of(&self.steady.values(from, until)) {
             changes.add(at, steady, 0);
         }
-        for (&bin, &bytes) in self.bins.range(from..=until) {
+        for (&bin, &bytes) in self.bytes.range(from..=until) {
             let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
             changes.add(bin, bytes, 0);
             changes.add(bin + 1, -bytes, 0);

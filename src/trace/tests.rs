@@ -272,7 +272,7 @@ fn arrows_are_the_tokens_that_instructions_wait_for() {
                 signals.insert(token, instruction.index);
             }
         }
-        let mut from = HashMap::new();
+        let mut from = BTreeMap::new();
         let mut to = HashMap::new();
         for slice in trace.slices.values().flatten() {
             for flow in &slice.flows {

@@ -1,7 +1,7 @@
 //! Which part of a run is traced: cycles or a layer, in femtoseconds as far as they are known yet.
 
 use crate::{
-    diag::Diagnostic,
+    diag::{Diagnostic, Faults},
     units::{Cycles, Time},
 };
 
@@ -25,7 +25,7 @@ impl Window {
     ///
     /// # Errors
     /// Says what is wrong, and which layers there are.
-    pub fn read(text: &str, layers: &[String]) -> Result<Self, Diagnostic> {
+    pub fn read(text: &str, layers: &[String]) -> Result<Self, Faults> {
         if let Some(layer) = layers.iter().position(|name| name == text) {
             return Ok(Self::Layer(layer));
         }
@@ -38,13 +38,16 @@ impl Window {
                 _ => String::new(),
             };
             return Err(fault(format!("no layer is named `{text}`, and it is no range of cycles"))
-                .with_help(format!("give START..END in cycles of the array, or one of the layers: {names}{more}")));
+                .with_help(format!("give START..END in cycles of the array, or one of the layers: {names}{more}"))
+                .into());
         };
-        let cycles = |part: &str| part.parse().map(Cycles).map_err(|_| fault(format!("`{part}` cycles are too many")));
+        let cycles = |part: &str| {
+            part.parse().map(Cycles).map_err(|_| Faults::from(fault(format!("`{part}` cycles are too many"))))
+        };
         let start = if from.is_empty() { Cycles::ZERO } else { cycles(from)? };
         let end = if to.is_empty() { None } else { Some(cycles(to)?) };
         if end.is_some_and(|end| end <= start) {
-            return Err(fault(format!("`{text}` holds no cycle")).with_help("the end must be after the start"));
+            return Err(fault(format!("`{text}` holds no cycle")).with_help("the end must be after the start").into());
         }
         Ok(Self::Cycles(start, end))
     }
