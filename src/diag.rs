@@ -150,6 +150,8 @@ pub trait Progress: Send {
     fn advance(&mut self, n: u64);
     /// The last stage is over.
     fn finish(&mut self);
+    /// Something that the user should know and that is no part of the result.
+    fn note(&mut self, _text: &str) {}
 }
 
 /// Tells no one.

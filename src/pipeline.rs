@@ -13,6 +13,7 @@ mod host;
 mod limits;
 mod memory_trace;
 mod samples;
+mod traced;
 
 use std::path::Path;
 
@@ -25,6 +26,7 @@ pub use execute::{Executed, execute, reference_of};
 pub use host::ReferenceHost;
 use memory_trace::MemoryTrace;
 pub use samples::Samples;
+pub use traced::{TraceSettings, time_traced};
 
 use crate::{
     config::Accelerator,
@@ -38,6 +40,7 @@ use crate::{
     reference,
     result::RANDOM_RANGES,
     tensor::{Requantizer, Tensor},
+    trace,
 };
 
 /// Why a run did not end with a result.
@@ -262,13 +265,14 @@ pub fn map_cached<'a>(
 /// # Errors
 /// A run beyond the timebase; a program with too many instructions.
 pub fn time(mapped: &Mapped, options: timing::Options) -> Result<TimingReport, Failure> {
-    time_observed(mapped, options, None, &mut Silent)
+    time_observed(mapped, options, None, None, &mut Silent)
 }
 
-/// The same, with a stage of its own in the progress.
+/// The same, with a stage of its own in the progress, and traces.
 fn time_observed(
     mapped: &Mapped,
     options: timing::Options,
+    trace: Option<&mut trace::Writer>,
     memory_trace: Option<&Path>,
     progress: &mut dyn Progress,
 ) -> Result<TimingReport, Failure> {
@@ -287,11 +291,18 @@ fn time_observed(
         }
     });
     let (accelerator, header) = (&program.accelerator, &program.header);
-    let Some(path) = memory_trace else { return Ok(timing::simulate(accelerator, header, instructions, options)?) };
-    let mut trace = MemoryTrace::create(path, accelerator, memory_trace::MOST_ROWS)?;
-    let mut tap = |access| trace.add(access);
-    let report = timing::simulate_tapped(accelerator, header, instructions, options, &mut tap)?;
-    trace.finish()?;
+    let mut memory_trace =
+        memory_trace.map(|path| MemoryTrace::create(path, accelerator, memory_trace::MOST_ROWS)).transpose()?;
+    let report = {
+        let mut tap = memory_trace.as_mut().map(|rows| |access| rows.add(access));
+        let tap = tap.as_mut().map(|tap| tap as &mut timing::AccessTap<'_>);
+        match (trace, tap) {
+            (None, None) => timing::simulate(accelerator, header, instructions, options)?,
+            (None, Some(tap)) => timing::simulate_tapped(accelerator, header, instructions, options, tap)?,
+            (Some(writer), tap) => timing::observe(accelerator, header, instructions, options, writer, tap)?,
+        }
+    };
+    memory_trace.map_or(Ok(()), MemoryTrace::finish)?;
     Ok(report)
 }
 

@@ -90,6 +90,7 @@ Examples:
   systole run edge_16x16 mobilenet_v2.onnx
   systole run my_npu.ron resnet50.onnx --out results/
   systole run my_npu.ron resnet50.onnx --label tall --set array.rows=32 --set array.cols=32 --json
+  systole run edge_16x16 mobilenet_v2.onnx --no-execute --trace run.pftrace --trace-window 0..200000
   systole run edge_16x16 lenet.onnx --calibrate train.npz --data test.npz
   systole run edge_16x16 lenet.onnx --data test.npz --expect onnxruntime.npz --tolerance 1";
 
@@ -152,6 +153,16 @@ pub struct RunArgs {
     /// Print the record as JSON instead of the table
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+    /// Write a trace of the timed run, to look at with ui.perfetto.dev: layers, engines, memories, buffers
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub trace: Option<PathBuf>,
+    /// Trace only this part of the run: START..END in cycles of the array, or a layer's name
+    #[arg(long, value_name = "RANGE|LAYER", requires = "trace", help_heading = "Output")]
+    pub trace_window: Option<String>,
+    /// Events in the trace at most; it is cut there, and says so
+    #[arg(long, value_name = "N", default_value = "1000000", requires = "trace", value_parser = count::<NonZeroU64>)]
+    #[arg(help_heading = "Output")]
+    pub trace_events: NonZeroU64,
     /// Write the requests of DMA engines to memory as CSV, the first 1,048,576 of them: time, address, bytes, read or
     /// write, memory, engine
     #[arg(long, value_name = "FILE", help_heading = "Output")]
@@ -296,12 +307,14 @@ mod tests {
     fn every_flag_of_run_is_read() {
         let line = "systole run npu.ron net.onnx --data d.npz --calibrate c.npz --expect e.npz --tolerance 1.5 --batch 4 \
                     --requantize --fidelity bound --set array.rows=8 --set a.b=[1,2] --out o --json --cpu-time \
-                    --memory-trace m --threads 2 --label mine";
+                     --memory-trace m --threads 2 --label mine --trace t --trace-window 5..9 --trace-events 7";
         let Command::Run(run) = parse(line).unwrap().command else { panic!("not run") };
         assert_eq!((run.machine.config.as_str(), run.batch.get(), run.tolerance), ("npu.ron", 4, 1.5));
         assert_eq!(run.fidelity, Fidelity::Bound);
         assert_eq!(run.label.as_deref(), Some("mine"));
-        assert!(run.memory_trace.is_some() && run.requantize && run.json && run.cpu_time && !run.no_execute);
+        assert_eq!((run.trace_window.as_deref(), run.trace_events.get()), (Some("5..9"), 7));
+        assert!(run.trace.is_some() && run.memory_trace.is_some());
+        assert!(run.requantize && run.json && run.cpu_time && !run.no_execute);
         assert_eq!(run.overrides.overrides[1].to_string(), "a.b=[1,2]");
     }
 
@@ -315,6 +328,8 @@ mod tests {
             "systole run npu.ron net.onnx --expect e.npz --tolerance nan",
             "systole run npu.ron net.onnx --batch 0",
             "systole run npu.ron net.onnx --threads 0",
+            "systole run npu.ron net.onnx --trace-window conv1",
+            "systole run npu.ron net.onnx --trace t --trace-events 0",
             "systole run npu.ron net.onnx --set rows",
             "systole run npu.ron",
             "systole report",

@@ -65,6 +65,11 @@ impl Progress for Terminal {
             bar.finish_and_clear();
         }
     }
+
+    fn note(&mut self, text: &str) {
+        self.finish();
+        super::output::complain(text);
+    }
 }
 
 impl Drop for Terminal {

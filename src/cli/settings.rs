@@ -72,6 +72,19 @@ pub struct RunSettings {
     pub label: Option<String>,
     /// Where to write the requests to memory.
     pub memory_trace: Option<PathBuf>,
+    /// A trace of the timed run.
+    pub trace: Option<Trace>,
+}
+
+/// What to trace, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The file.
+    pub file: PathBuf,
+    /// Cycles or a layer's name; all without it.
+    pub window: Option<String>,
+    /// Events at most.
+    pub events: u64,
 }
 
 /// Outputs to compare with.
@@ -147,6 +160,7 @@ pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>)
         cpu_time: args.cpu_time,
         label: args.label,
         memory_trace: args.memory_trace,
+        trace: args.trace.map(|file| Trace { file, window: args.trace_window, events: args.trace_events.get() }),
     };
     (settings, OutputSettings { out: args.out, json: args.json }, args.threads)
 }

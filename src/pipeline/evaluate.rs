@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{
-    Executed, Expected, Failure, Fidelity, Model, Samples, accuracy, assemble::assemble, cpu, execute, limits,
-    map_cached, prepare, time_observed,
+    Executed, Expected, Failure, Fidelity, Model, Samples, TraceSettings, accuracy, assemble::assemble, cpu, execute,
+    limits, map_cached, prepare, time_observed, time_traced,
 };
 use crate::{
     config::Accelerator,
@@ -33,6 +33,8 @@ pub struct Options {
     pub expected: Option<Expected>,
     /// Where to write the requests to memory.
     pub memory_trace: Option<PathBuf>,
+    /// A trace of the timed run.
+    pub trace: Option<TraceSettings>,
     /// What the run is called, for the record.
     pub label: Option<String>,
     /// What was changed in the machine's config, for the record.
@@ -76,14 +78,21 @@ impl Evaluator {
             // Before the time that timing takes.
             limits::check_executable(&mapped)?;
         }
-        let trace = options.memory_trace.as_deref();
-        if options.fidelity == Fidelity::Bound && trace.is_some() {
-            return Err(Diagnostic::error("`--memory-trace` needs a run whose requests to memory are timed")
-                .with_help("leave out `--fidelity bound`")
-                .into());
+        let requests = options.memory_trace.as_deref();
+        if options.fidelity == Fidelity::Bound {
+            let untraced = [
+                (requests.is_some(), "`--memory-trace` needs a run whose requests to memory are timed"),
+                (options.trace.is_some(), "`--trace` needs a run whose instructions are timed"),
+            ];
+            if let Some((_, message)) = untraced.into_iter().find(|&(is_asked, _)| is_asked) {
+                return Err(Diagnostic::error(message).with_help("leave out `--fidelity bound`").into());
+            }
         }
         let timing = match options.fidelity {
-            Fidelity::Tile => Some(time_observed(&mapped, timing::Options::default(), trace, progress)?),
+            Fidelity::Tile => Some(match &options.trace {
+                None => time_observed(&mapped, timing::Options::default(), None, requests, progress)?,
+                Some(trace) => time_traced(&mapped, trace, requests, progress)?,
+            }),
             Fidelity::Bound => None,
         };
         let samples = options.samples.as_ref();

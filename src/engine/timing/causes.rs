@@ -7,7 +7,10 @@
 //! the event was computed before the boundary was known. Neighbours of one cause are merged, and nodes that no live
 //! event needs are dropped, so that memory does not grow with the program.
 
-use super::TimingError;
+use super::{
+    TimingError,
+    observer::{Noted, Served},
+};
 use crate::units::Time;
 
 /// A class of time; each stretch of the timeline has exactly one. Same classes and order as in the result's record.
@@ -193,6 +196,11 @@ pub(super) struct CauseGraph {
     pub instruction: u64,
     /// Instruction of each node, where phases are recorded; nothing is then merged or dropped.
     recorded: Option<Vec<u64>>,
+    /// Phases that an observer is not told of yet, where there is one.
+    pub noted: Vec<Noted>,
+    is_observed: bool,
+    /// Whether phases are recorded or observed.
+    is_watched: bool,
 }
 
 impl CauseGraph {
@@ -205,20 +213,38 @@ impl CauseGraph {
             smallest_limit: limit,
             instruction: 0,
             recorded: record.then(|| vec![0]),
+            noted: Vec::new(),
+            is_observed: false,
+            is_watched: record,
         }
+    }
+
+    /// Notes phases for an observer from now on.
+    pub fn observe(&mut self) {
+        self.is_observed = true;
+        self.is_watched = true;
     }
 
     /// The event at `end`, after a stretch of `cause` from `pred`. A stretch of no length is `pred` itself.
     #[inline]
     pub fn phase(&mut self, pred: Event, cause: Cause, end: Time) -> Result<Event, TimingError> {
+        self.stretch(pred, cause, end, None)
+    }
+
+    /// The phase of a memory that serves bytes.
+    #[inline]
+    pub fn service(&mut self, pred: Event, end: Time, served: Served) -> Result<Event, TimingError> {
+        self.stretch(pred, Cause::MemoryBandwidth, end, Some(served))
+    }
+
+    #[inline]
+    fn stretch(&mut self, pred: Event, cause: Cause, end: Time, served: Option<Served>) -> Result<Event, TimingError> {
         debug_assert!(end >= pred.time, "a phase ends before its predecessor");
         if end <= pred.time {
             return Ok(pred);
         }
         let mut before = pred.node;
-        if let Some(instructions) = &mut self.recorded {
-            instructions.push(self.instruction);
-        } else {
+        if !self.is_watched || !self.watch(Noted { cause, start: pred.time, end, served }) {
             let node = self.nodes[before as usize];
             if node.cause == cause as u8 {
                 before = node.pred;
@@ -227,6 +253,18 @@ impl CauseGraph {
         let node = u32::try_from(self.nodes.len()).map_err(|_| TimingError::TooManyPhases)?;
         self.nodes.push(Node { end, pred: before, cause: cause as u8 });
         Ok(Event { time: end, node })
+    }
+
+    /// Records or notes a phase; whether it must stay a node of its own.
+    #[cold]
+    fn watch(&mut self, noted: Noted) -> bool {
+        if self.is_observed {
+            self.noted.push(noted);
+        }
+        if let Some(instructions) = &mut self.recorded {
+            instructions.push(self.instruction);
+        }
+        self.recorded.is_some()
     }
 
     /// Makes the node of a lazy event.

@@ -238,9 +238,9 @@ impl DmaEngine {
             let tag = self.requests;
             self.requests += 1;
             let (bytes, engine) = (self.law.burst, self.law.engine);
-            let request = Request { address, bytes, write: leg.write, engine, tag, at };
+            let request = Request { memory: leg.memory, address, bytes, write: leg.write, engine, tag, at };
             if let Some(tap) = tap {
-                tap(request.access(leg.memory));
+                tap(request.access());
             }
             let memory = &mut memories[usize::from(leg.memory)];
             memory.offer(graph, request)?;

@@ -22,6 +22,8 @@ use crate::{
 /// A burst that an engine asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
+    /// The memory space.
+    pub memory: u8,
     /// Where, aligned to `bytes`.
     pub address: u64,
     pub bytes: u32,
@@ -35,8 +37,8 @@ pub(super) struct Request {
 
 impl Request {
     /// As traces show it.
-    pub const fn access(&self, memory: u8) -> MemoryAccess {
-        let Self { address, bytes, write, engine, at, .. } = *self;
+    pub const fn access(&self) -> MemoryAccess {
+        let Self { memory, address, bytes, write, engine, at, .. } = *self;
         MemoryAccess { time: at.time, address, bytes, write, memory, engine }
     }
 }

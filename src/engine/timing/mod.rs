@@ -8,6 +8,7 @@
 //! - `dma`, `memory`: requests, those in flight, and when memory answers them
 //! - `work`, `runs`: what an instruction costs
 //! - `causes`, `layers`: to whom and to what each cycle belongs
+//! - `observer`, `occupancy`: who watches a run, and how full the buffers are
 //! - `clock`: checked arithmetic of time
 //! - `report`: the result
 
@@ -17,6 +18,8 @@ mod clock;
 mod dma;
 mod layers;
 mod memory;
+mod observer;
+mod occupancy;
 mod report;
 mod runs;
 mod simulator;
@@ -30,6 +33,7 @@ use thiserror::Error;
 
 pub use causes::{Cause, CauseVector, PhaseRecord};
 pub use memory::{AccessTap, MemoryAccess, WINDOW};
+pub use observer::{Done, Fill, Issued, LayerSpan, Observer, Phase, Transferred, Unit};
 pub use report::{BufferTiming, EngineTiming, LayerTiming, MemoryTiming, TimingReport};
 
 use crate::{
@@ -152,5 +156,21 @@ pub fn simulate_tapped<'a>(
     options: Options,
     tap: &'a mut AccessTap<'a>,
 ) -> Result<TimingReport, TimingError> {
-    simulator::Simulator::new(accelerator, header, options, PHASES_HELD)?.with_tap(tap).run(instructions)
+    simulator::Simulator::new(accelerator, header, options, PHASES_HELD)?.with_tap(Some(tap)).run(instructions)
+}
+
+/// The same, telling an observer of everything on the way, and `tap` if there is one.
+///
+/// # Errors
+/// See [`TimingError`].
+pub fn observe<'a>(
+    accelerator: &'a Accelerator,
+    header: &'a Header,
+    instructions: impl Iterator<Item = Instruction>,
+    options: Options,
+    observer: &'a mut impl Observer,
+    tap: Option<&'a mut AccessTap<'a>>,
+) -> Result<TimingReport, TimingError> {
+    let simulator = simulator::Simulator::observed(accelerator, header, options, PHASES_HELD, Some(observer))?;
+    simulator.with_tap(tap).run(instructions)
 }

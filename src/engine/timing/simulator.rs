@@ -17,6 +17,7 @@ use super::{
     dma::{DmaEngine, DmaLaw},
     layers::LayerBook,
     memory::{AccessTap, Completion, Memory},
+    observer::{Done, Observer, Unit, Watch},
     report::{BufferTiming, EngineTiming, TimingReport},
     tokens::{TokenState, Tokens},
     work::{Decoder, Work},
@@ -89,7 +90,7 @@ impl Engine {
 }
 
 /// A program being timed.
-pub(super) struct Simulator<'a> {
+pub(super) struct Simulator<'a, O> {
     header: &'a Header,
     decoder: Decoder<'a>,
     graph: CauseGraph,
@@ -112,14 +113,27 @@ pub(super) struct Simulator<'a> {
     layers: LayerBook,
     order: Option<Vec<(Time, u64)>>,
     tap: Option<&'a mut AccessTap<'a>>,
+    watch: Watch<'a, O>,
 }
 
-impl<'a> Simulator<'a> {
+impl<'a> Simulator<'a, ()> {
     pub fn new(
         accelerator: &'a Accelerator,
         header: &'a Header,
         options: Options,
         limit: usize,
+    ) -> Result<Self, TimingError> {
+        Self::observed(accelerator, header, options, limit, None)
+    }
+}
+
+impl<'a, O: Observer> Simulator<'a, O> {
+    pub fn observed(
+        accelerator: &'a Accelerator,
+        header: &'a Header,
+        options: Options,
+        limit: usize,
+        observer: Option<&'a mut O>,
     ) -> Result<Self, TimingError> {
         let period = accelerator.array_period;
         if period == Time::ZERO
@@ -156,10 +170,14 @@ impl<'a> Simulator<'a> {
             let id = u8::try_from(index).map_err(|_| TimingError::Machine("more than 256 memory spaces"))?;
             memories.push(Memory::new(accelerator, MemoryId(id)));
         }
+        let mut graph = CauseGraph::new(limit, options.record_phases);
+        if O::ACTIVE {
+            graph.observe();
+        }
         Ok(Self {
             header,
             decoder: Decoder::new(accelerator, header)?,
-            graph: CauseGraph::new(limit, options.record_phases),
+            graph,
             period,
             vector_period: accelerator.vector_period,
             queue_depth: usize::try_from(control.queue_depth.max(1)).unwrap_or(usize::MAX),
@@ -178,12 +196,13 @@ impl<'a> Simulator<'a> {
             layers: LayerBook::new(header.layers.len(), period),
             order: options.record_order.then(Vec::new),
             tap: None,
+            watch: Watch::new(accelerator, observer),
         })
     }
 
     /// Tells of every request to memory.
-    pub fn with_tap(mut self, tap: &'a mut AccessTap<'a>) -> Self {
-        self.tap = Some(tap);
+    pub fn with_tap(mut self, tap: Option<&'a mut AccessTap<'a>>) -> Self {
+        self.tap = tap;
         self
     }
 
@@ -248,6 +267,7 @@ impl<'a> Simulator<'a> {
         }
         self.issue_stalled += begin.time - self.issued.time;
         let layer = instruction.layer.index();
+        self.watch.issued(instruction, self.issued.time, begin.time);
         let mut now = begin;
         if self.layers.is_new(layer) && self.launch_time > Time::ZERO {
             let end = after(edge(now.time, self.period)?, self.launch_time)?;
@@ -258,6 +278,7 @@ impl<'a> Simulator<'a> {
             now = self.graph.phase(now, Cause::Issue, end)?;
         }
         self.issued = now;
+        self.watch.phases(&mut self.graph.noted, Unit::Issue, layer, instruction.index);
         self.layers.issue(layer, begin.time, &amounts)?;
         self.instructions += 1;
 
@@ -317,6 +338,8 @@ impl<'a> Simulator<'a> {
         let end = after(edge(bound.time, self.period)?, self.fence_time)?;
         let end = self.graph.phase(bound, Cause::Fence, end)?;
         self.issued = end;
+        self.watch.phases(&mut self.graph.noted, Unit::Issue, queued.layer, queued.index);
+        self.watch.done(&done(Unit::Issue, queued, Phases { start: queued.issue, end }))?;
         if let Some(order) = &mut self.order {
             order.push((end.time, queued.index));
         }
@@ -397,10 +420,12 @@ impl<'a> Simulator<'a> {
                 let at = edge(bound.time, self.period)?;
                 let start = self.graph.phase(bound, Cause::Host, at)?;
                 let end = edge(after(at, work.duration)?, self.period)?;
-                for &(memory, bytes) in &work.accesses {
-                    self.memories[usize::from(memory)].host_access(at, end, bytes)?;
-                }
                 let end = self.graph.phase(start, Cause::Host, end)?;
+                for &(memory, bytes) in &work.accesses {
+                    self.memories[usize::from(memory)].host_access(at, end.time, bytes)?;
+                    let during = done(Unit::Engine(id), &queued, Phases { start, end });
+                    self.watch.host_access(&during, memory, bytes);
+                }
                 self.engines[id].free = end;
                 self.started(id, &queued, start);
                 self.finish(id, &queued, Phases { start, end })
@@ -414,6 +439,7 @@ impl<'a> Simulator<'a> {
                     self.engines[id].free = end;
                     self.finish(id, &queued, Phases { start, end })
                 } else {
+                    self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
                     self.engines[id].moving = Some((queued, start.time));
                     Ok(())
                 }
@@ -451,6 +477,8 @@ impl<'a> Simulator<'a> {
 
     /// Accounts for work that is done at `phases.end`.
     fn finish(&mut self, id: usize, queued: &Queued, phases: Phases) -> Result<(), TimingError> {
+        self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
+        self.watch.done(&done(Unit::Engine(id), queued, phases))?;
         let engine = &mut self.engines[id];
         let from = phases.start.time.max(engine.busy_until);
         let busy = phases.end.time.saturating_sub(from);
@@ -506,6 +534,9 @@ impl<'a> Simulator<'a> {
             let engine = &mut self.engines[id];
             self.graph.instruction = engine.moving.as_ref().map_or(0, |(queued, _)| queued.index);
             let served = engine.dma.serve(&mut self.graph, &mut self.memories, until.min(owed), &mut self.tap)?;
+            if let Some((queued, _)) = &engine.moving {
+                self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
+            }
             if let Some(free) = served.free {
                 engine.free = free;
                 engine.landing.extend(engine.moving.take());
@@ -534,17 +565,24 @@ impl<'a> Simulator<'a> {
         let oldest = engine.landing.front().or(engine.moving.as_ref());
         self.graph.instruction = oldest.map_or(0, |(queued, _)| queued.index);
         engine.dma.deliver(&mut self.graph, done)?;
+        if let Some((queued, _)) = oldest {
+            self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
+        }
         self.land(id)
     }
 
     /// Retires an engine's transfers whose data are all there.
     fn land(&mut self, id: usize) -> Result<(), TimingError> {
-        while let Some(end) = self.engines[id].dma.landed(&mut self.graph)? {
-            if let Some((queued, start)) = self.engines[id].landing.pop_front() {
+        loop {
+            let engine = &mut self.engines[id];
+            if let Some((queued, _)) = engine.landing.front() {
+                self.graph.instruction = queued.index;
+            }
+            let Some(end) = engine.dma.landed(&mut self.graph)? else { return Ok(()) };
+            if let Some((queued, start)) = engine.landing.pop_front() {
                 self.finish(id, &queued, Phases { start: Event { time: start, ..end }, end })?;
             }
         }
-        Ok(())
     }
 
     /// Drops the part of the cause graph that nothing depends on. What is not resolved yet retires no earlier than
@@ -605,6 +643,7 @@ impl<'a> Simulator<'a> {
             report.issue_order = order.into_iter().map(|(_, index)| index).collect();
         }
         report.layers = self.layers.into_timings();
+        self.watch.finish(report.layers.iter().map(|layer| layer.end));
         let mut causes = CauseVector::default();
         let mut total = Cycles::ZERO;
         for layer in &report.layers {
@@ -615,4 +654,10 @@ impl<'a> Simulator<'a> {
         report.causes = causes;
         Ok(report)
     }
+}
+
+/// An instruction that is done, as an observer is told of it.
+fn done(unit: Unit, queued: &Queued, phases: Phases) -> Done {
+    let Phases { start, end } = phases;
+    Done { unit, layer: queued.layer, instruction: queued.index, start: start.time, end: end.time }
 }

@@ -7,6 +7,7 @@ use crate::{
         TimingError,
         causes::{Cause, CauseGraph, Event, Lazy},
         clock::after,
+        observer::Served,
     },
     units::{Bytes, Time},
 };
@@ -53,7 +54,8 @@ impl Ideal {
         let (pred, start) =
             if free > request.at.time { (self.free, free) } else { (graph.realize(request.at)?, request.at.time) };
         let end = after(start, self.service)?;
-        let served = graph.phase(pred, Cause::MemoryBandwidth, end)?;
+        let served = Served { memory: request.memory, bytes: request.bytes.into(), start };
+        let served = graph.service(pred, end, served)?;
         traffic.serve(start, end, request.bytes);
         self.free = served;
         self.wrote = Some(request.write);

@@ -4,6 +4,7 @@ mod bursts;
 mod causes;
 mod law;
 mod micro;
+mod observed;
 mod rtl;
 mod speed;
 mod ties;
