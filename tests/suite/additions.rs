@@ -93,6 +93,7 @@ impl Walker {
     }
 
     /// Output channel and K of the weights `[outputs, k]` of a region.
+    #[allow(clippy::type_complexity, reason = "an output and its k, row by row")]
     fn rows(&self, weights: &Region) -> Result<Vec<(u32, Rc<Vec<u32>>)>, TestCaseError> {
         let Space::Buffer(buffer) = weights.space else { return Err(TestCaseError::fail("weights outside buffers")) };
         let row = |row: u32| {
