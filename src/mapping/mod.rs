@@ -6,6 +6,7 @@
 mod classify;
 pub mod cost;
 pub mod describe;
+pub mod layout;
 pub mod matrix;
 pub mod order;
 pub mod place;
@@ -15,6 +16,7 @@ pub mod shape;
 pub mod tiling;
 pub mod vector;
 
+pub use layout::Layout;
 pub use matrix::{BufferTile, LoopOrder, MatrixMapping, Slots};
 pub use place::Place;
 pub use plan::{LayerMapping, LayerPlan, Plan, PlanOptions, plan};

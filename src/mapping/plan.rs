@@ -8,7 +8,8 @@ use super::{
     classify::{Class, Classifier, narrow, unit_window},
     cost::{Cost, Part, Rates},
     matrix::{LoopOrder, MatrixMapping, Occupied},
-    place::{self, Place, extents},
+    layout::Layout,
+    place::{self, Place},
     search::{self, Found, Infeasible, Constraints},
     shape::{MatrixShape, byte_width},
     vector::{self, OperandShape, VectorMapping, VectorShape},
@@ -130,6 +131,8 @@ pub struct Plan {
     pub layers: Vec<LayerPlan>,
     /// Where each value lies, by value index; `None` for weights, biases and values that nothing uses.
     pub places: Vec<Option<Place>>,
+    /// How each value lies, by value index.
+    pub layouts: Vec<Layout>,
     /// The memory space of each value, by value index, for those that lie in one.
     pub memories: Vec<MemoryId>,
 }
@@ -164,7 +167,7 @@ pub fn plan(graph: &Graph<Quantized>, accelerator: &Accelerator, options: &PlanO
     planner.search_ahead();
     let layers = planner.layers();
     Faults::check(std::mem::take(&mut planner.faults))?;
-    Ok(Plan { layers, places: planner.places, memories: planner.memories })
+    Ok(Plan { layers, places: planner.places, layouts: planner.nodes.layouts, memories: planner.memories })
 }
 
 struct Planner<'a> {
@@ -430,7 +433,7 @@ impl Planner<'_> {
                 continue;
             }
             let value = graph.value(input);
-            let extent = narrow(extents(&value.shape));
+            let extent = narrow(self.nodes.extents(input));
             let same = value.quant == output.quant && value.dtype == output.dtype;
             let base = VectorMapping {
                 function: (!same).then_some(VectorFunction::Table),

@@ -116,6 +116,7 @@ fn pointwise(requantizer: Requantizer) -> (Machine<'static>, Vec<Instruction>, T
             dtype: DType::Int8,
             space: MEMORY,
             base,
+            layout: crate::mapping::Layout::Image,
             strides: vec![(c * h * w) as u64, 1, (w * c) as u64, c as u64],
         }
     };
