@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{Accelerator, DepthwisePolicy, MemoryId, VectorFunction},
-    ir::{Graph, Node, NodeId, Op, Quantized, Value, ValueId, Window},
+    ir::{Graph, Kind, Node, NodeId, Op, Quantized, Value, ValueId, Window},
 };
 
 /// What a node is to the machine.
@@ -17,6 +17,15 @@ pub(super) enum Class {
     Concat,
     Host,
     Free,
+}
+
+/// Which side of a transposition is a view of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum View {
+    /// The result is read where the operand lies.
+    OfOperand,
+    /// The operand is written where it will stand in the result.
+    OfResult,
 }
 
 /// Tells what nodes are, with who makes and reads each value at hand.
@@ -82,6 +91,8 @@ impl<'a> Classifier<'a> {
             Op::Conv { groups, .. } if *groups > 1 && self.accelerator.config.depthwise == DepthwisePolicy::Host => {
                 Class::Host
             }
+            Op::BatchMatMul => MatrixShape::of(graph, node).map_or(Class::Host, Class::Matrix),
+            Op::Transpose { .. } if self.view(node).is_some() => Class::Free,
             Op::Conv { .. } | Op::MatMul { .. } => match MatrixShape::of(graph, node) {
                 Ok(shape) if graph.value(node.inputs[1]).constant.is_some() => Class::Matrix(shape),
                 _ => Class::Host,
@@ -109,6 +120,24 @@ impl<'a> Classifier<'a> {
                 Class::Vector(function, shape, whole_channels)
             }
         }
+    }
+
+    /// Whether a transposition moves nothing, because one side is a view of the other.
+    pub fn view(&self, node: &Node) -> Option<View> {
+        let (graph, from, to) = (self.graph, node.inputs[0], node.outputs[0]);
+        let bounds = |id: ValueId| graph.inputs.contains(&id) || graph.outputs.contains(&id);
+        if graph.value(from).quant.is_none() || graph.value(from).constant.is_some() || bounds(to) {
+            return None;
+        }
+        let on_array = |id: &NodeId| {
+            let node = graph.node(*id);
+            node.op.kind() == Kind::Pair && matches!(self.classify(node), Class::Matrix(_))
+        };
+        let made_by = self.producers[from.index()];
+        if made_by.as_ref().is_some_and(on_array) && self.consumers[from.index()].len() == 1 && !bounds(from) {
+            return Some(View::OfResult);
+        }
+        self.consumers[to.index()].iter().all(on_array).then_some(View::OfOperand)
     }
 
     /// Trips of the loops over a value.

@@ -1,7 +1,7 @@
 //! The order in which a tensor's dimensions lie in memory, decided here and read everywhere else. It knows shapes, not
 //! places: where a tensor starts, and whether it lies inside another one, is `place`'s business.
 
-use crate::ir::{Graph, Quantized, Value};
+use crate::ir::{Graph, Kind, Node, Op, Quantized, Value};
 
 /// How a tensor's dimensions lie in memory. Either way the program walks it in four loops, outermost first, of which the
 /// innermost numbers the channels.
@@ -74,9 +74,69 @@ impl Layout {
     }
 }
 
-/// The layout of every value, by value index.
+/// The layout of every value, by value index. Rank 4 is an image, but for what is tied to a product of two activations
+/// by operators that do not look at an image: there the last dimension is read as rows of a matrix.
 pub(super) fn layouts(graph: &Graph<Quantized>) -> Vec<Layout> {
-    graph.values.iter().map(Layout::of).collect()
+    let mut layouts: Vec<Layout> = graph.values.iter().map(Layout::of).collect();
+    if !graph.nodes.iter().any(is_pair) {
+        return layouts;
+    }
+    let mut groups = Groups((0..graph.values.len()).collect());
+    let of_node = |node: &Node| {
+        let ids = node.inputs.iter().chain(&node.outputs).map(|id| id.index());
+        ids.filter(|&index| graph.values[index].shape.len() == 4).collect::<Vec<_>>()
+    };
+    for node in &graph.nodes {
+        for pair in of_node(node).windows(2) {
+            groups.join(pair[0], pair[1]);
+        }
+    }
+    let mut rows = vec![false; graph.values.len()];
+    let mut image = vec![false; graph.values.len()];
+    for node in &graph.nodes {
+        for index in of_node(node) {
+            let group = groups.of(index);
+            rows[group] |= is_pair(node);
+            image[group] |= !takes_rows(node);
+        }
+    }
+    for (index, layout) in layouts.iter_mut().enumerate() {
+        let group = groups.of(index);
+        if rows[group] && !image[group] {
+            *layout = Layout::Rows;
+        }
+    }
+    layouts
+}
+
+fn is_pair(node: &Node) -> bool {
+    node.op.kind() == Kind::Pair
+}
+
+/// Whether an operator works on rank 4 in row-major order as well.
+fn takes_rows(node: &Node) -> bool {
+    match node.op.kind() {
+        Kind::Pair | Kind::Function | Kind::Binary | Kind::Conversion => true,
+        _ => matches!(node.op, Op::Softmax { .. } | Op::Transpose { .. } | Op::Reshape | Op::Concat { .. }),
+    }
+}
+
+/// Disjoint groups of values.
+struct Groups(Vec<usize>);
+
+impl Groups {
+    /// The group of a value.
+    fn of(&self, mut index: usize) -> usize {
+        while self.0[index] != index {
+            index = self.0[index];
+        }
+        index
+    }
+
+    fn join(&mut self, a: usize, b: usize) {
+        let (a, b) = (self.of(a), self.of(b));
+        self.0[a.max(b)] = a.min(b);
+    }
 }
 
 #[cfg(test)]

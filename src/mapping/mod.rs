@@ -20,5 +20,5 @@ pub use layout::Layout;
 pub use matrix::{BufferTile, LoopOrder, MatrixMapping, Slots};
 pub use place::Place;
 pub use plan::{LayerMapping, LayerPlan, Plan, PlanOptions, plan};
-pub use shape::MatrixShape;
+pub use shape::{MatrixShape, Second};
 pub use vector::{VectorMapping, VectorShape};

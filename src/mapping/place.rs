@@ -1,7 +1,7 @@
 //! Where each value lies before anything stays on chip: in a memory space of its own, in another value's bytes, or on the
 //! user's side of the boundary.
 
-use super::classify::{Class, Classifier, is_conversion};
+use super::classify::{Class, Classifier, View, is_conversion};
 use crate::{
     config::{Accelerator, MemoryId},
     ir::{Graph, NodeId, Op, Quantized, ValueId},
@@ -25,6 +25,13 @@ pub enum Place {
         whole: ValueId,
         /// First channel.
         channel: usize,
+    },
+    /// The same bytes as the other side of a transposition.
+    View {
+        /// The other side.
+        of: ValueId,
+        /// The transposition.
+        transposition: NodeId,
     },
     /// On the user's side of a boundary conversion.
     Outside,
@@ -69,6 +76,18 @@ impl Placer<'_> {
                 }
                 Op::Reshape if self.nodes.is_free_reshape(node) => {
                     self.places[node.outputs[0].index()] = Some(Place::Alias(node.inputs[0]));
+                }
+                Op::Transpose { .. } => {
+                    let (x, y) = (node.inputs[0], node.outputs[0]);
+                    match self.nodes.view(node) {
+                        Some(View::OfOperand) => {
+                            self.places[y.index()] = Some(Place::View { of: x, transposition: id });
+                        }
+                        Some(View::OfResult) => {
+                            self.places[x.index()] = Some(Place::View { of: y, transposition: id });
+                        }
+                        None => {}
+                    }
                 }
                 Op::Concat { axis }
                     if self.nodes.is_channel_axis(node.outputs[0], *axis)
@@ -154,7 +173,7 @@ impl Placer<'_> {
 
     /// The value whose bytes hold another's.
     fn owner(&self, mut id: ValueId) -> ValueId {
-        while let Some(Place::Alias(of) | Place::Part { whole: of, .. }) = self.places[id.index()] {
+        while let Some(Place::Alias(of) | Place::Part { whole: of, .. } | Place::View { of, .. }) = self.places[id.index()] {
             id = of;
         }
         id

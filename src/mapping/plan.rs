@@ -18,7 +18,7 @@ use crate::{
     config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
     dataflow::ArrayExtents,
     diag::{Diagnostic, Faults},
-    ir::{Graph, Node, NodeId, Quantized, Value, ValueId},
+    ir::{Graph, Kind, Node, NodeId, Quantized, Value, ValueId},
     units::{Time, thousands},
 };
 
@@ -219,11 +219,13 @@ impl Planner<'_> {
 
     fn constraints(&self, id: NodeId, reserved: u64, input_resident: bool, output_resident: bool) -> Constraints {
         let node = self.graph.node(id);
+        let is_pair = node.op.kind() == Kind::Pair;
         Constraints {
             reserved,
             input_resident,
             output_resident,
             input_memory: self.memories[node.inputs[0].index()],
+            weight_memory: if is_pair { self.memories[node.inputs[1].index()] } else { self.accelerator.weight_memory },
             output_memory: self.memories[node.outputs[0].index()],
             single_groups: self.options.inexact.contains(&id),
         }
@@ -300,6 +302,10 @@ impl Planner<'_> {
             || graph.outputs.contains(&output)
             || self.places[output.index()] != Some(Place::Memory)
         {
+            return None;
+        }
+        // Operands of a product of two activations are cut and repeated by batch, on their way from memory.
+        if next.op.kind() == Kind::Pair {
             return None;
         }
         let next_class = self.nodes.classify(next);

@@ -6,7 +6,7 @@ use crate::{
     config::Accelerator,
     ir::{Activation, Graph, Node, Op, Quantized, Value, ValueId},
     mapping::{
-        LayerMapping, Layout, MatrixMapping, Place, Plan,
+        LayerMapping, Layout, MatrixMapping, Place, Plan, Second,
         order::{accumulation_order, may_overflow},
         plan::RESIDENT_ALIGNMENT,
     },
@@ -152,6 +152,21 @@ impl Builder<'_> {
                 };
                 (place.space, place.base, strides)
             }
+            Place::View { of, transposition } => {
+                let of = self.tensor(of)?;
+                let place = &self.tensors[of.0 as usize];
+                let Op::Transpose { perm } = &self.graph.node(transposition).op else { return None };
+                let mut strides = vec![0; perm.len()];
+                let backwards = self.graph.node(transposition).inputs[0] == id;
+                for (to, &from) in perm.iter().enumerate() {
+                    if backwards {
+                        strides[from] = place.strides[to];
+                    } else {
+                        strides[to] = place.strides[from];
+                    }
+                }
+                (place.space, place.base, strides)
+            }
             Place::Part { whole, channel } => {
                 let whole = self.tensor(whole)?;
                 let place = &self.tensors[whole.0 as usize];
@@ -196,9 +211,12 @@ impl Builder<'_> {
     fn image(&mut self, layer: LayerId, node: &Node, mapping: &MatrixMapping) -> WeightImage {
         let shape = &mapping.shape;
         let element = u64::from(shape.weight_bytes);
-        let weights = u64::from(shape.o) * u64::from(mapping.pass_channels()) * shape.taps() * element;
+        let (weights, records) = match shape.second {
+            Second::Image => (u64::from(shape.o) * u64::from(mapping.pass_channels()) * shape.taps() * element, shape.o),
+            Second::Activation => (0, mapping.pass_outputs()),
+        };
         let parameters_offset = weights.next_multiple_of(4);
-        let bytes = parameters_offset + u64::from(shape.o) * u64::from(mapping.parameter_bytes);
+        let bytes = parameters_offset + u64::from(records) * u64::from(mapping.parameter_bytes);
         let memory = self.accelerator.weight_memory;
         let base = self.allocate(memory, bytes);
         WeightImage {
@@ -206,7 +224,7 @@ impl Builder<'_> {
             memory,
             base,
             bytes,
-            weights: node.inputs[1],
+            weights: (shape.second == Second::Image).then(|| node.inputs[1]),
             input_major: matches!(node.op, Op::MatMul { transposed: false, .. }),
             bias: node.inputs.get(2).copied(),
             element_bytes: u8::try_from(shape.weight_bytes).expect("at most 8"),

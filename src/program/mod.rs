@@ -187,8 +187,9 @@ pub struct WeightImage {
     pub base: u64,
     /// Its size.
     pub bytes: u64,
-    /// The weights in the graph: `[O, C/g, R, S]`, or a matrix.
-    pub weights: ValueId,
+    /// The weights in the graph: `[O, C/g, R, S]`, or a matrix. None where the second operand is an activation: then
+    /// the image holds one record an output channel of a block, for all blocks.
+    pub weights: Option<ValueId>,
     /// Whether `weights` is a matrix `[K, O]` rather than `[O, ...]`.
     pub input_major: bool,
     /// The bias in the graph: int32 of `[O]`.

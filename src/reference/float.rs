@@ -6,6 +6,7 @@ use std::{borrow::Cow, ops::Range};
 use super::{
     Outcome, Reason,
     elementwise::{broadcast, lanes},
+    batch::Batch,
     geometry::Geometry,
     integers::{array, to_float},
     pool,
@@ -48,6 +49,19 @@ pub(super) fn evaluate(op: &Op, operands: &[&Tensor]) -> Outcome<Tensor> {
             };
             let finish = |channel: usize, sum: f64| activate(narrow(sum + bias[channel]), *activation);
             tensor(&output, matrix([m, k, n], &x, part, *transposed, k, finish)?)
+        }
+        Op::BatchMatMul => {
+            let batch = Batch::new(shape, operands[1].shape())?;
+            let [m, k, n] = batch.matrix;
+            let b = to_float(operands[1])?;
+            let mut y = Vec::new();
+            for (x, b) in batch.operands(&x, &b) {
+                let part = |columns: Range<usize>| {
+                    Cow::Owned(b.chunks_exact(n).flat_map(|row| &row[columns.clone()]).copied().collect())
+                };
+                y.extend(matrix([m, k, n], x, part, false, k, |_, sum| narrow(sum))?);
+            }
+            tensor(&batch.output, y)
         }
         Op::Add { activation } => {
             let (shape, y) = pair(|a, b| a + b)?;

@@ -319,7 +319,7 @@ impl<'m> Importer<'m> {
         let name = &self.graph.value(value).name;
         if !self.is_fixed(value) {
             refuse!(
-                "weight or bias {:?} must be a constant: products of two computed tensors are not supported",
+                "weight or bias {:?} must be a constant: only MatMul takes two computed tensors",
                 clip(name)
             );
         }

@@ -116,10 +116,19 @@ impl PixelTiles {
         let passes = lengths(mapping.passes(), tile.passes, trips.passes);
         let channels = pairs(&passes, &lengths(mapping.pass_outputs(), tile.o, trips.o));
         let whole = [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)];
+        if shape.is_pair() {
+            return anywhere(&self.images, &channels, u64::from(shape.output_bytes()), rates.requests);
+        }
         let [rows, cols] = &self.output;
         let grid = [&self.images, rows, cols, &channels].map(Lengths::as_slice);
         grid_transfer(grid, whole, u64::from(shape.output_bytes()), rates.requests)
     }
+}
+
+/// Boxes of rows of channels of a tensor that may lie in any order: from below, each is one run.
+fn anywhere(rows: &Lengths, channels: &Lengths, element: u64, requests: Requests) -> Transfers {
+    let boxes = rows.iter().flat_map(|&(n, n_times)| channels.iter().map(move |&(c, c_times)| (n * c, n_times * c_times)));
+    boxes.fold(Transfers::default(), |sum, (size, times)| sum.plus(requests.of(1, size * element).times(times)))
 }
 
 /// Lengths of both loops, one inside the other.
@@ -156,7 +165,12 @@ impl Loads {
             let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
             let [rows, cols] = &pixels.input;
             let grid = [&pixels.images, rows, cols, &channels].map(Lengths::as_slice);
-            loads.inputs = grid_transfer(grid, whole, u64::from(shape.input_bytes()), rates.requests);
+            let element = u64::from(shape.input_bytes());
+            loads.inputs = if shape.is_pair() {
+                anywhere(&pixels.images, &channels, element, rates.requests)
+            } else {
+                grid_transfer(grid, whole, element, rates.requests)
+            };
         }
         let weight = shape.taps() * u64::from(shape.weight_bytes);
         for &(o, o_times) in &outputs {
@@ -205,6 +219,9 @@ pub(super) fn input_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) ->
     let channels = u64::from(step.c.len) * u64::from(step.passes.len);
     let rows = u64::from(mapping.rows(step.p).present.len);
     let cols = u64::from(mapping.cols(step.q).present.len);
+    if shape.is_pair() {
+        return rates.requests.of(1, u64::from(step.n.len) * channels * u64::from(shape.input_bytes()));
+    }
     image_transfer(
         [u64::from(step.n.len), rows, cols, channels],
         [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)],
@@ -220,6 +237,9 @@ pub(super) fn output_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -
     }
     let shape = &mapping.shape;
     let channels = u64::from(step.o.len) * u64::from(step.passes.len);
+    if shape.is_pair() {
+        return rates.requests.of(1, step.pixels() * channels * u64::from(shape.output_bytes()));
+    }
     image_transfer(
         [u64::from(step.n.len), u64::from(step.p.len), u64::from(step.q.len), channels],
         [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)],

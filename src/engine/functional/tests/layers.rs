@@ -24,7 +24,7 @@ pub(super) fn image(shape: &Shape, bundle: u32) -> WeightImage {
         memory: MemoryId(0),
         base: 0,
         bytes: parameters_offset + u64::from(shape.outputs) * 12,
-        weights: ValueId(0),
+        weights: Some(ValueId(0)),
         input_major: false,
         bias: None,
         element_bytes: 1,
