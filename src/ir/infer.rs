@@ -310,7 +310,8 @@ fn matmul(op: &'static str, inputs: &[&[usize]], transposed: bool) -> Result<Vec
 }
 
 fn batch_matmul(op: &'static str, a: &[usize], b: &[usize]) -> Result<Vec<usize>, InferError> {
-    let short = |operand, found: &[usize]| InferError::Rank { op, operand, expected: "2 or more", found: found.to_vec() };
+    let short =
+        |operand, found: &[usize]| InferError::Rank { op, operand, expected: "2 or more", found: found.to_vec() };
     let [a_batch @ .., m, k] = a else { return Err(short("a", a)) };
     let [b_batch @ .., b_k, n] = b else { return Err(short("b", b)) };
     extent(op, "reduced dimension of b", *k, *b_k)?;

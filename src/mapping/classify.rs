@@ -193,11 +193,8 @@ impl<'a> Classifier<'a> {
         let whole = layout.extents(&output.shape);
         let mut operands = Vec::new();
         for (value, &id) in values.iter().zip(&node.inputs) {
-            let extent = if windowed {
-                self.extents(id)
-            } else {
-                broadcast_extents(layout, &value.shape, &output.shape)?
-            };
+            let extent =
+                if windowed { self.extents(id) } else { broadcast_extents(layout, &value.shape, &output.shape)? };
             let fits = (0..4).all(|i| extent[i] == whole[i] || extent[i] == 1);
             if !windowed && !fits {
                 return None;

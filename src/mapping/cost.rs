@@ -33,9 +33,9 @@ use crate::{
 use array::array_work;
 use rates::Memory;
 pub use rates::Rates;
+use traffic::{Loads, input_tile, output_tile, weight_tile};
 pub use traffic::{PixelTiles, Transfers};
 pub(in crate::mapping) use traffic::{Requests, grid_transfer, image_transfer};
-use traffic::{Loads, input_tile, output_tile, weight_tile};
 
 /// Work of one layer by engine, and what follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

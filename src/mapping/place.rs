@@ -173,7 +173,9 @@ impl Placer<'_> {
 
     /// The value whose bytes hold another's.
     fn owner(&self, mut id: ValueId) -> ValueId {
-        while let Some(Place::Alias(of) | Place::Part { whole: of, .. } | Place::View { of, .. }) = self.places[id.index()] {
+        while let Some(Place::Alias(of) | Place::Part { whole: of, .. } | Place::View { of, .. }) =
+            self.places[id.index()]
+        {
             id = of;
         }
         id

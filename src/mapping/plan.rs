@@ -7,10 +7,10 @@ use rayon::prelude::*;
 use super::{
     classify::{Class, Classifier, narrow, unit_window},
     cost::{Cost, Part, Rates},
-    matrix::{LoopOrder, MatrixMapping, Occupied},
     layout::Layout,
+    matrix::{LoopOrder, MatrixMapping, Occupied},
     place::{self, Place},
-    search::{self, Found, Infeasible, Constraints},
+    search::{self, Constraints, Found, Infeasible},
     shape::{MatrixShape, byte_width},
     vector::{self, OperandShape, VectorMapping, VectorShape},
 };

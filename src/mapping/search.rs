@@ -7,7 +7,7 @@
 
 use super::{
     cost::{Cost, OrderCost, PixelTiles, Rates, TileCost},
-    matrix::{LoopOrder, MatrixMapping, Slots, BufferTile, Trips},
+    matrix::{BufferTile, LoopOrder, MatrixMapping, Slots, Trips},
     shape::MatrixShape,
     tiling::distinct_tiles,
 };
@@ -161,11 +161,8 @@ pub fn best(
     let config = &accelerator.config;
     let on_vector = depthwise_on_vector(shape, accelerator);
     let bundled = config.depthwise == DepthwisePolicy::BlockDiagonal && !constraints.single_groups && !shape.is_pair();
-    let bundles: Vec<u32> = if bundled {
-        bundle_candidates(shape, config.array.rows, config.array.cols)
-    } else {
-        vec![1]
-    };
+    let bundles: Vec<u32> =
+        if bundled { bundle_candidates(shape, config.array.rows, config.array.cols) } else { vec![1] };
     let dataflows: &[Dataflow] = if on_vector { &[OFF_THE_ARRAY] } else { &config.array.dataflows };
     let smallest = MatrixMapping {
         shape: *shape,
@@ -296,12 +293,7 @@ impl Search<'_> {
             candidates.clear();
             candidates.extend(pixels.iter().map(|&(n, p, q)| {
                 let mapping = MatrixMapping { tile: BufferTile { passes, n, p, q, o, c }, ..*base };
-                Candidate {
-                    trips: mapping.trips(),
-                    footprint: Footprint::of(&mapping),
-                    cost: None,
-                    ordered: [None; 2],
-                }
+                Candidate { trips: mapping.trips(), footprint: Footprint::of(&mapping), cost: None, ordered: [None; 2] }
             }));
             for slots in slot_choices {
                 let mut tried = 0;

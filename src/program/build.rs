@@ -212,7 +212,9 @@ impl Builder<'_> {
         let shape = &mapping.shape;
         let element = u64::from(shape.weight_bytes);
         let (weights, records) = match shape.second {
-            Second::Image => (u64::from(shape.o) * u64::from(mapping.pass_channels()) * shape.taps() * element, shape.o),
+            Second::Image => {
+                (u64::from(shape.o) * u64::from(mapping.pass_channels()) * shape.taps() * element, shape.o)
+            }
             Second::Activation => (0, mapping.pass_outputs()),
         };
         let parameters_offset = weights.next_multiple_of(4);

@@ -5,8 +5,8 @@ use std::{borrow::Cow, ops::Range};
 
 use super::{
     Outcome, Reason,
-    elementwise::{broadcast, lanes},
     batch::Batch,
+    elementwise::{broadcast, lanes},
     geometry::Geometry,
     integers::{array, to_float},
     pool,

@@ -108,7 +108,10 @@ fn product(mut b: Builder) -> Graph<Quantized> {
 fn pair(b: &mut Builder, x: ValueId, y: ValueId) -> ValueId {
     let shapes = [x, y].map(|id| b.graph.value(id).shape.clone());
     let shape = infer(&Op::BatchMatMul, &[&shapes[0], &shapes[1]], None).unwrap().remove(0);
-    let (dtype, quant) = b.activation();
+    let [x_scale, y_scale] = [x, y].map(|id| b.graph.value(id).quant.as_ref().unwrap().scale_of(0));
+    let (dtype, mut quant) = b.activation();
+    // Results neither all saturate nor vanish.
+    quant.scale[0] = x_scale * y_scale * (*shapes[0].last().unwrap() as f32).sqrt() * b.pick(20, 200) as f32;
     b.node(Op::BatchMatMul, &[x, y], &shape, dtype, Some(quant))
 }
 

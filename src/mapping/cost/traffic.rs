@@ -127,7 +127,8 @@ impl PixelTiles {
 
 /// Boxes of rows of channels of a tensor that may lie in any order: from below, each is one run.
 fn anywhere(rows: &Lengths, channels: &Lengths, element: u64, requests: Requests) -> Transfers {
-    let boxes = rows.iter().flat_map(|&(n, n_times)| channels.iter().map(move |&(c, c_times)| (n * c, n_times * c_times)));
+    let boxes =
+        rows.iter().flat_map(|&(n, n_times)| channels.iter().map(move |&(c, c_times)| (n * c, n_times * c_times)));
     boxes.fold(Transfers::default(), |sum, (size, times)| sum.plus(requests.of(1, size * element).times(times)))
 }
 
@@ -154,11 +155,8 @@ impl Loads {
         let passes = lengths(mapping.passes(), tile.passes, trips.passes);
         let outputs = pairs(&passes, &lengths(mapping.pass_outputs(), tile.o, trips.o));
         let channels = lengths(mapping.pass_channels(), tile.c, trips.c);
-        let mut loads = Self {
-            inputs: Transfers::default(),
-            weights: Transfers::default(),
-            parameters: Transfers::default(),
-        };
+        let mut loads =
+            Self { inputs: Transfers::default(), weights: Transfers::default(), parameters: Transfers::default() };
         if !mapping.input_resident {
             // Passes and channels are never both cut.
             let channels = pairs(&passes, &channels);
