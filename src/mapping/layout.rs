@@ -29,11 +29,13 @@ impl Layout {
 
     /// One entry a loop, of one entry a dimension; dimensions before the last one are `merged` where the rank is not 4.
     fn loops<T: Copy>(self, dims: &[T], missing: T, merged: impl FnOnce(&[T]) -> T) -> [T; 4] {
-        match (self, dims) {
-            (Self::Image, &[n, c, h, w]) => [n, h, w, c],
-            (_, &[n, h, w, c]) => [n, h, w, c],
-            (_, []) => [missing; 4],
-            (_, [rows @ .., c]) => [merged(rows), missing, missing, *c],
+        match *dims {
+            [n, second, third, last] => match self {
+                Self::Image => [n, third, last, second],
+                Self::Rows => [n, second, third, last],
+            },
+            [] => [missing; 4],
+            [ref rows @ .., c] => [merged(rows), missing, missing, c],
         }
     }
 

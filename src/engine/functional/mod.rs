@@ -335,13 +335,12 @@ fn write_image(
         return Err(Fault::Arithmetic("a weight image"));
     };
     let memory = store.bytes_mut(crate::program::Space::Memory(image.memory))?;
-    let (total, dtype) = match &weights {
-        Some(weights) => (pack::weights(image, weights, weight, memory)?, weights.dtype()),
-        None => {
-            let second = layer.inputs.get(1).and_then(|id| header.tensors.get(id.index()));
-            let second = second.ok_or(Fault::Arithmetic("a second operand"))?;
-            (usize::try_from(image.outputs).map_err(|_| Fault::Region("weight image"))?, second.dtype)
-        }
+    let (total, dtype) = if let Some(weights) = &weights {
+        (pack::weights(image, weights, weight, memory)?, weights.dtype())
+    } else {
+        let second = layer.inputs.get(1).and_then(|id| header.tensors.get(id.index()));
+        let second = second.ok_or(Fault::Arithmetic("a second operand"))?;
+        (usize::try_from(image.outputs).map_err(|_| Fault::Region("weight image"))?, second.dtype)
     };
     pack::parameters(image, total, bias.as_ref(), [input, weight, output], adders.requantizer, memory)?;
     Ok(dtype)
