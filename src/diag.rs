@@ -142,13 +142,16 @@ impl fmt::Display for Faults {
 impl std::error::Error for Faults {}
 
 /// Who is told how far a long computation is. Whoever computes knows no terminal and no clock.
-pub trait Progress {
-    /// A stage of `total` steps begins, if their number is known; the one before it is over.
-    fn stage(&mut self, name: &str, total: Option<u64>);
+pub trait Progress: Send {
+    /// A stage of `total` steps begins, if their number is known, and `unit` is what a step is, in the plural; the stage
+    /// before it is over.
+    fn stage(&mut self, name: &str, total: Option<u64>, unit: &'static str);
     /// `n` more steps are done.
     fn advance(&mut self, n: u64);
     /// The last stage is over.
     fn finish(&mut self);
+    /// Something that the user should know and that is no part of the result.
+    fn note(&mut self, _text: &str) {}
 }
 
 /// Tells no one.
@@ -156,7 +159,7 @@ pub trait Progress {
 pub struct Silent;
 
 impl Progress for Silent {
-    fn stage(&mut self, _name: &str, _total: Option<u64>) {}
+    fn stage(&mut self, _name: &str, _total: Option<u64>, _unit: &'static str) {}
     fn advance(&mut self, _n: u64) {}
     fn finish(&mut self) {}
 }

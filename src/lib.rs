@@ -20,5 +20,6 @@ pub mod reference;
 pub mod report;
 pub mod result;
 pub mod tensor;
+pub mod trace;
 pub mod units;
 pub mod verify;

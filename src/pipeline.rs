@@ -1,36 +1,46 @@
 //! The facade: one function a stage, typed so that no stage can be skipped.
 //!
-//! `load_model -> prepare -> map -> time / execute -> assemble`; `run` is all of them for the command line.
+//! `load_model -> prepare -> map -> time / execute -> assemble`; `evaluate` is all of them but the first, on values. No
+//! stage prints, and only those that open a file take a path.
 
 mod accuracy;
 mod assemble;
 mod cpu;
 mod describe;
+mod evaluate;
 mod execute;
 mod host;
 mod limits;
+mod memory_trace;
 mod samples;
+mod traced;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-pub use crate::program::LayerKind;
+pub use crate::{program::LayerKind, result::Fidelity};
+pub use accuracy::Expected;
+pub use assemble::{assemble, can_overflow};
 pub use describe::describe_mapping;
+pub use evaluate::{Evaluator, Options, evaluate};
 pub use execute::{Executed, execute, reference_of};
 pub use host::ReferenceHost;
+use memory_trace::MemoryTrace;
 pub use samples::Samples;
+pub use traced::{TraceSettings, time_traced};
 
 use crate::{
     config::Accelerator,
-    diag::{Diagnostic, Faults, Progress},
+    diag::{Diagnostic, Faults, Progress, Silent},
     engine::timing::{self, TimingError, TimingReport},
-    import::{self, ImportOptions},
+    import::{self, ImportOptions, Imported},
     ir::{self, Float, Graph, NodeId, Quantized, ValueId},
-    mapping::{self, Plan, PlanOptions, order::may_overflow},
+    mapping::{self, MappingCache, Plan, PlanOptions, order::may_overflow},
     passes::{self, Arithmetic, Capabilities, Prepared, Ranges},
     program::{Operation, Program},
-    reference::{self, Keep},
-    result::{RANDOM_RANGES, RunResult},
+    reference,
+    result::RANDOM_RANGES,
     tensor::{Requantizer, Tensor},
+    trace,
 };
 
 /// Why a run did not end with a result.
@@ -59,45 +69,6 @@ impl From<TimingError> for Failure {
     }
 }
 
-/// How closely time is modelled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Fidelity {
-    /// The closed form of each layer: a lower bound.
-    Bound,
-    /// Every instruction, queue and burst.
-    #[default]
-    Tile,
-}
-
-/// What a run is asked for; the flags of `systole run`.
-#[derive(Clone, Debug, Default)]
-pub struct RunSettings {
-    /// A config file or a preset's name.
-    pub config: String,
-    /// The model file.
-    pub model: PathBuf,
-    /// Samples to run, with labels or without.
-    pub data: Option<PathBuf>,
-    /// Samples that set the ranges of a float model.
-    pub calibrate: Option<PathBuf>,
-    /// Outputs that another runtime produced.
-    pub expect: Option<PathBuf>,
-    /// Largest difference allowed from them.
-    pub tolerance: f64,
-    /// Batch of the program.
-    pub batch: Option<usize>,
-    /// Whether a quantized model may be requantized for the machine.
-    pub requantize: bool,
-    /// How closely time is modelled.
-    pub fidelity: Fidelity,
-    /// Whether values are left out.
-    pub no_execute: bool,
-    /// Config overrides, `path=value`.
-    pub overrides: Vec<String>,
-    /// Whether the CPU baseline is measured.
-    pub cpu_time: bool,
-}
-
 /// A model as imported.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -112,16 +83,11 @@ pub struct Model {
 /// # Errors
 /// What the importers find.
 pub fn load_model(path: &Path, batch: Option<usize>) -> Result<Model, Faults> {
-    let graph = import::load(path, &ImportOptions { batch })?;
+    let Imported { graph, hash } = import::load(path, &ImportOptions { batch })?;
     // What an importer overlooks in a file is the file's fault, not a surprise in a later stage.
     ir::verify::verify(&graph).map_err(|faults| {
         Faults(faults.0.into_iter().map(|fault| Diagnostic { file: Some(path.to_path_buf()), ..fault }).collect())
     })?;
-    // The importers have bounded the file's size. FNV-1a.
-    let bytes = std::fs::read(path).unwrap_or_default();
-    let hash = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     Ok(Model { graph, hash })
 }
 
@@ -180,32 +146,49 @@ pub fn prepare(
             &float,
             "a float model is run once to find its ranges: take a smaller batch or images",
         )?;
-        let inputs = if let Some(samples) = calibration {
-            samples.inputs.clone()
+        let random;
+        let samples = if let Some(samples) = calibration {
+            samples
         } else {
             log.push(format!("{RANDOM_RANGES}: give --calibrate samples for ranges that mean something"));
-            random_inputs(&float)
+            random = Samples::of(random_inputs(&float), None);
+            &random
         };
-        let execution = reference::run_float(&float, &inputs, &|id| constant(&float, id))
-            .map_err(|error| Diagnostic::error(format!("the float reference cannot run the model: {error}")))?;
-        for (index, value) in (0_u32..).map(ValueId).zip(&execution.values) {
-            if let Some(Tensor::F32(array)) = value {
-                let (low, high) =
-                    array.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
-                if low <= high {
-                    ranges.observe(index, low, high);
-                }
-            }
-        }
+        calibrate(&float, samples, &mut ranges)?;
     }
     let Prepared { graph, arithmetic, log: more } =
         passes::quantize(&float, &ranges, &capabilities(accelerator), requantize)?;
     log.extend(more);
     ir::verify::verify_quantized(&graph)
         .map_err(|faults| Failure::Internal(format!("the passes made a graph that no machine can run: {faults}")))?;
+    limits::check_scales(&graph)?;
     let arithmetic =
         if accelerator.config.vector.requantizer == Requantizer::F32Rne { arithmetic } else { Arithmetic::Machine };
     Ok(Network { float, was_float, quantized: graph, arithmetic, log })
+}
+
+/// Runs the float reference on samples, block by block, and notes the range of every tensor.
+fn calibrate(graph: &Graph<Float>, samples: &Samples, ranges: &mut Ranges) -> Result<(), Failure> {
+    let graph = execute::dense(graph);
+    let found = samples.each_block(samples::block_of(&graph, true), 1, &mut Silent, |_, inputs| {
+        let execution = reference::run_float(&graph, inputs, &|_| None)
+            .map_err(|error| Diagnostic::error(format!("the float reference cannot run the model: {error}")))?;
+        let range = |value: &Option<Tensor>| match value {
+            Some(Tensor::F32(array)) => {
+                array.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)))
+            }
+            _ => (f32::INFINITY, f32::NEG_INFINITY),
+        };
+        Ok(execution.values.iter().map(range).collect::<Vec<_>>())
+    })?;
+    for block in found {
+        for (index, (low, high)) in (0_u32..).map(ValueId).zip(block) {
+            if low <= high {
+                ranges.observe(index, low, high);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A constant of a graph, made if it is synthetic.
@@ -238,13 +221,25 @@ pub struct Mapped<'a> {
 /// # Errors
 /// Layers that fit no buffer; memory spaces that are too small; more time than the timebase holds.
 pub fn map<'a>(network: &'a Network, accelerator: &Accelerator) -> Result<Mapped<'a>, Faults> {
+    map_cached(network, accelerator, &MappingCache::default())
+}
+
+/// [`map`], with mappings of layers that were found before; the result is the same with any cache.
+///
+/// # Errors
+/// As [`map`].
+pub fn map_cached<'a>(
+    network: &'a Network,
+    accelerator: &Accelerator,
+    cache: &MappingCache,
+) -> Result<Mapped<'a>, Faults> {
     let graph = &network.quantized;
     let inexact: Vec<NodeId> = graph
         .nodes_with_ids()
         .filter(|(_, node)| node.op.sums_products() && may_overflow(graph, node, accelerator))
         .map(|(id, _)| id)
         .collect();
-    let plan = mapping::plan(graph, accelerator, &PlanOptions { inexact })?;
+    let plan = mapping::plan_cached(graph, accelerator, &PlanOptions { inexact }, cache)?;
     limits::check_time(&plan)?;
     let program = Program::build(graph, &plan, accelerator);
     let mut faults = Vec::new();
@@ -270,19 +265,21 @@ pub fn map<'a>(network: &'a Network, accelerator: &Accelerator) -> Result<Mapped
 /// # Errors
 /// A run beyond the timebase; a program with too many instructions.
 pub fn time(mapped: &Mapped, options: timing::Options) -> Result<TimingReport, Failure> {
-    time_observed(mapped, options, &mut crate::diag::Silent)
+    time_observed(mapped, options, None, None, &mut Silent)
 }
 
-/// The same, with a stage of its own in the progress.
+/// The same, with a stage of its own in the progress, and traces.
 fn time_observed(
     mapped: &Mapped,
     options: timing::Options,
+    trace: Option<&mut trace::Writer>,
+    memory_trace: Option<&Path>,
     progress: &mut dyn Progress,
 ) -> Result<TimingReport, Failure> {
     /// Tiles between two reports.
     const STRIDE: u64 = 1 << 12;
     limits::check_program(mapped)?;
-    progress.stage("timing", Some(limits::tiles(&mapped.plan)));
+    progress.stage("timing", Some(limits::tiles(&mapped.plan)), "tiles");
     let program = &mapped.program;
     let mut tiles = 0_u64;
     let instructions = program.instructions().inspect(|instruction| {
@@ -293,7 +290,20 @@ fn time_observed(
             }
         }
     });
-    Ok(timing::simulate(&program.accelerator, &program.header, instructions, options)?)
+    let (accelerator, header) = (&program.accelerator, &program.header);
+    let mut memory_trace =
+        memory_trace.map(|path| MemoryTrace::create(path, accelerator, memory_trace::MOST_ROWS)).transpose()?;
+    let report = {
+        let mut tap = memory_trace.as_mut().map(|rows| |access| rows.add(access));
+        let tap = tap.as_mut().map(|tap| tap as &mut timing::AccessTap<'_>);
+        match (trace, tap) {
+            (None, None) => timing::simulate(accelerator, header, instructions, options)?,
+            (None, Some(tap)) => timing::simulate_tapped(accelerator, header, instructions, options, tap)?,
+            (Some(writer), tap) => timing::observe(accelerator, header, instructions, options, writer, tap)?,
+        }
+    };
+    memory_trace.map_or(Ok(()), MemoryTrace::finish)?;
+    Ok(report)
 }
 
 /// A config by name or path with overrides.
@@ -302,55 +312,4 @@ fn time_observed(
 /// All faults of the file.
 pub fn load_config(name_or_path: &str, overrides: &[String]) -> Result<Accelerator, Faults> {
     crate::config::load(name_or_path, overrides)
-}
-
-/// The whole job of `systole run`.
-///
-/// # Errors
-/// What any stage finds. A mismatch is not an error: the result says it.
-pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
-    let accelerator = load_config(&settings.config, &settings.overrides)?;
-    progress.stage("reading the model", None);
-    let model = load_model(&settings.model, settings.batch)?;
-    let calibration = settings.calibrate.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
-    progress.stage("quantizing", None);
-    let network = prepare(&model, &accelerator, calibration.as_ref(), settings.requantize)?;
-    progress.stage("mapping", None);
-    let mapped = map(&network, &accelerator)?;
-    let executes = !settings.no_execute && accelerator.executes();
-    if executes {
-        // Before the time that timing takes.
-        limits::check_executable(&mapped)?;
-    }
-    let samples = settings.data.as_deref().map(|path| Samples::read(path, &model.graph)).transpose()?;
-    let timing = match settings.fidelity {
-        Fidelity::Tile => Some(time_observed(&mapped, timing::Options::default(), progress)?),
-        Fidelity::Bound => None,
-    };
-    let executed = if executes { execute(&mapped, samples.as_ref(), progress)? } else { Executed::not_executed() };
-    let mut result = assemble::assemble(&mapped, &model, settings, timing.as_ref(), &executed);
-    if !executed.outputs.is_empty() {
-        if let Some(path) = &settings.expect {
-            result.expectation = Some(accuracy::expectation(path, &network.quantized, &executed, settings.tolerance)?);
-        }
-        if let Some(samples) = &samples {
-            progress.stage("scoring", None);
-            result.accuracy = accuracy::accuracy(&network, samples, &executed)?;
-        }
-    } else if settings.expect.is_some() {
-        return Err(Diagnostic::error("`--expect` needs an executed run")
-            .with_help("leave out `--no-execute`, and choose a machine with integer operands")
-            .into());
-    }
-    if settings.cpu_time {
-        progress.stage("measuring the CPU", None);
-        result.cpu = Some(cpu::measure(&mapped, result.totals.seconds)?);
-    }
-    progress.finish();
-    Ok(result)
-}
-
-/// Keeps all values of a reference run, or only outputs where a batch of many samples would need gigabytes.
-const fn keep(samples: usize) -> Keep {
-    if samples > 1 { Keep::Outputs } else { Keep::All }
 }

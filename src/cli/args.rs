@@ -88,10 +88,11 @@ pub struct OverrideArgs {
 const RUN_EXAMPLES: &str = "\
 Examples:
   systole run edge_16x16 mobilenet_v2.onnx
-  systole run my_npu.ron resnet50.tflite --out results/
-  systole run my_npu.ron resnet50.tflite --set array.rows=32 --set array.cols=32 --json
+  systole run my_npu.ron resnet50.onnx --out results/
+  systole run my_npu.ron resnet50.onnx --label tall --set array.rows=32 --set array.cols=32 --json
+  systole run edge_16x16 mobilenet_v2.onnx --no-execute --trace run.pftrace --trace-window 0..200000
   systole run edge_16x16 lenet.onnx --calibrate train.npz --data test.npz
-  systole run edge_16x16 lenet.tflite --data test.npz --expect onnxruntime.npz --tolerance 1";
+  systole run edge_16x16 lenet.onnx --data test.npz --expect onnxruntime.npz --tolerance 1";
 
 /// `systole run`.
 #[derive(Clone, Debug, Args)]
@@ -100,7 +101,7 @@ Examples:
 pub struct RunArgs {
     #[command(flatten)]
     pub machine: ConfigArgs,
-    /// The network: `.onnx`, `.tflite`, `.ron` or `.csv` (a list of layers)
+    /// The network: `.onnx`, or `.ron` (a list of layers)
     pub model: PathBuf,
     #[command(flatten)]
     pub overrides: OverrideArgs,
@@ -120,6 +121,9 @@ pub struct RunArgs {
     pub requantize: bool,
 
     /// Outputs of another runtime for the same samples, to compare with the accelerator's (`.npz`)
+    ///
+    /// ONNX Runtime saturates products of uint8 activations and int8 weights on CPUs without VNNI: set its session option
+    /// `session.x64quantprecision` to `1` when you make the file.
     #[arg(long, value_name = "FILE", conflicts_with = "no_execute", help_heading = "Verification")]
     pub expect: Option<PathBuf>,
     /// Largest difference from the expected outputs that is no mismatch
@@ -140,12 +144,29 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>, help_heading = "Timing")]
     pub threads: Option<NonZeroUsize>,
 
+    /// What to call this run in tables, charts and the record: copies of a machine have one name
+    #[arg(long, value_name = "TEXT", help_heading = "Output")]
+    pub label: Option<String>,
     /// Write run.json, layers.csv and the charts into this folder
     #[arg(long, value_name = "DIR", help_heading = "Output")]
     pub out: Option<PathBuf>,
     /// Print the record as JSON instead of the table
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+    /// Write a trace of the timed run, to look at with ui.perfetto.dev: layers, engines, memories, buffers
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub trace: Option<PathBuf>,
+    /// Trace only this part of the run: START..END in cycles of the array, or a layer's name
+    #[arg(long, value_name = "RANGE|LAYER", requires = "trace", help_heading = "Output")]
+    pub trace_window: Option<String>,
+    /// Events in the trace at most; it is cut there, and says so
+    #[arg(long, value_name = "N", default_value = "1000000", requires = "trace", value_parser = count::<NonZeroU64>)]
+    #[arg(help_heading = "Output")]
+    pub trace_events: NonZeroU64,
+    /// Write the requests of DMA engines to memory as CSV, the first 1,048,576 of them: time, address, bytes, read or
+    /// write, memory, engine
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub memory_trace: Option<PathBuf>,
 }
 
 /// How finely time is modelled.
@@ -157,12 +178,11 @@ pub enum Fidelity {
     Tile,
 }
 
-impl Fidelity {
-    /// Its name in the record.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Bound => "bound",
-            Self::Tile => "tile",
+impl From<Fidelity> for crate::result::Fidelity {
+    fn from(fidelity: Fidelity) -> Self {
+        match fidelity {
+            Fidelity::Bound => Self::Bound,
+            Fidelity::Tile => Self::Tile,
         }
     }
 }
@@ -192,7 +212,7 @@ Examples:
 #[derive(Clone, Debug, Args)]
 #[command(after_help = INSPECT_EXAMPLES)]
 pub struct InspectArgs {
-    /// The network: `.onnx`, `.tflite`, `.ron` or `.csv`
+    /// The network: `.onnx` or `.ron`
     pub model: PathBuf,
 }
 
@@ -233,6 +253,9 @@ pub struct ReportArgs {
     /// Records that `systole run --out` or `--json` wrote
     #[arg(required = true, value_name = "RUN.json")]
     pub records: Vec<PathBuf>,
+    /// What to call a run in tables and charts, once for each record and in their order
+    #[arg(long = "label", value_name = "TEXT")]
+    pub labels: Vec<String>,
     /// Write run.json, layers.csv and the charts into this folder; without it only the table is printed
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -284,10 +307,13 @@ mod tests {
     fn every_flag_of_run_is_read() {
         let line = "systole run npu.ron net.onnx --data d.npz --calibrate c.npz --expect e.npz --tolerance 1.5 --batch 4 \
                     --requantize --fidelity bound --set array.rows=8 --set a.b=[1,2] --out o --json --cpu-time \
-                    --threads 2";
+                     --memory-trace m --threads 2 --label mine --trace t --trace-window 5..9 --trace-events 7";
         let Command::Run(run) = parse(line).unwrap().command else { panic!("not run") };
         assert_eq!((run.machine.config.as_str(), run.batch.get(), run.tolerance), ("npu.ron", 4, 1.5));
         assert_eq!(run.fidelity, Fidelity::Bound);
+        assert_eq!(run.label.as_deref(), Some("mine"));
+        assert_eq!((run.trace_window.as_deref(), run.trace_events.get()), (Some("5..9"), 7));
+        assert!(run.trace.is_some() && run.memory_trace.is_some());
         assert!(run.requantize && run.json && run.cpu_time && !run.no_execute);
         assert_eq!(run.overrides.overrides[1].to_string(), "a.b=[1,2]");
     }
@@ -302,6 +328,8 @@ mod tests {
             "systole run npu.ron net.onnx --expect e.npz --tolerance nan",
             "systole run npu.ron net.onnx --batch 0",
             "systole run npu.ron net.onnx --threads 0",
+            "systole run npu.ron net.onnx --trace-window conv1",
+            "systole run npu.ron net.onnx --trace t --trace-events 0",
             "systole run npu.ron net.onnx --set rows",
             "systole run npu.ron",
             "systole report",

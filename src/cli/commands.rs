@@ -1,19 +1,18 @@
 //! The calls into the facade, one function a command. Each takes settings and returns what to show; only this file of
 //! the command line knows the facade's names.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::PathBuf};
 
 use super::{
-    args::Fidelity,
     exit::Failure,
     faults,
-    settings::{CheckSettings, InspectSettings, MachineSettings, MapSettings, RunSettings},
+    settings::{CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, RunSettings},
 };
 use crate::{
     config::{self, Accelerator},
     diag::{Diagnostic, Faults, Progress},
     ir,
-    pipeline::{self, LayerKind},
+    pipeline::{self, Evaluator, LayerKind, Samples},
     result::RunResult,
     units::thousands,
 };
@@ -40,34 +39,39 @@ fn machine_of(machine: &MachineSettings) -> Result<Accelerator, Faults> {
     config::load(&machine.config, &overrides_of(machine))
 }
 
-/// Maps, executes, times and verifies. A mismatch is a result, not a failure.
+/// Reads the files, maps, executes, times and verifies. A mismatch is a result, not a failure.
 pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
-    let settings = pipeline::RunSettings {
-        config: settings.machine.config.clone(),
-        overrides: overrides_of(&settings.machine),
-        model: settings.model.clone(),
-        data: settings.data.clone(),
-        calibrate: settings.calibrate.clone(),
-        expect: settings.expect.as_ref().map(|expect| expect.file.clone()),
-        tolerance: settings.expect.as_ref().map_or(0.0, |expect| expect.tolerance),
-        batch: Some(batch_of(settings.batch)?),
-        requantize: settings.requantize,
-        fidelity: match settings.fidelity {
-            Fidelity::Bound => pipeline::Fidelity::Bound,
-            Fidelity::Tile => pipeline::Fidelity::Tile,
-        },
+    let accelerator = machine_of(&settings.machine)?;
+    progress.stage("reading the model", None, "");
+    let model = pipeline::load_model(&settings.model, Some(batch_of(settings.batch)?))?;
+    let samples = |path: &Option<PathBuf>| path.as_deref().map(|path| Samples::open(path, &model.graph)).transpose();
+    let expected = |expect: &Expect| pipeline::Expected::read(&expect.file, expect.tolerance);
+    let options = pipeline::Options {
+        fidelity: settings.fidelity.into(),
         no_execute: !settings.execute,
+        requantize: settings.requantize,
         cpu_time: settings.cpu_time,
+        samples: samples(&settings.data)?,
+        calibration: samples(&settings.calibrate)?,
+        expected: settings.expect.as_ref().map(expected).transpose()?,
+        label: settings.label.clone(),
+        overrides: overrides_of(&settings.machine),
+        memory_trace: settings.memory_trace.clone(),
+        trace: settings.trace.as_ref().map(|trace| pipeline::TraceSettings {
+            file: trace.file.clone(),
+            window: trace.window.clone(),
+            events: trace.events,
+        }),
     };
-    Ok(pipeline::run(&settings, progress)?)
+    Ok(Evaluator::default().evaluate(&model, &accelerator, &options, progress)?)
 }
 
 /// A text that says that the config, and the network on it, are fine; else the faults of both at once.
 pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
-    let machine = machine_of(&settings.machine);
+    let machine = config::load_with_warnings(&settings.machine.config, &overrides_of(&settings.machine));
     let model = settings.model.as_deref().map(|path| pipeline::load_model(path, None)).transpose();
-    let (accelerator, model) = match (machine, model) {
-        (Ok(accelerator), Ok(model)) => (accelerator, model),
+    let ((accelerator, warnings), model) = match (machine, model) {
+        (Ok(machine), Ok(model)) => (machine, model),
         (machine, model) => {
             let mut all = machine.err().map_or_else(Vec::new, |faults| faults.0);
             all.extend(model.err().map_or_else(Vec::new, |faults| faults.0));
@@ -79,6 +83,9 @@ pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
         "{}: no fault; {} x {} array at {} MHz\n",
         accelerator.config.name, array.rows, array.cols, array.clock_mhz
     );
+    for warning in warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
     for number in config::not_modelled(&accelerator) {
         let _ = writeln!(text, "not modelled: {number}");
     }
@@ -101,6 +108,17 @@ pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
         for layer in on(LayerKind::Host) {
             let _ = writeln!(text, "on the host: {} ({})", layer.name, layer.op);
         }
+        let narrow: Vec<&str> = layers.iter().filter(|l| pipeline::can_overflow(l)).map(|l| l.name.as_str()).collect();
+        if let Some(first) = narrow.first() {
+            let _ = writeln!(
+                text,
+                "warning: sums of {} layers may leave the machine's adders (`array.column_bits` {}, `accumulators.bits` \
+                 {}), first of `{first}`; what a run compares with then overflows too",
+                narrow.len(),
+                accelerator.config.array.column_bits,
+                accelerator.config.accumulators.bits
+            );
+        }
         if needs_requantizing {
             let _ = writeln!(text, "runs with `--requantize` only: the machine lacks what the model's arithmetic uses");
         }
@@ -113,6 +131,11 @@ pub fn inspect(settings: &InspectSettings) -> Result<String, Failure> {
     let model = pipeline::load_model(&settings.model, None)?;
     let graph = &model.graph;
     let mut text = graph.to_string();
+    // The stage is the importer's: a model of integers is imported as it is written, with its conversions.
+    let quantized = graph.values.iter().filter(|value| value.quant.is_some()).count();
+    let converts = graph.nodes.iter().any(|node| matches!(node.op, ir::Op::QuantizeLinear | ir::Op::DequantizeLinear));
+    let arithmetic = if quantized > 0 || converts { "quantized" } else { "float" };
+    text = text.replacen("(float)", &format!("({arithmetic} model)"), 1);
     let macs = graph.nodes.iter().map(|node| ir::macs::macs(graph, node)).fold(0, u64::saturating_add);
     let weights: u64 = graph.values.iter().filter(|value| value.constant.is_some()).map(ir::Value::elements).sum();
     let _ = writeln!(

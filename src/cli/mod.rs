@@ -25,10 +25,13 @@ pub use exit::{Exit, Failure};
 pub use progress::Terminal;
 pub use settings::{
     CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, OutputSettings, Override, ReportSettings,
-    RunSettings,
+    RunSettings, Trace,
 };
 
-use crate::{diag::Progress as _, result::RunResult};
+use crate::{
+    diag::Progress as _,
+    result::{RunResult, Status},
+};
 
 /// The program. Reads the process's arguments.
 pub fn main() -> ExitCode {
@@ -113,7 +116,7 @@ fn run(settings: &RunSettings, output: &OutputSettings, threads: Option<NonZeroU
 /// A mismatch of either kind makes the exit status.
 fn verdict(result: &RunResult) -> Exit {
     let unexpected = result.expectation.as_ref().is_some_and(|expectation| expectation.mismatches > 0);
-    if unexpected || result.verification.status == "mismatch" { Exit::Mismatch } else { Exit::Done }
+    if unexpected || result.verification.status == Status::Mismatch { Exit::Mismatch } else { Exit::Done }
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -151,7 +154,7 @@ mod tests {
             engines: Vec::new(),
             memories: Vec::new(),
             buffers: Vec::new(),
-            verification: Verification { status: "bit_exact".to_owned(), ..Verification::default() },
+            verification: Verification { status: Status::BitExact, ..Verification::default() },
             expectation: None,
             accuracy: None,
             cpu: None,
@@ -160,7 +163,7 @@ mod tests {
         result.expectation = Some(Expectation { mismatches: 1, ..Expectation::default() });
         assert_eq!(verdict(&result), Exit::Mismatch);
         result.expectation = None;
-        result.verification.status = "mismatch".to_owned();
+        result.verification.status = Status::Mismatch;
         assert_eq!(verdict(&result), Exit::Mismatch);
     }
 }

@@ -1,7 +1,6 @@
 //! Progress on standard error, for people at a terminal and only when something takes longer than a second.
 
 use std::{
-    fmt::Write as _,
     io::IsTerminal,
     time::{Duration, Instant},
 };
@@ -34,7 +33,7 @@ impl Default for Terminal {
 }
 
 impl Progress for Terminal {
-    fn stage(&mut self, name: &str, total: Option<u64>) {
+    fn stage(&mut self, name: &str, total: Option<u64>, unit: &'static str) {
         self.finish();
         if !self.visible {
             return;
@@ -44,7 +43,7 @@ impl Progress for Terminal {
         let line = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             if started.elapsed() >= PATIENCE {
                 // A line that cannot be formed is not worth a failure.
-                let _ = write_line(out, &name, state);
+                let _ = write_line(out, &name, unit, state);
             }
         };
         let style = ProgressStyle::with_template("{line}").map(|style| style.with_key("line", line));
@@ -66,6 +65,11 @@ impl Progress for Terminal {
             bar.finish_and_clear();
         }
     }
+
+    fn note(&mut self, text: &str) {
+        self.finish();
+        super::output::complain(text);
+    }
 }
 
 impl Drop for Terminal {
@@ -74,15 +78,24 @@ impl Drop for Terminal {
     }
 }
 
-/// `name 12/40 3 s`.
-fn write_line(out: &mut dyn std::fmt::Write, name: &str, state: &ProgressState) -> std::fmt::Result {
-    write!(out, "{name}")?;
-    if let Some(total) = state.len() {
-        write!(out, " {}/{}", HumanCount(state.pos()), HumanCount(total))?;
-    }
-    let mut seconds = String::new();
-    write!(seconds, "{:.0}", state.elapsed().as_secs_f64())?;
-    write!(out, " {seconds} s")
+/// `name: 1,200 of 4,000 unit, 30 %, 3 s, about 7 s left`. The time left takes all steps as equally long.
+fn write_line(out: &mut dyn std::fmt::Write, name: &str, unit: &str, state: &ProgressState) -> std::fmt::Result {
+    let elapsed = state.elapsed().as_secs_f64();
+    write!(out, "{}", line(name, unit, state.pos(), state.len(), elapsed))
+}
+
+fn line(name: &str, unit: &str, done: u64, total: Option<u64>, seconds: f64) -> String {
+    let Some(total) = total.filter(|&total| total > 0) else { return format!("{name}: {seconds:.0} s") };
+    // What is counted may be an estimate from below.
+    let done = done.min(total);
+    let share = done as f64 / total as f64;
+    let left = if done == 0 { String::new() } else { format!(", about {:.0} s left", seconds * (1.0 - share) / share) };
+    format!(
+        "{name}: {} of {} {unit}, {:.0} %, {seconds:.0} s{left}",
+        HumanCount(done),
+        HumanCount(total),
+        (100.0 * share).floor()
+    )
 }
 
 #[cfg(test)]
@@ -90,13 +103,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_line_has_units_a_percentage_and_the_time_that_is_left() {
+        assert_eq!(
+            line("timing", "tiles", 1200, Some(4000), 3.0),
+            "timing: 1,200 of 4,000 tiles, 30 %, 3 s, about 7 s left"
+        );
+        assert_eq!(line("timing", "tiles", 0, Some(4000), 3.0), "timing: 0 of 4,000 tiles, 0 %, 3 s");
+        assert_eq!(line("mapping", "", 5, None, 2.4), "mapping: 2 s");
+        assert!(line("timing", "tiles", 5000, Some(4000), 3.0).contains("100 %"));
+    }
+
+    #[test]
     fn stages_may_come_in_any_order_and_number() {
         let mut progress = Terminal::new();
         progress.advance(3);
         progress.finish();
-        progress.stage("map", Some(10));
+        progress.stage("map", Some(10), "layers");
         progress.advance(100);
-        progress.stage("time", None);
+        progress.stage("time", None, "");
         progress.finish();
         progress.finish();
     }

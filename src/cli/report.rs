@@ -27,7 +27,16 @@ pub fn run(settings: &ReportSettings) -> Result<String, Failure> {
             Err(found) => faults.extend(found.0),
         }
     }
+    let (records, labels) = (settings.records.len(), settings.labels.len());
+    if labels > 0 && labels != records {
+        let message =
+            format!("{records} records have {labels} labels: give `--label` once for each record, or not at all");
+        faults.push(Diagnostic::error(message));
+    }
     Faults::check(faults)?;
+    for (result, label) in results.iter_mut().zip(&settings.labels) {
+        result.provenance.label = Some(label.clone());
+    }
     let mut text = String::new();
     for (index, result) in results.iter().enumerate() {
         if index > 0 {
@@ -135,7 +144,7 @@ mod tests {
         std::fs::write(&bad, "{}").unwrap();
         let out = dir.path().join("out");
         let records = vec![good, bad, dir.path().join("none.json")];
-        let failure = run(&ReportSettings { records, out: Some(out.clone()) }).unwrap_err();
+        let failure = run(&ReportSettings { records, labels: Vec::new(), out: Some(out.clone()) }).unwrap_err();
         let text = failure.to_string();
         assert!(text.contains("bad.json") && text.contains("none.json") && !text.contains("good.json"), "{text}");
         assert!(!out.exists());

@@ -68,6 +68,23 @@ pub struct RunSettings {
     pub execute: bool,
     /// Measure the CPU.
     pub cpu_time: bool,
+    /// What to call the run.
+    pub label: Option<String>,
+    /// Where to write the requests to memory.
+    pub memory_trace: Option<PathBuf>,
+    /// A trace of the timed run.
+    pub trace: Option<Trace>,
+}
+
+/// What to trace, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The file.
+    pub file: PathBuf,
+    /// Cycles or a layer's name; all without it.
+    pub window: Option<String>,
+    /// Events at most.
+    pub events: u64,
 }
 
 /// Outputs to compare with.
@@ -122,6 +139,8 @@ pub struct InspectSettings {
 pub struct ReportSettings {
     /// Records.
     pub records: Vec<PathBuf>,
+    /// What to call them: none, or one for each.
+    pub labels: Vec<String>,
     /// Folder for the files.
     pub out: Option<PathBuf>,
 }
@@ -139,6 +158,9 @@ pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>)
         fidelity: args.fidelity,
         execute: !args.no_execute,
         cpu_time: args.cpu_time,
+        label: args.label,
+        memory_trace: args.memory_trace,
+        trace: args.trace.map(|file| Trace { file, window: args.trace_window, events: args.trace_events.get() }),
     };
     (settings, OutputSettings { out: args.out, json: args.json }, args.threads)
 }
@@ -165,7 +187,7 @@ impl From<MapArgs> for MapSettings {
 
 impl From<ReportArgs> for ReportSettings {
     fn from(args: ReportArgs) -> Self {
-        Self { records: args.records, out: args.out }
+        Self { records: args.records, labels: args.labels, out: args.out }
     }
 }
 

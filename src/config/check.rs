@@ -4,93 +4,157 @@
 use serde_json::{Map, Value};
 
 use super::{
-    fields::{Kind, Variant, bound, join, quoted, thousands},
+    fields::{Field, Kind, Variant, bound, join, quoted, thousands},
     places::{Places, closest, shortened},
-    syntax::{Body, Entry, Node},
+    syntax::{self, Body, Entry, Node, worth},
 };
 use crate::diag::Diagnostic;
 
 /// Faults after which the search for more ends.
 pub const MAX_FAULTS: usize = 100;
 
-/// The value of a text as JSON, in the form that `serde` gives it: variants as `"Name"` or `{"Name": contents}`.
-/// `kind` is what is expected there, if that is known. Repeated fields are faults; the last one counts.
-pub fn json_of(
-    node: &Node,
-    kind: Option<&'static Kind>,
-    path: &str,
-    places: &Places,
-    found: &mut Vec<Diagnostic>,
-) -> Value {
-    match (&node.body, &node.name, kind) {
-        (Body::Scalar(value), ..) => value.clone(),
-        (Body::Name, name, kind) => {
-            let name = name.as_deref().unwrap_or_default();
-            let known = match kind {
-                Some(Kind::Choice(variants)) => variants.iter().find(|known| known.name.eq_ignore_ascii_case(name)),
-                _ => None,
-            };
-            Value::String(known.map_or(name, |variant| variant.name).to_owned())
+/// Turns what was read into JSON, in the form that `serde` gives it: variants as `"Name"` or `{"Name": contents}`.
+pub struct Reading<'all> {
+    /// Where the fields come from.
+    pub places: &'all Places,
+    /// Takes what JSON could not tell any more: repeated fields, quotes and brackets of the wrong kind.
+    pub found: &'all mut Vec<Diagnostic>,
+    /// Whether texts may lack their quotes, which a shell takes away.
+    pub bare_texts: bool,
+}
+
+impl Reading<'_> {
+    /// The JSON of `node`; `kind` is what is expected there, if that is known. Names of choices come as they are declared,
+    /// however they are written. The last of repeated fields counts.
+    pub fn json(&mut self, node: &Node, kind: Option<&'static Kind>, path: &str) -> Value {
+        if let Some(kind) = kind
+            && !self.bare_texts
+            && let Some((found, help)) = misquoted(node, kind)
+        {
+            self.fault(|places| {
+                places.fault(path, format!("expected {}, found {found}", kind.expected())).with_help(help)
+            });
+            return stand_in(kind);
         }
-        (body, Some(name), Some(Kind::Choice(variants))) => {
-            let content = variants.iter().find(|known| known.name == name).and_then(|variant| variant.content);
-            let path = join(path, name);
-            let content = match body {
-                Body::Fields(fields) => object_of(fields, content, &path, places, found),
-                Body::Tuple(items) if items.len() == 1 => json_of(&items[0], content, &path, places, found),
-                Body::Tuple(items) => array_of(items, |_| None, &path, places, found),
-                Body::Name | Body::Scalar(_) | Body::List(_) => Value::Null,
-            };
-            Value::Object(Map::from_iter([(name.clone(), content)]))
+        match (&node.body, &node.name, kind) {
+            (Body::Scalar(value), ..) => value.clone(),
+            (Body::Odd(text), ..) => Value::String(text.clone()),
+            (Body::Name, name, kind) => {
+                let name = name.as_deref().unwrap_or_default();
+                let known = match kind {
+                    Some(Kind::Choice(variants)) => named(variants, name),
+                    _ => None,
+                };
+                Value::String(known.map_or(name, |variant| variant.name).to_owned())
+            }
+            (body, Some(name), Some(Kind::Choice(variants))) => {
+                let variant = named(variants, name);
+                let (name, content) = variant.map_or((name.as_str(), None), |known| (known.name, known.content));
+                let path = join(path, name);
+                let content = match body {
+                    Body::Fields(fields) => self.object(fields, content, &path),
+                    Body::Tuple(items) if items.len() == 1 => self.json(&items[0], content, &path),
+                    Body::Tuple(items) => self.array(items, |_| None, &path),
+                    Body::Name | Body::Scalar(_) | Body::Odd(_) | Body::List(_) => Value::Null,
+                };
+                Value::Object(Map::from_iter([(name.to_owned(), content)]))
+            }
+            (Body::Fields(fields), _, kind) => self.object(fields, kind, path),
+            (Body::Tuple(items) | Body::List(items), _, kind) => {
+                let item = |index| match kind {
+                    Some(Kind::List { item, .. }) => Some(*item),
+                    Some(Kind::Pair(first, second)) => Some(if index == 0 { *first } else { *second }),
+                    _ => None,
+                };
+                self.array(items, item, path)
+            }
         }
-        (Body::Fields(fields), _, kind) => object_of(fields, kind, path, places, found),
-        (Body::Tuple(items) | Body::List(items), _, kind) => {
-            let item = |index| match kind {
-                Some(Kind::List { item, .. }) => Some(*item),
-                Some(Kind::Pair(first, second)) => Some(if index == 0 { *first } else { *second }),
-                _ => None,
-            };
-            array_of(items, item, path, places, found)
+    }
+
+    fn fault(&mut self, make: impl FnOnce(&Places) -> Diagnostic) {
+        if self.found.len() < MAX_FAULTS {
+            self.found.push(make(self.places));
         }
+    }
+
+    fn array(&mut self, items: &[Node], kind_of: impl Fn(usize) -> Option<&'static Kind>, path: &str) -> Value {
+        let item = |(index, item)| self.json(item, kind_of(index), &join(path, &index.to_string()));
+        Value::Array(items.iter().enumerate().map(item).collect())
+    }
+
+    fn object(&mut self, fields: &[Entry], kind: Option<&'static Kind>, path: &str) -> Value {
+        let mut object = Map::new();
+        for Entry { key, value, .. } in fields {
+            let kind = kind.and_then(|kind| kind.field(key)).map(|field| &field.kind);
+            let value = self.json(value, kind, &join(path, key));
+            if object.insert(key.clone(), value).is_some() {
+                self.fault(|places| places.key_fault(path, key, "given more than once").with_help("keep one of them"));
+            }
+        }
+        Value::Object(object)
     }
 }
 
-fn array_of(
-    items: &[Node],
-    kind_of: impl Fn(usize) -> Option<&'static Kind>,
-    path: &str,
-    places: &Places,
-    found: &mut Vec<Diagnostic>,
-) -> Value {
-    let item = |(index, item)| json_of(item, kind_of(index), &join(path, &index.to_string()), places, found);
-    Value::Array(items.iter().enumerate().map(item).collect())
-}
-
-fn object_of(
-    fields: &[Entry],
-    kind: Option<&'static Kind>,
-    path: &str,
-    places: &Places,
-    found: &mut Vec<Diagnostic>,
-) -> Value {
-    let mut object = Map::new();
-    for Entry { key, value, .. } in fields {
-        let kind = kind.and_then(|kind| kind.field(key)).map(|field| &field.kind);
-        let value = json_of(value, kind, &join(path, key), places, found);
-        if object.insert(key.clone(), value).is_some() && found.len() < MAX_FAULTS {
-            let fault = places.key_fault(path, key, "given more than once");
-            found.push(fault.with_help("keep one of them"));
+/// What stands where a value of another notation belongs, and what to do about it.
+fn misquoted(node: &Node, kind: &Kind) -> Option<(String, String)> {
+    match (&node.body, kind) {
+        (Body::Scalar(Value::String(text)), Kind::Choice(_)) => {
+            Some(("a text in quotes".into(), format!("leave the quotes out: `{}`", shortened(text))))
         }
+        (Body::Name | Body::Odd(_), Kind::Text { .. }) => {
+            let text = match &node.body {
+                Body::Odd(text) => text,
+                _ => node.name.as_ref()?,
+            };
+            let text = shortened(text);
+            Some((format!("`{text}`"), format!("put it in quotes: `\"{text}\"`")))
+        }
+        (Body::Tuple(_), Kind::List { .. }) => Some(("parentheses".into(), "write `[` and `]`".into())),
+        (Body::List(_), Kind::Pair(..)) => Some(("brackets".into(), "write `(` and `)`".into())),
+        _ => None,
     }
-    Value::Object(object)
 }
 
-/// Checks `value` at `path` against what is expected there. Faulty values are replaced by some that are not, so that
-/// the rest can be judged; the faults say which.
-pub fn check(
+/// Writes the defaults of the fields that are left out.
+pub fn complete(value: &mut Value, kind: &'static Kind) {
+    match (kind, value) {
+        (Kind::Group(fields), Value::Object(object)) => {
+            for field in *fields {
+                if let Some(default) = field.default
+                    && !object.contains_key(field.name)
+                    && let Ok(node) = syntax::parse(default)
+                {
+                    let mut reading = Reading { places: &Places::default(), found: &mut Vec::new(), bare_texts: false };
+                    object.insert(field.name.to_owned(), reading.json(&node, Some(&field.kind), ""));
+                }
+                if let Some(value) = object.get_mut(field.name) {
+                    complete(value, &field.kind);
+                }
+            }
+        }
+        (Kind::List { item, .. }, Value::Array(items)) => items.iter_mut().for_each(|value| complete(value, item)),
+        (Kind::Choice(variants), Value::Object(object)) => {
+            for (name, value) in object {
+                if let Some(content) = find(variants, name).and_then(|variant| variant.content) {
+                    complete(value, content);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Checks `value` at `path` against what is expected of `field`, defaults written out. Faulty values are replaced by some
+/// that are not, so that the rest can be judged; the faults say which.
+pub fn check(value: &mut Value, field: &'static Field, path: &str, places: &Places, found: &mut Vec<Diagnostic>) {
+    check_kind(value, &field.kind, field, path, places, found);
+}
+
+/// As [`check`], of what lies inside a field.
+fn check_kind(
     value: &mut Value,
     kind: &'static Kind,
-    reason: &str,
+    about: &'static Field,
     path: &str,
     places: &Places,
     found: &mut Vec<Diagnostic>,
@@ -104,7 +168,7 @@ pub fn check(
             for field in *fields {
                 let path = join(path, field.name);
                 match object.get_mut(field.name) {
-                    Some(value) => check(value, &field.kind, field.reason, &path, places, found),
+                    Some(value) => check(value, field, &path, places, found),
                     None if field.default.is_none() => {
                         let message = format!("missing: expected {}", field.kind.expected());
                         found.push(places.fault(&path, message).with_help(format!("add it: {}", field.reason)));
@@ -117,16 +181,16 @@ pub fn check(
         (Kind::List { item, min, max, .. }, Value::Array(items)) => {
             if items.len() < *min || items.len() > *max {
                 let message = format!("expected {}, found {} items", kind.expected(), items.len());
-                found.push(places.fault(path, message).with_help(format!("what it is for: {reason}")));
+                found.push(places.fault(path, message).with_help(format!("what it is for: {}", about.reason)));
                 items.resize_with((*min).clamp(items.len().min(*max), *max), || stand_in(item));
             }
             for (index, value) in items.iter_mut().enumerate() {
-                check(value, item, reason, &join(path, &index.to_string()), places, found);
+                check_kind(value, item, about, &join(path, &index.to_string()), places, found);
             }
         }
         (Kind::Pair(first, second), Value::Array(items)) if items.len() == 2 => {
-            check(&mut items[0], first, reason, &join(path, "0"), places, found);
-            check(&mut items[1], second, reason, &join(path, "1"), places, found);
+            check_kind(&mut items[0], first, about, &join(path, "0"), places, found);
+            check_kind(&mut items[1], second, about, &join(path, "1"), places, found);
         }
         (Kind::Choice(variants), Value::String(name)) => match find(variants, name) {
             Some(Variant { content: None, .. }) => {}
@@ -144,7 +208,7 @@ pub fn check(
             let Some((name, content)) = object.iter_mut().next() else { unreachable!("it has one") };
             match find(variants, name) {
                 Some(Variant { content: Some(kind), .. }) => {
-                    return check(content, kind, reason, &join(path, name), places, found);
+                    return check_kind(content, kind, about, &join(path, name), places, found);
                 }
                 Some(_) => {
                     let fault = places.fault(path, format!("`{name}` has no fields"));
@@ -157,7 +221,7 @@ pub fn check(
         (_, value) if kind.holds(value) => {}
         (_, value) => {
             let fault = places.fault(path, format!("expected {}, found {}", kind.expected(), shown(value)));
-            found.push(if reason.is_empty() { fault } else { fault.with_help(advice(value, kind, reason)) });
+            found.push(fault.with_help(advice(value, kind, about)));
             *value = stand_in(kind);
         }
     }
@@ -208,14 +272,19 @@ fn stand_in(kind: &'static Kind) -> Value {
     }
 }
 
+/// The variant that a name means, without regard to case.
+pub fn named(variants: &'static [Variant], name: &str) -> Option<&'static Variant> {
+    variants.iter().find(|known| known.name.eq_ignore_ascii_case(name))
+}
+
 fn find(variants: &'static [Variant], name: &str) -> Option<&'static Variant> {
     variants.iter().find(|variant| variant.name == name)
 }
 
 fn unknown_variant(name: &str, variants: &'static [Variant], path: &str, places: &Places) -> Diagnostic {
-    let expected = quoted(variants.iter().map(Variant::written));
-    let fault = places.fault(path, format!("expected one of {expected}, found `{}`", shortened(name)));
-    match closest(name, variants.iter().map(|variant| variant.name)) {
+    let expected = Kind::Choice(variants).expected();
+    let fault = places.fault(path, format!("expected {expected}, found `{}`", shortened(name)));
+    match closest(name, variants.iter().filter(|variant| !variant.refused).map(|variant| variant.name)) {
         Some(meant) => fault.with_help(format!("did you mean `{meant}`?")),
         None => fault,
     }
@@ -239,9 +308,13 @@ impl Kind {
 }
 
 /// What to do about a value that is not of its kind.
-fn advice(value: &Value, kind: &Kind, reason: &str) -> String {
+fn advice(value: &Value, kind: &Kind, about: &Field) -> String {
+    let reason = about.reason;
     let number = value.as_f64();
     let todo = match kind {
+        Kind::Integer { .. } | Kind::Number { .. } if value.is_string() => {
+            return value.as_str().and_then(|text| plain_number(text, about.unit)).unwrap_or_else(|| for_what(reason));
+        }
         Kind::Integer { min, max, .. } => match number {
             Some(number) if number < *min as f64 => Some(format!("raise it to at least {}", thousands(*min))),
             Some(number) if number > *max as f64 => Some(format!("lower it to at most {}", thousands(*max))),
@@ -254,7 +327,25 @@ fn advice(value: &Value, kind: &Kind, reason: &str) -> String {
         },
         _ => None,
     };
-    todo.map_or_else(|| format!("what it is for: {reason}"), |todo| format!("{todo}: {reason}"))
+    todo.map_or_else(|| for_what(reason), |todo| format!("{todo}: {reason}"))
+}
+
+fn for_what(reason: &str) -> String {
+    format!("what it is for: {reason}")
+}
+
+/// The plain number that a product or a number with a unit was to be.
+fn plain_number(text: &str, unit: &str) -> Option<String> {
+    let [binary, decimal] = [1024, 1000].map(|kilobyte| worth(text, kilobyte));
+    let (binary, is_bytes) = (binary?, unit == "B");
+    match decimal {
+        Some(decimal) if decimal != binary && is_bytes => {
+            Some(format!("give bytes: {binary}, or {decimal} if a kilobyte is to have 1,000"))
+        }
+        _ if is_bytes => Some(format!("give bytes: {binary}")),
+        _ if text.contains(|c: char| c.is_ascii_alphabetic()) => None,
+        _ => Some(format!("give the number: {binary}")),
+    }
 }
 
 /// A value as a message shows it.

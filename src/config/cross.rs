@@ -1,5 +1,5 @@
 //! What the fields of a config mean for each other: names that must exist, buffers that must hold one array tile,
-//! functions that a policy needs.
+//! functions that a policy needs; and what is legal but seldom meant.
 
 use super::{
     modelled,
@@ -19,6 +19,27 @@ pub fn check(config: &AcceleratorConfig, places: &Places, found: &mut Vec<Diagno
     let faulty: Vec<String> = found.iter().filter_map(|fault| fault.path.clone()).collect();
     let checker = Checker { config, places, faulty, found };
     checker.run();
+}
+
+/// What is legal and seldom meant.
+pub fn warnings(config: &AcceleratorConfig, places: &Places) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let (rows, load) = ("array.rows", "array.weight_load.cycles");
+    let (AcceleratorConfig { array, accumulators, .. }, cycles) = (config, config.array.weight_load.cycles);
+    if places.is_set(rows) && !places.is_set(load) && cycles != array.rows {
+        let message = format!("`{rows}` becomes {}, and `{load}` stays {cycles}", array.rows);
+        let help = format!("set `{load}={}` too if a row is loaded a cycle", array.rows);
+        found.push(places.warning(rows, message).with_help(help));
+    }
+    if accumulators.bits < array.column_bits {
+        let message = format!(
+            "{} bits take the sums of columns of {}: what a column may hold can overflow here",
+            accumulators.bits, array.column_bits
+        );
+        let help = "make it at least as wide as `array.column_bits`";
+        found.push(places.warning("accumulators.bits", message).with_help(help));
+    }
+    found
 }
 
 struct Checker<'all> {

@@ -1,9 +1,9 @@
 //! What the table of config fields is made of: kinds, units, ranges, defaults and reasons, and how they read in
-//! sentences. The table itself is in `table`; the types that hold the values are in `schema`.
+//! sentences. The fields themselves are declared in `schema`.
 
 use std::fmt::Write as _;
 
-use super::table::ROOT;
+use super::schema::ROOT;
 
 /// What a field holds, and within which bounds.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub enum Kind {
     },
     /// Named fields.
     Group(&'static [Field]),
-    /// A list.
+    /// A list. Overrides address its items by position, pairs by their first part too, and groups by their `name`.
     List {
         /// What each item is.
         item: &'static Kind,
@@ -45,8 +45,6 @@ pub enum Kind {
         min: usize,
         /// Most items.
         max: usize,
-        /// Whether the items are pairs that are addressed by their first part, or groups addressed by their `name`.
-        keyed: bool,
     },
     /// A pair in parentheses.
     Pair(&'static Kind, &'static Kind),
@@ -63,6 +61,19 @@ pub struct Variant {
     pub content: Option<&'static Kind>,
     /// Whether its contents are a struct inside the parentheses (`Shared((...))`) and not the fields themselves.
     pub wrapped: bool,
+    /// Whether the model lacks it, so that it is refused by name.
+    pub refused: bool,
+}
+
+/// Whether the model acts on a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Modelled {
+    /// It does.
+    Yes,
+    /// It does not, for this reason: results list a value that is not the default.
+    Listed(&'static str),
+    /// It does not: what such a value stands for is refused unless it is the default.
+    Refused(&'static str),
 }
 
 /// One field of a group.
@@ -78,6 +89,8 @@ pub struct Field {
     pub default: Option<&'static str>,
     /// What it means and why its range is what it is.
     pub reason: &'static str,
+    /// Whether the model acts on it.
+    pub modelled: Modelled,
 }
 
 /// Largest config file in bytes.
@@ -92,20 +105,14 @@ pub const MAX_VALUES: usize = 10_000;
 pub struct Row {
     /// Dotted path with `*` for list items: `memories.*.model.Ideal.latency_ns`.
     pub path: String,
-    /// What it holds.
-    pub kind: &'static Kind,
-    /// Its unit.
-    pub unit: &'static str,
-    /// Its default.
-    pub default: Option<&'static str>,
-    /// What it means and why its range is what it is.
-    pub reason: &'static str,
+    /// What stands there.
+    pub field: &'static Field,
 }
 
 /// Every field that holds a value, in the order of the file.
 pub fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    flatten("", &ROOT, &mut rows);
+    flatten("", &ROOT.kind, &mut rows);
     rows
 }
 
@@ -115,8 +122,7 @@ fn flatten(path: &str, kind: &'static Kind, rows: &mut Vec<Row>) {
             for field in *fields {
                 let path = join(path, field.name);
                 if !matches!(field.kind, Kind::Group(_)) {
-                    let Field { kind, unit, default, reason, .. } = field;
-                    rows.push(Row { path: path.clone(), kind, unit, default: *default, reason });
+                    rows.push(Row { path: path.clone(), field });
                 }
                 flatten(&path, &field.kind, rows);
             }
@@ -187,7 +193,9 @@ impl Kind {
             Self::Pair(first, second) => {
                 format!("a pair in parentheses: {}; {}", first.expected(), second.expected())
             }
-            Self::Choice(variants) => format!("one of {}", quoted(variants.iter().map(Variant::written))),
+            Self::Choice(variants) => {
+                format!("one of {}", quoted(variants.iter().filter(|variant| !variant.refused).map(Variant::written)))
+            }
         }
     }
 
@@ -219,7 +227,10 @@ impl Variant {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::table::{ARRAY, VECTOR},
+        super::{
+            declare::Declared,
+            schema::{Array, VectorUnit},
+        },
         *,
     };
 
@@ -236,9 +247,9 @@ mod tests {
 
     #[test]
     fn ranges_read_as_sentences() {
-        let Some(rows) = ARRAY.field("rows") else { panic!("no rows") };
+        let Some(rows) = Array::KIND.field("rows") else { panic!("no rows") };
         assert_eq!(rows.kind.expected(), "an integer from 1 to 1,024");
-        let Some(clock) = VECTOR.field("clock_mhz") else { panic!("no clock") };
+        let Some(clock) = VectorUnit::KIND.field("clock_mhz") else { panic!("no clock") };
         assert_eq!(clock.kind.expected(), "a number from 1 to 10,000, or 0 for the array's clock");
     }
 }

@@ -1,23 +1,20 @@
-//! From a preset's name or a file to a validated machine. The `ron` crate decides what is well formed; the table of
-//! fields finds every fault; overrides are laid over the values in between.
+//! From a preset's name or a file to a validated machine: text, values, overrides laid over them, checks against the table
+//! of fields, and then those of fields against each other. Every fault of all of them comes at once.
 
 use std::{fs::File, io::Read, sync::Arc};
 
-use ron::extensions::Extensions;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    check::{self, MAX_FAULTS},
+    check::{self, MAX_FAULTS, Reading},
     cross,
     fields::{MAX_FILE_BYTES, quoted, thousands},
     overrides,
     places::{Places, closest},
     presets::presets,
     resolved::Accelerator,
-    schema::AcceleratorConfig,
+    schema::{AcceleratorConfig, ROOT},
     syntax,
-    table::ROOT,
 };
 use crate::diag::{Diagnostic, Faults, Source};
 
@@ -27,6 +24,14 @@ use crate::diag::{Diagnostic, Faults, Source};
 /// Every fault of the text, of the overrides, and of what they mean together; or that there is no such file.
 pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Accelerator, Faults> {
     load_source(&source_of(name_or_path)?, overrides)
+}
+
+/// As [`load`], with what is legal and seldom meant, as warnings.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_warnings(name_or_path: &str, overrides: &[String]) -> Result<(Accelerator, Vec<Diagnostic>), Faults> {
+    read(&source_of(name_or_path)?, overrides)
 }
 
 /// The text of a preset or a file. Names of presets come first; a file of that name is reached by `./name`.
@@ -63,29 +68,21 @@ fn source_of(name_or_path: &str) -> Result<Source, Faults> {
 /// # Errors
 /// Every fault of the text, of the overrides, and of what they mean together.
 pub fn load_source(source: &Source, overrides: &[String]) -> Result<Accelerator, Faults> {
+    read(source, overrides).map(|(accelerator, _)| accelerator)
+}
+
+fn read(source: &Source, overrides: &[String]) -> Result<(Accelerator, Vec<Diagnostic>), Faults> {
     let text = &*source.text;
     if text.len() as u64 > MAX_FILE_BYTES {
         let message = format!("the config is larger than {} bytes", thousands(MAX_FILE_BYTES));
         return Err(Diagnostic::error(message).with_file(&source.name).into());
     }
-    let tree = match syntax::parse(text) {
-        Ok(tree) => Ok(tree),
-        Err(error) if error.beyond_limits => return Err(syntax_fault(source, &error).into()),
-        Err(error) => Err(error),
-    };
-    let typed = read_ron(text);
+    let tree = syntax::parse(text).map_err(|error| syntax_fault(source, &error))?;
+    let places = Places::of_text(source.clone(), Some(tree));
     let mut found = Vec::new();
-    let (value, ron_fault, places) = match (typed, tree) {
-        (Ok(config), tree) => (json(&config)?, None, Places::of_text(source.clone(), tree.ok())),
-        (Err(error), Ok(tree)) => {
-            let places = Places::of_text(source.clone(), Some(tree));
-            let value =
-                places.tree().map_or(Value::Null, |tree| check::json_of(tree, Some(&ROOT), "", &places, &mut found));
-            (value, Some(ron_fault(source, &error)), places)
-        }
-        (Err(_), Err(error)) => return Err(syntax_fault(source, &error).into()),
-    };
-    finish(value, overrides, places, found, ron_fault)
+    let mut reading = Reading { places: &places, found: &mut found, bare_texts: false };
+    let value = places.tree().map_or(Value::Null, |tree| reading.json(tree, Some(&ROOT.kind), ""));
+    finish(value, overrides, places, found)
 }
 
 /// Lays overrides over a config that was read before, as sweeps do.
@@ -93,19 +90,21 @@ pub fn load_source(source: &Source, overrides: &[String]) -> Result<Accelerator,
 /// # Errors
 /// Every fault of the overrides and of what they mean for the rest.
 pub fn with_overrides(base: &AcceleratorConfig, overrides: &[String]) -> Result<Accelerator, Faults> {
-    finish(json(base)?, overrides, Places::default(), Vec::new(), None)
+    finish(json(base)?, overrides, Places::default(), Vec::new()).map(|(accelerator, _)| accelerator)
 }
 
-/// Overrides, checks, and the machine.
+/// Overrides, checks, the machine, and warnings.
 fn finish(
     mut value: Value,
     overrides: &[String],
     mut places: Places,
     mut found: Vec<Diagnostic>,
-    ron_fault: Option<Diagnostic>,
-) -> Result<Accelerator, Faults> {
+) -> Result<(Accelerator, Vec<Diagnostic>), Faults> {
+    // Overrides may go into fields that the file leaves out, and leave out fields themselves.
+    check::complete(&mut value, &ROOT.kind);
     overrides::apply(&mut value, overrides, &mut places, &mut found);
-    check::check(&mut value, &ROOT, "", "", &places, &mut found);
+    check::complete(&mut value, &ROOT.kind);
+    check::check(&mut value, &ROOT, "", &places, &mut found);
     let typed: Result<AcceleratorConfig, _> = serde_path_to_error::deserialize(&value);
     match &typed {
         Ok(config) => cross::check(config, &places, &mut found),
@@ -116,16 +115,16 @@ fn finish(
         }
         Err(_) => {}
     }
-    if found.is_empty() {
-        found.extend(ron_fault);
-    }
     if found.len() > MAX_FAULTS {
         found.truncate(MAX_FAULTS);
         found.push(Diagnostic::error(format!("more than {MAX_FAULTS} faults; the others are not shown")));
     }
     Faults::check(found)?;
     match typed {
-        Ok(config) => Ok(Accelerator::from_valid(config)),
+        Ok(config) => {
+            let warnings = cross::warnings(&config, &places);
+            Ok((Accelerator::resolve(config), warnings))
+        }
         Err(error) => Err(Diagnostic::error(error.to_string()).into()),
     }
 }
@@ -133,48 +132,6 @@ fn finish(
 /// A config as JSON, every field written out.
 fn json(config: &AcceleratorConfig) -> Result<Value, Faults> {
     serde_json::to_value(config).map_err(|error| Diagnostic::error(format!("cannot write the config: {error}")).into())
-}
-
-/// Why `ron` refused a text.
-struct RonError {
-    path: String,
-    error: Box<ron::error::SpannedError>,
-}
-
-/// Reads a text with `Shared((...))` or `Shared(...)`, as the author prefers.
-fn read_ron(text: &str) -> Result<AcceleratorConfig, RonError> {
-    let options = ron::Options::default().with_default_extension(Extensions::IMPLICIT_SOME);
-    let first = read_ron_with(text, &options);
-    if first.is_ok() {
-        return first;
-    }
-    let unwrapped = options.with_default_extension(Extensions::UNWRAP_VARIANT_NEWTYPES);
-    read_ron_with(text, &unwrapped).or(first)
-}
-
-fn read_ron_with(text: &str, options: &ron::Options) -> Result<AcceleratorConfig, RonError> {
-    let at_root = |error| RonError { path: String::new(), error: Box::new(error) };
-    let mut reader = ron::Deserializer::from_str_with_options(text, options).map_err(at_root)?;
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&mut reader, &mut track);
-    let config = AcceleratorConfig::deserialize(tracked);
-    let path = track.path().to_string();
-    let config = config.map_err(|error| RonError { path, error: Box::new(reader.span_error(error)) })?;
-    reader.end().map_err(|error| at_root(reader.span_error(error)))?;
-    Ok(config)
-}
-
-fn ron_fault(source: &Source, refused: &RonError) -> Diagnostic {
-    let position = refused.error.span.end;
-    let line_start: usize = source.text.split_inclusive('\n').take(position.line.saturating_sub(1)).map(str::len).sum();
-    let line = source.text.get(line_start..).unwrap_or("");
-    let column: usize = line.chars().take(position.col.saturating_sub(1)).map(char::len_utf8).sum();
-    let at = (line_start + column).min(source.text.len());
-    let message = refused.error.code.to_string();
-    let mut characters = message.chars();
-    let message = characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or(message);
-    let fault = Diagnostic::error(message).with_span(source.clone(), at..at);
-    if refused.path.is_empty() || refused.path == "." { fault } else { fault.with_path(&refused.path) }
 }
 
 fn syntax_fault(source: &Source, error: &syntax::SyntaxError) -> Diagnostic {

@@ -1,8 +1,9 @@
-//! The accelerator's description: the config file's fields (`schema`), reading it with every fault at once, presets,
-//! overrides, and the resolved machine that all later stages use.
+//! The accelerator's description: the config file's fields, each declared once (`schema`), reading it with every fault at
+//! once, presets, overrides, and the resolved machine that all later stages use.
 
 mod check;
 mod cross;
+mod declare;
 pub mod fields;
 mod load;
 mod modelled;
@@ -13,11 +14,10 @@ mod reference;
 pub mod resolved;
 pub mod schema;
 mod syntax;
-mod table;
 #[cfg(test)]
 mod tests;
 
-pub use load::{hash, load, load_source, with_overrides};
+pub use load::{hash, load, load_source, load_with_warnings, with_overrides};
 pub use modelled::not_modelled;
 pub use presets::{Preset, presets};
 pub use reference::reference_page;

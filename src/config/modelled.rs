@@ -1,24 +1,35 @@
-//! What the model does not act on yet, in one place: kinds and policies are refused, numbers are listed in results.
+//! What the model does not act on yet, by the marks in `schema`: kinds and policies are refused, numbers are listed in
+//! results.
 
-use std::fmt::Display;
+use serde_json::Value;
 
 use super::{
+    fields::{Field, Kind, Modelled, join, quoted},
     places::Places,
     resolved::Accelerator,
-    schema::{AcceleratorConfig, ArrayKind, Buffer, BufferLayout},
+    schema::{AcceleratorConfig, ROOT},
 };
 use crate::diag::Diagnostic;
 
 /// Kinds and policies that the schema has and the model does not.
 pub(super) fn refusals(config: &AcceleratorConfig, places: &Places) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    if config.array.kind == ArrayKind::DotTree {
-        found.push(places.fault("array.kind", "not modelled yet: `DotTree`").with_help("use `Systolic`"));
-    }
-    if config.array.count > 1 {
-        let message = format!("not modelled yet: {} arrays in a core", config.array.count);
-        found.push(places.fault("array.count", message).with_help("use 1"));
-    }
+    visit(config, &mut |path, field, value| {
+        if let Kind::Choice(variants) = field.kind
+            && let Some(name) = value.as_str()
+            && variants.iter().any(|variant| variant.refused && variant.name == name)
+        {
+            let fault = places.fault(path, format!("not modelled yet: `{name}`"));
+            let others = variants.iter().filter(|variant| !variant.refused).map(|variant| variant.name);
+            found.push(fault.with_help(format!("use {}", quoted(others))));
+        }
+        if let (Modelled::Refused(what), Some(default)) = (field.modelled, field.default)
+            && !is_written_as(value, default)
+        {
+            let fault = places.fault(path, format!("not modelled yet: {what}"));
+            found.push(fault.with_help(format!("use {default}")));
+        }
+    });
     found
 }
 
@@ -27,26 +38,13 @@ pub(super) fn refusals(config: &AcceleratorConfig, places: &Places) -> Vec<Diagn
 pub fn not_modelled(accelerator: &Accelerator) -> Vec<String> {
     let config = &accelerator.config;
     let mut list = Vec::new();
-    let accumulators = &config.accumulators;
-    note(&mut list, "accumulators.banks", accumulators.banks, 1, "accumulator banks never conflict");
-    note(&mut list, "accumulators.ports", accumulators.ports, 2, "accumulator ports never conflict");
-    let mut buffer = |path: &str, buffer: &Buffer| {
-        note(&mut list, path, buffer.latency, 1, "buffer latency is part of the array's fill");
-    };
-    let buffers = &config.buffers;
-    match &buffers.layout {
-        BufferLayout::Shared(pool) => buffer("buffers.layout.Shared.latency", pool),
-        BufferLayout::Split { input, weight, output } => {
-            buffer("buffers.layout.Split.input.latency", input);
-            buffer("buffers.layout.Split.weight.latency", weight);
-            buffer("buffers.layout.Split.output.latency", output);
+    visit(config, &mut |path, field, value| {
+        if let (Modelled::Listed(why), Some(default)) = (field.modelled, field.default)
+            && !is_written_as(value, default)
+        {
+            list.push(format!("{path} = {value}: {why}"));
         }
-    }
-    let why = "the array takes tiles from the weight buffer itself";
-    note(&mut list, "buffers.weight_fifo_tiles", buffers.weight_fifo_tiles, 0, why);
-    let dma = &config.dma;
-    note(&mut list, "dma.zero_fill", dma.zero_fill, true, "padding is made in front of the array and never loaded");
-    note(&mut list, "dma.channel_brick", dma.channel_brick, 1, "tensors lie in memory without gaps");
+    });
     let placed = config.placement.entries();
     for space in &config.memories {
         if placed.iter().all(|(_, name)| *name != space.name) {
@@ -56,8 +54,41 @@ pub fn not_modelled(accelerator: &Accelerator) -> Vec<String> {
     list
 }
 
-fn note<T: Copy + PartialEq + Display>(list: &mut Vec<String>, path: &str, value: T, default: T, why: &str) {
-    if value != default {
-        list.push(format!("{path} = {value}: {why}"));
+/// Whether a file would have a number or truth value like this.
+fn is_written_as(value: &Value, text: &str) -> bool {
+    let written = value.to_string();
+    written == text
+}
+
+/// Every field of a config, with its path and value, in the order of the file.
+fn visit(config: &AcceleratorConfig, each: &mut dyn FnMut(&str, &'static Field, &Value)) {
+    let value = serde_json::to_value(config).expect("a config has only texts, numbers and lists");
+    visit_kind("", &ROOT.kind, &value, each);
+}
+
+fn visit_kind(path: &str, kind: &'static Kind, value: &Value, each: &mut dyn FnMut(&str, &'static Field, &Value)) {
+    match (kind, value) {
+        (Kind::Group(fields), Value::Object(object)) => {
+            for field in *fields {
+                let path = join(path, field.name);
+                if let Some(value) = object.get(field.name) {
+                    each(&path, field, value);
+                    visit_kind(&path, &field.kind, value, each);
+                }
+            }
+        }
+        (Kind::List { item, .. }, Value::Array(items)) => {
+            for (index, value) in items.iter().enumerate() {
+                visit_kind(&join(path, &index.to_string()), item, value, each);
+            }
+        }
+        (Kind::Choice(variants), Value::Object(object)) => {
+            for variant in *variants {
+                if let (Some(content), Some(value)) = (variant.content, object.get(variant.name)) {
+                    visit_kind(&join(path, variant.name), content, value, each);
+                }
+            }
+        }
+        _ => {}
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{
-    check::json_of,
+    check::{Reading, named},
     fields::{self, Kind, Variant, join, quoted},
     places::{Places, closest, shortened},
+    schema::ROOT,
     syntax,
-    table::ROOT,
 };
 use crate::diag::{Diagnostic, Source};
 
@@ -67,25 +67,23 @@ fn apply_one(root: &mut Value, text: &str, places: &mut Places, found: &mut Vec<
     if segments.is_empty() {
         return Err(setting.path_fault("no field is named", "for example `array.rows=32`"));
     }
-    let (slot, kind, path) = descend(root, &ROOT, &segments, String::new(), &setting)?;
-    *slot = read_value(kind, &path, &setting, found)?;
-    places.note_override(path, setting.source.clone(), setting.value_span());
+    let (slot, kind, path) = descend(root, &ROOT.kind, &segments, String::new(), &setting)?;
+    places.note_override(path.clone(), setting.source.clone(), setting.value_span());
+    *slot = read_value(kind, &path, &setting, &mut Reading { places, found, bare_texts: true })?;
     Ok(())
 }
 
 /// The value in its kind: a text may come without quotes.
-fn read_value(kind: &'static Kind, path: &str, setting: &Setting<'_>, found: &mut Vec<Diagnostic>) -> Outcome<Value> {
+fn read_value(kind: &'static Kind, path: &str, setting: &Setting<'_>, reading: &mut Reading<'_>) -> Outcome<Value> {
     let parsed = syntax::parse(setting.value);
     if let Kind::Text { .. } = kind {
         return Ok(match parsed {
-            Ok(node) if setting.value.starts_with(['"', 'r']) && node.name.is_none() => {
-                json_of(&node, None, path, &Places::default(), found)
-            }
+            Ok(node) if setting.value.starts_with(['"', 'r']) && node.name.is_none() => reading.json(&node, None, path),
             _ => Value::String(setting.value.to_owned()),
         });
     }
     match parsed {
-        Ok(node) => Ok(json_of(&node, Some(kind), path, &Places::default(), found)),
+        Ok(node) => Ok(reading.json(&node, Some(kind), path)),
         Err(_) => Err(Box::new(
             Diagnostic::error(format!("expected {}, found `{}`", kind.expected(), shortened(setting.value)))
                 .with_path(path)
@@ -116,7 +114,7 @@ fn descend<'value>(
             let slot = object.entry(field.name).or_insert(Value::Null);
             descend(slot, &field.kind, rest, join(&path, field.name), setting)
         }
-        Kind::List { item, keyed, .. } => {
+        Kind::List { item, .. } => {
             if !value.is_array() {
                 *value = Value::Array(Vec::new());
             }
@@ -135,7 +133,7 @@ fn descend<'value>(
                 return descend(slot, second, rest, path, setting);
             }
             let count = items.len();
-            let by_name = |item: &Value| *keyed && item.get("name").and_then(Value::as_str) == Some(*segment);
+            let by_name = |item: &Value| item.get("name").and_then(Value::as_str) == Some(*segment);
             let index = segment.parse::<usize>().ok().or_else(|| items.iter().position(by_name));
             if let Some(index) = index.filter(|index| *index < count) {
                 return descend(&mut items[index], item, rest, join(&path, &index.to_string()), setting);
@@ -170,9 +168,7 @@ fn descend<'value>(
 
 fn variant_of_pair(item: &'static Kind, segment: &str) -> Option<&'static Variant> {
     match item {
-        Kind::Pair(Kind::Choice(variants), _) => {
-            variants.iter().find(|variant| variant.name.eq_ignore_ascii_case(segment))
-        }
+        Kind::Pair(Kind::Choice(variants), _) => named(variants, segment),
         _ => None,
     }
 }
@@ -191,7 +187,7 @@ fn descend_choice<'value>(
         Value::Object(object) => object.keys().next().cloned().unwrap_or_default(),
         _ => String::new(),
     };
-    let Some(variant) = variants.iter().find(|variant| variant.name == segment) else {
+    let Some(variant) = named(variants, segment) else {
         let known = variants.iter().filter(|variant| variant.content.is_some()).map(|variant| variant.name);
         let help = match closest(segment, known) {
             Some(name) => format!("did you mean `{}`?", join(path, name)),
@@ -199,10 +195,10 @@ fn descend_choice<'value>(
         };
         return Err(setting.path_fault(format!("`{path}` has no `{}`", shortened(segment)), help));
     };
-    if let (Some(content), Some(slot)) = (variant.content, value.get_mut(segment)) {
-        return descend(slot, content, rest, join(path, segment), setting);
+    if let (Some(content), Some(slot)) = (variant.content, value.get_mut(variant.name)) {
+        return descend(slot, content, rest, join(path, variant.name), setting);
     }
-    let message = format!("`{path}` is `{current}`, not `{segment}`");
+    let message = format!("`{path}` is `{current}`, not `{}`", variant.name);
     Err(setting.path_fault(message, format!("set it as a whole: `{path}={}`", variant.written())))
 }
 

@@ -50,16 +50,25 @@ impl Places {
         Some((self.source.clone()?, self.tree.as_ref()?.locate(path)))
     }
 
+    /// Whether an override set `path` or what it lies in.
+    pub fn is_set(&self, path: &str) -> bool {
+        self.overrides.iter().any(|set| is_within(path, &set.path))
+    }
+
     /// A fault in the value at `path`.
     pub fn fault(&self, path: &str, message: impl Into<String>) -> Diagnostic {
         self.attach(Diagnostic::error(message), path, self.of(path))
     }
 
+    /// A warning about the value at `path`.
+    pub fn warning(&self, path: &str, message: impl Into<String>) -> Diagnostic {
+        self.attach(Diagnostic::warning(message), path, self.of(path))
+    }
+
     /// A fault in the name of the field `key` of the group at `path`.
     pub fn key_fault(&self, path: &str, key: &str, message: impl Into<String>) -> Diagnostic {
-        let set = self.overrides.iter().any(|set| is_within(path, &set.path));
         let key_place = || Some((self.source.clone()?, self.tree.as_ref()?.locate_key(path, key)?));
-        let place = if set { None } else { key_place() };
+        let place = if self.is_set(path) { None } else { key_place() };
         let place = place.or_else(|| self.of(path));
         self.attach(Diagnostic::error(message), &super::fields::join(path, &shortened(key)), place)
     }

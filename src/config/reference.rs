@@ -1,9 +1,10 @@
-//! The reference page of config fields, `docs/config.md`, written from the table in `fields`.
+//! The reference page of configs, `docs/config.md`: what is written here about files, overrides and checks, and a row for
+//! each field that `schema` declares.
 
 use std::fmt::Write as _;
 
 use super::{
-    fields::{Kind, MAX_DEPTH, MAX_FILE_BYTES, MAX_VALUES, rows, thousands},
+    fields::{Kind, MAX_DEPTH, MAX_FILE_BYTES, MAX_VALUES, Modelled, quoted, rows, thousands},
     presets::presets,
 };
 
@@ -11,7 +12,7 @@ const HEAD: &str = "\
 # Accelerator configs
 
 A config is a RON file that describes one accelerator. Give its path, or the name of a preset, wherever a command wants
-CONFIG. This page is written from the table that checks configs (`src/config/table.rs`); a test keeps it up to date.
+CONFIG. This page is written from the declarations that check configs (`src/config/schema.rs`); a test keeps it up to date.
 
 ## Presets
 
@@ -25,7 +26,8 @@ Start from a preset's text: each number has its source beside it, or is marked a
 ## Overrides
 
 `--set PATH=VALUE` sets one field after the file is read. Every path in the tables below works; the value is written as in
-the file, without quotes round texts. Later overrides win.
+the file, without quotes round texts. Names of choices are matched without regard to case, here and in files; numbers are
+plain: `131072`, not `128KiB` or `128 * 1024`. Later overrides win.
 
 ```
 --set array.rows=32
@@ -54,7 +56,10 @@ const CHECKS: &[&str] = &[
      weights and accumulators: WS `rows`, `rows*cols`, `cols`; OS `rows`, `cols`, `rows*cols`; IS `rows*cols`, `rows`, \
      `cols`; besides, 12 bytes of parameters and one output a column.",
     "`vector.cycles` lists `Requantize`, and `Depthwise` if `depthwise` is `Vector`; no function twice.",
-    "Not modelled yet, and refused: `array.kind: DotTree`, `array.count` above 1.",
+    "What is marked as not modelled is refused by name. A number that is marked as without effect is accepted, and listed in \
+     the result (`not_modelled`) where it is not the default.",
+    "`systole check` warns, and `run` goes on, where `accumulators.bits` is less than `array.column_bits`, and where `--set` \
+     changes `array.rows` and leaves another `array.weight_load.cycles`.",
 ];
 
 /// The page as Markdown.
@@ -76,12 +81,18 @@ pub fn reference_page() -> String {
     );
     page.push_str("\n## Fields\n\nA field without a default must be given. `*` stands for a list item's position.\n");
     let mut section = String::new();
-    for row in rows() {
-        let head = row.path.split('.').next().unwrap_or_default();
-        let nested = row.path.contains('.') || rows().iter().any(|other| other.path.starts_with(&format!("{head}.")));
-        let title = if nested { head } else { "the whole machine" };
+    let mut all = rows();
+    let heads: Vec<String> = all.iter().filter_map(|row| Some(row.path.split_once('.')?.0.to_owned())).collect();
+    let title_of = |path: &str| {
+        let head = path.split('.').next().unwrap_or_default();
+        if heads.iter().any(|known| known == head) { head.to_owned() } else { "the whole machine".to_owned() }
+    };
+    // The machine's own fields stand together, wherever the file has them.
+    all.sort_by_key(|row| title_of(&row.path) != "the whole machine");
+    for row in all {
+        let (title, field) = (title_of(&row.path), row.field);
         if section != title {
-            title.clone_into(&mut section);
+            section.clone_from(&title);
             let _ = write!(
                 page,
                 "\n### {title}\n\n| field | value | unit | default | meaning and reason |\n|---|---|---|---|---|\n"
@@ -97,25 +108,37 @@ pub fn reference_page() -> String {
             }
             continue;
         }
-        let default = match row.default {
+        let default = match field.default {
             None => "required".to_owned(),
-            Some(words) if words.contains(' ') => words.to_owned(),
             Some(value) => format!("`{value}`"),
         };
         let _ = writeln!(
             page,
-            "| `{}` | {} | {} | {default} | {} |",
+            "| `{}` | {} | {} | {default} | {}{} |",
             row.path,
-            value_column(row.kind),
-            row.unit,
-            row.reason
+            value_column(&field.kind),
+            field.unit,
+            field.reason,
+            mark(field.modelled)
         );
     }
     page
 }
 
+fn mark(modelled: Modelled) -> String {
+    match modelled {
+        Modelled::Yes => String::new(),
+        Modelled::Listed(why) => format!("; without effect: {why}"),
+        Modelled::Refused(what) => format!("; not modelled: {what}"),
+    }
+}
+
 fn value_column(kind: &Kind) -> String {
     match kind {
+        Kind::Choice(variants) if variants.iter().any(|variant| variant.refused) => {
+            let refused = variants.iter().filter(|variant| variant.refused).map(|variant| variant.name);
+            format!("{}; not modelled: {}", kind.expected(), quoted(refused))
+        }
         Kind::List { item: Kind::Group(_), min, max, .. } => format!("a list of {min} to {max} groups of fields"),
         Kind::List { item: Kind::Pair(first, second), min, max, .. } => {
             format!("a list of {min} to {max} pairs: {}; {}", first.expected(), second.expected())

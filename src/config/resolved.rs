@@ -3,8 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::schema::{AcceleratorConfig, Buffer, BufferLayout, MemoryModel, VectorPlacement};
+use super::{
+    load,
+    schema::{AcceleratorConfig, Buffer, BufferLayout, MemoryModel, VectorPlacement},
+};
 use crate::{
+    diag::Faults,
     tensor::DType,
     units::{Bytes, Time},
 };
@@ -83,11 +87,25 @@ pub fn period_of_mhz(mhz: f64) -> Time {
 }
 
 impl Accelerator {
-    /// Resolves a config that validation has accepted.
+    /// The machine of a config that was made in memory.
+    ///
+    /// # Errors
+    /// Every fault that a file of this config would have.
+    pub fn new(config: &AcceleratorConfig) -> Result<Self, Faults> {
+        load::with_overrides(config, &[])
+    }
+
+    /// As [`Accelerator::new`], where the config is known to be legal.
     ///
     /// # Panics
-    /// On a config that validation would refuse: unknown memory names, more than 255 engines, a clock of 0 MHz.
+    /// With the faults of a config that is not.
+    #[allow(clippy::needless_pass_by_value, reason = "most callers have made it for this machine alone")]
     pub fn from_valid(config: AcceleratorConfig) -> Self {
+        Self::new(&config).unwrap_or_else(|faults| panic!("not a legal machine:\n{faults}"))
+    }
+
+    /// Resolves a config that was checked.
+    pub(super) fn resolve(config: AcceleratorConfig) -> Self {
         let array_period = period_of_mhz(config.array.clock_mhz);
         let vector_period =
             if config.vector.clock_mhz == 0.0 { array_period } else { period_of_mhz(config.vector.clock_mhz) };
@@ -203,6 +221,13 @@ impl Accelerator {
     pub fn memory_latency(&self, memory: MemoryId) -> Time {
         let MemoryModel::Ideal { latency_ns, .. } = self.config.memories[usize::from(memory.0)].model;
         Time((latency_ns * 1e6).round() as u64)
+    }
+
+    /// What a memory space loses where a write follows a read or a read a write.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn memory_turnaround(&self, memory: MemoryId) -> Time {
+        let MemoryModel::Ideal { turnaround_ns, .. } = self.config.memories[usize::from(memory.0)].model;
+        Time((turnaround_ns * 1e6).round() as u64)
     }
 
     /// Whether the array's operands are integers, so that programs are executed and not only timed.

@@ -1,251 +1,294 @@
-//! The fields of a config file. Every field has a type, a unit, a default, a range and one line of reason, from which
-//! the reference page is generated; validation is in its own file.
+//! The fields of a config file, each declared once: type, range, unit, default, meaning, and whether the model acts on it.
+//! `declare` says how a declaration reads; what one field means for another is in `cross`.
 
 use serde::{Deserialize, Serialize};
 
-use crate::tensor::{DType, Overflow, Requantizer};
+use super::{
+    declare::{Declared, choice, content, declare, flag, group, kind, maybe, modelled, names},
+    fields::{Field, Kind, Modelled, Variant},
+};
+use crate::tensor::{DType, Overflow, Requantizer, Rounding};
 
-/// A whole accelerator.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AcceleratorConfig {
-    /// Short name, for reports.
-    pub name: String,
-    /// One sentence: what machine this is.
-    #[serde(default)]
-    pub description: String,
+declare! {
+    /// A whole accelerator. The order of the fields is part of a machine's hash.
+    struct AcceleratorConfig {
+        name: String in 1..=64 => "short, for reports",
+        description: String in 0..=2000 = "" => "what machine this is",
+        array: Array => "the processing elements",
+        buffers: Buffers => "on-chip buffers",
+        accumulators: Accumulators => "partial sums behind the columns",
+        dma: Dma => "what moves data between memories and buffers",
+        memories: Vec<MemorySpace> in 1..=16 => "memory spaces outside the core",
+        placement: Placement => "which operand lives in which memory, by name",
+        vector: VectorUnit => "requantization, element-wise work, pooling",
+        depthwise: DepthwisePolicy = PerGroup =>
+            "how depthwise and grouped convolutions run: one group a pass, several with zeros between, vector unit, \
+             host",
+        control: Control = () => "command issue and layer boundaries",
+        host: Host = () => "the processor that runs what the machine cannot",
+        residency: bool = false => "whether an output stays on chip for its only, next consumer when it fits whole",
+    }
+
+    /// How the array computes.
+    #[derive(Eq)]
+    enum ArrayKind {
+        /// Operands move from neighbour to neighbour; skewed in, skewed out.
+        Systolic,
+        /// Operands are broadcast and an adder tree sums a row of multipliers, as in NVDLA.
+        DotTree; refused,
+    }
+
+    /// Which operand stays in the processing elements.
+    #[derive(Eq, Hash, PartialOrd, Ord)]
+    enum Dataflow {
+        /// Weight stationary: rows hold K, columns hold output channels; input rows stream.
+        WS,
+        /// Output stationary: rows hold output pixels, columns output channels; K streams.
+        OS,
+        /// Input stationary: rows hold K, columns hold output pixels; weight rows stream.
+        IS,
+    }
+
+    /// Which parts of K may fill the rows.
+    #[derive(Eq)]
+    enum KPacking {
+        /// Kernel positions and channels, flattened.
+        KernelAndChannels,
+        /// Channels of one kernel position; the others need a tile of their own.
+        Channels,
+    }
+
+    // Operand types that an array may have.
+    names DType { Int4, Int8, UInt8, Int16, Fp8, Bf16, Fp16, Fp32 }
+    names Overflow { Wrap, Saturate }
+    names Rounding { HalfEven, HalfAway, HalfUp, Floor }
+
+    /// How weights reach the processing elements.
+    #[derive(Copy, Eq)]
+    struct WeightLoad {
+        cycles: u32 in 0..=65_536 "array cycles" => "to load one tile of the stationary operand",
+        shadow_depth: u8 in 0..=4 "tiles" =>
+            "what waits in shadow registers; 0: the load is exposed; 1: hidden behind a tile; more: loads run \
+             further ahead, at most as deep as the weight FIFO of TPU v1",
+    }
+
     /// The processing-element array.
-    pub array: Array,
+    struct Array {
+        kind: ArrayKind = Systolic => "neighbour to neighbour, or broadcast and adder tree",
+        rows: u32 in 1..=1024 => "rows of elements; the largest published arrays have 256",
+        cols: u32 in 1..=1024 => "columns of elements; the largest published arrays have 256",
+        count: u32 in 1..=64 = 1 => "identical arrays in the core"; refused "several arrays in a core",
+        clock_mhz: f64 in 1.0..=10_000.0 "MHz" =>
+            "clock of the array, the load and store engines and the host; report cycles are of it; integer periods \
+             in femtoseconds are exact to 1e-5 up to 10 GHz",
+        dataflows: Vec<Dataflow> in 1..=3 => "the mapping chooses one of them for each layer",
+        input_type: DType => "streamed operand (activations); float types are timed, not executed",
+        weight_type: DType => "integer if `input_type` is, float if it is",
+        zero_points: bool = true =>
+            "whether the operand path subtracts zero points; without it, models that have them are refused",
+        per_channel_scales: bool = true =>
+            "whether weights may have a scale for each output channel; without it, models that do are refused",
+        column_bits: u8 in 8..=64 "bits" = 32 =>
+            "width of the partial sums that run down a column; values are held in 64 bits",
+        overflow: Overflow = Wrap => "what the adders do past their width",
+        pe_registers: u32 in 0..=64 "array cycles" = 0 => "extra pipeline registers inside an element",
+        hop_registers: u32 in 0..=64 "array cycles" = 0 => "extra registers between neighbours, a hop",
+        weight_load: WeightLoad => "how the stationary operand reaches the elements",
+        min_stream: u32 in 1..=4096 "beats" = 1 => "a tile occupies the array for at least this long",
+        max_stream: u32 in 0..=1_048_576 "beats" = 0 => "rows that one tile streams at most; 0: no limit",
+        overlap_tiles: bool = true => "whether the next tile may stream while the previous one drains",
+        dataflow_switch_cycles: u32 in 0..=1_000_000 "array cycles" = 0 => "to change dataflow",
+        k_packing: KPacking = KernelAndChannels =>
+            "what fills the rows: kernel positions and channels flattened, or channels only",
+    }
+
+    /// One on-chip buffer.
+    #[derive(Copy, Eq)]
+    struct Buffer {
+        bytes: u64 in 1..=1_073_741_824 "B" => "capacity; 1 GiB is beyond any on-chip memory",
+        banks: u32 in 1..=1024 = 1 => "independent banks",
+        word_bytes: u32 in 1..=4096 "B/cycle" = 16 => "what a bank delivers a cycle and port",
+        ports: u32 in 1..=8 = 1 => "ports of a bank; memory macros have one or two",
+        latency: u32 in 0..=1000 "array cycles" = 1 =>
+            "from address to data"; listed "buffer latency is part of the array's fill",
+    }
+
+    /// How the operand buffers are organized.
+    #[derive(Eq)]
+    enum BufferLayout {
+        /// One pool that the mapping divides among inputs, weights and outputs, layer by layer.
+        Shared(Buffer),
+        /// Three buffers of their own.
+        Split {
+            input: Buffer => "activations read by the array and the vector unit",
+            weight: Buffer => "weights and requantization parameters",
+            output: Buffer => "results of the vector unit on their way out",
+        },
+    }
+
     /// On-chip operand buffers.
-    pub buffers: Buffers,
+    #[derive(Copy, Eq)]
+    struct Buffers {
+        layout: BufferLayout => "one pool that the mapping divides layer by layer, or three buffers",
+        double_buffering: bool = true => "whether an operand may have two slots, one loading while the other is used",
+        weight_fifo_tiles: u32 in 0..=1024 "stationary tiles" = 0 =>
+            "what waits between the weight buffer and the array; 0: no FIFO"
+            ; listed "the array takes tiles from the weight buffer itself",
+    }
+
     /// Accumulator memory behind the columns.
-    pub accumulators: Accumulators,
-    /// The engines that move data between memory spaces and buffers.
-    pub dma: Dma,
-    /// Memory spaces outside the core.
-    pub memories: Vec<MemorySpace>,
-    /// Which operand lives in which memory space.
-    pub placement: Placement,
+    #[derive(Copy, Eq)]
+    struct Accumulators {
+        bytes: u64 in 1..=1_073_741_824 "B" => "capacity; 1 GiB is beyond any on-chip memory",
+        bits: u8 in 8..=64 "bits" = 32 => "width of one accumulator; it takes whole bytes",
+        banks: u32 in 1..=1024 = 1 => "independent banks"; listed "accumulator banks never conflict",
+        ports: u32 in 1..=8 = 2 =>
+            "ports of a bank; one to read and one to write is usual"; listed "accumulator ports never conflict",
+        read_width: u32 in 0..=4096 "accumulators/cycle" = 0 =>
+            "what the vector unit reads a cycle; 0: as many as it has lanes",
+    }
+
+    /// The engines that move data.
+    #[derive(Copy, Eq)]
+    struct Dma {
+        load_engines: u32 in 1..=64 = 1 => "engines that load; engine numbers have eight bits",
+        store_engines: u32 in 1..=64 = 1 => "engines that store; engine numbers have eight bits",
+        bytes_per_cycle: u32 in 1..=4096 "B/array cycle" => "what one engine moves",
+        burst_bytes: u32 in 1..=4096 power_of 2 "B" =>
+            "one request to memory; a power of two, as bursts are aligned; at most 4 KiB, as in AXI",
+        bursts_in_flight: u32 in 1..=4096 => "requests that one engine may have outstanding",
+        descriptor_cycles: u32 in 0..=100_000 "array cycles" = 0 =>
+            "what a descriptor costs before its transfer's first request",
+        strides: bool = true =>
+            "whether one descriptor moves a box of a tensor; without, each contiguous run takes one of its own",
+        zero_fill: bool = true => "whether a load can write zeros where a tile lies outside"
+            ; listed "padding is made in front of the array and never loaded",
+        alignment_bytes: u32 in 1..=4096 power_of 2 "B" = 1 =>
+            "runs in memory are widened to multiples of it; below a burst it has no effect, as bursts are aligned",
+        channel_brick: u32 in 1..=1024 "channels" = 1 =>
+            "rows of channels in memory are padded to it"; listed "tensors lie in memory without gaps",
+    }
+
+    /// How a memory space answers.
+    enum MemoryModel {
+        /// A fixed bandwidth and a fixed latency, first come, first served.
+        Ideal {
+            bandwidth_gb_per_s: f64 in 0.001..=100_000.0 "GB/s" =>
+                "1e9 bytes a second, reads and writes together; from a serial flash to beyond on-die memory",
+            latency_ns: f64 in 0.0..=1_000_000.0 "ns" =>
+                "from a request's turn to its last byte, beyond its transfer; at most 1 ms",
+            turnaround_ns: f64 in 0.0..=1_000_000.0 "ns" = 0.0 =>
+                "between a read and a write that follow each other, either way; about 10 for a DRAM; at most 1 ms",
+        },
+    }
+
+    /// A memory space outside the core.
+    struct MemorySpace {
+        name: String in 1..=64 => "what `placement` calls it",
+        model: MemoryModel => "how it answers",
+        bytes: u64 in 0..=1_125_899_906_842_624 "B" = 0 => "capacity; 0: unlimited",
+    }
+
+    /// Which operand lives in which memory space, by name.
+    #[derive(Default, Eq)]
+    struct Placement {
+        weights: String in 1..=64 => "memory of weights, biases, requantization parameters",
+        activations: String in 1..=64 => "memory of all that lies between layers",
+        inputs: String in 0..=64 = "" => "memory of the network's inputs; empty: that of the activations",
+        outputs: String in 0..=64 = "" => "memory of the network's outputs; empty: that of the activations",
+    }
+
+    /// Where the vector unit sits.
+    #[derive(Eq)]
+    enum VectorPlacement {
+        /// An engine of its own between accumulators and buffers.
+        Separate,
+        /// In the path of the store engine: its work occupies that engine.
+        InStorePath,
+        /// In the accumulators' read path: requantizes what leaves the array, without an engine of its own.
+        Fused; refused,
+    }
+
+    /// Work that a vector unit can do.
+    #[derive(Eq, Hash, PartialOrd, Ord)]
+    enum VectorFunction {
+        /// Bias, multiplier, rounding, clamp: accumulators to outputs.
+        Requantize,
+        /// Element-wise sums (residuals), minima and maxima.
+        Add,
+        /// Element-wise products; `PReLU`.
+        Mul,
+        /// Maximum pooling, global too.
+        MaxPool,
+        /// Average pooling, global too.
+        AvgPool,
+        /// A 256-entry table: sigmoid, hard swish, leaky `ReLU`, rescaling.
+        Table,
+        /// Softmax along the channels.
+        Softmax,
+        /// Copies, concatenation, transposition, padding.
+        Copy,
+        /// Depthwise convolution at `depthwise`'s rate, whatever the cycles say.
+        Depthwise,
+    }
+
+    names Requantizer {
+        F32Rne,
+        FixedDouble31,
+        FixedSingle31,
+        FixedMul {
+            bits: u8 in 2..=32 "bits" => "width of the multiplier with its sign",
+            max_shift: u8 in 0..=62 "bits" => "largest right shift; products have 64 bits",
+            rounding: Rounding => "of the bits that the shift drops",
+        },
+    }
+
     /// Requantization, element-wise work, pooling.
-    pub vector: VectorUnit,
+    struct VectorUnit {
+        placement: VectorPlacement = Separate =>
+            "an engine of its own, part of the store engine, or in the accumulators' read path",
+        lanes: u32 in 1..=4096 => "elements at a time",
+        clock_mhz: f64 in 1.0..=10_000.0 or 0 for "the array's clock" "MHz" = 0.0 => "the vector unit's clock",
+        startup_cycles: u32 in 0..=100_000 "vector cycles" = 0 => "from an instruction's start to a result",
+        cycles: Vec<(VectorFunction, u32)> in 1..=9 each 1..=10_000 "vector cycles" =>
+            "what a lane takes for one element (pooling: one tap); a function that is not listed runs on the host",
+        requantizer: Requantizer = F32Rne => "how accumulators become outputs",
+    }
+
     /// How depthwise and grouped convolutions run.
-    #[serde(default)]
-    pub depthwise: DepthwisePolicy,
+    #[derive(Eq)]
+    enum DepthwisePolicy {
+        /// One group a pass of the array.
+        PerGroup,
+        /// Several groups a tile, zeros between.
+        BlockDiagonal,
+        /// Depthwise on the vector unit at this many MACs a vector cycle; other groups one a pass.
+        Vector {
+            macs_per_cycle: u32 in 1..=65_536 "MAC/vector cycle" => "of the whole unit",
+        },
+        /// On the host.
+        Host,
+    }
+
     /// Command issue and layer boundaries.
-    #[serde(default)]
-    pub control: Control,
+    #[derive(Copy, Eq)]
+    struct Control {
+        issue_cycles: u32 in 0..=10_000 "array cycles" = 1 => "to issue one command",
+        queue_depth: u32 in 1..=4096 "commands" = 8 => "commands that wait in front of an engine",
+        hardware_loops: bool = true => "whether the array tiles of a buffer tile are issued as one command",
+        launch_cycles: u32 in 0..=1_000_000 "array cycles" = 0 => "to launch a layer",
+        fence_layers: bool = false => "whether a layer starts only when all engines are idle",
+        fence_cycles: u32 in 0..=1_000_000 "array cycles" = 0 => "what such a fence takes",
+    }
+
     /// The processor that runs what the machine cannot.
-    #[serde(default)]
-    pub host: Host,
-    /// Whether a layer's output stays on chip for its sole next consumer when it fits whole.
-    #[serde(default)]
-    pub residency: bool,
-}
-
-/// How the array computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ArrayKind {
-    /// Operands move from neighbour to neighbour; skewed in, skewed out.
-    #[default]
-    Systolic,
-    /// Operands are broadcast and an adder tree sums a row of multipliers, as in NVDLA. Not modelled yet: refused.
-    DotTree,
-}
-
-/// Which operand stays in the processing elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Dataflow {
-    /// Weight stationary: rows hold K, columns hold output channels; input rows stream.
-    #[serde(alias = "Ws", alias = "ws")]
-    WS,
-    /// Output stationary: rows hold output pixels, columns output channels; K streams.
-    #[serde(alias = "Os", alias = "os")]
-    OS,
-    /// Input stationary: rows hold K, columns hold output pixels; weight rows stream.
-    #[serde(alias = "Is", alias = "is")]
-    IS,
-}
-
-/// Which parts of K may fill the rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum KPacking {
-    /// Kernel positions and channels, flattened.
-    #[default]
-    KernelAndChannels,
-    /// Channels of one kernel position; the others need a tile of their own.
-    Channels,
-}
-
-/// How weights reach the processing elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightLoad {
-    /// Array cycles to load one tile, whatever its size.
-    pub cycles: u32,
-    /// Tiles that can wait in shadow registers: 0 the load is exposed, 1 it hides behind the previous tile.
-    pub shadow_depth: u8,
-}
-
-/// The processing-element array.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Array {
-    /// Systolic or dot-product tree.
-    #[serde(default)]
-    pub kind: ArrayKind,
-    /// Rows.
-    pub rows: u32,
-    /// Columns.
-    pub cols: u32,
-    /// Identical arrays in the core. More than one is not modelled yet: refused.
-    #[serde(default = "one")]
-    pub count: u32,
-    /// Clock in MHz; report cycles are of this clock.
-    pub clock_mhz: f64,
-    /// The dataflows that the mapping may choose from, a layer at a time.
-    pub dataflows: Vec<Dataflow>,
-    /// Type of the streamed operand (activations).
-    pub input_type: DType,
-    /// Type of the weights.
-    pub weight_type: DType,
-    /// Whether the operand path subtracts activation zero points. Without it, models that have them are refused.
-    #[serde(default = "yes")]
-    pub zero_points: bool,
-    /// Whether weights may have one scale for each output channel.
-    #[serde(default = "yes")]
-    pub per_channel_scales: bool,
-    /// Width in bits of the partial sums that run down a column, 8 to 64.
-    #[serde(default = "thirty_two")]
-    pub column_bits: u8,
-    /// What the adders do past their width.
-    #[serde(default)]
-    pub overflow: Overflow,
-    /// Extra pipeline registers inside a processing element, cycles.
-    #[serde(default)]
-    pub pe_registers: u32,
-    /// Extra registers between neighbouring elements, cycles a hop.
-    #[serde(default)]
-    pub hop_registers: u32,
-    /// Loading of the stationary operand.
-    pub weight_load: WeightLoad,
-    /// Beats that a tile occupies the array at least.
-    #[serde(default = "one")]
-    pub min_stream: u32,
-    /// Rows that one tile may stream at most; 0 for no limit.
-    #[serde(default)]
-    pub max_stream: u32,
-    /// Whether the next tile may stream while the previous one drains.
-    #[serde(default = "yes")]
-    pub overlap_tiles: bool,
-    /// Array cycles to change dataflow between layers.
-    #[serde(default)]
-    pub dataflow_switch_cycles: u32,
-    /// What may fill the rows.
-    #[serde(default)]
-    pub k_packing: KPacking,
-}
-
-/// One on-chip buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Buffer {
-    /// Capacity in bytes.
-    pub bytes: u64,
-    /// Independent banks.
-    #[serde(default = "one")]
-    pub banks: u32,
-    /// Bytes that a bank delivers a cycle and port.
-    #[serde(default = "sixteen")]
-    pub word_bytes: u32,
-    /// Ports of a bank.
-    #[serde(default = "one")]
-    pub ports: u32,
-    /// Cycles from address to data.
-    #[serde(default = "one")]
-    pub latency: u32,
-}
-
-/// How the operand buffers are organized.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BufferLayout {
-    /// One pool that the mapping divides among inputs, weights and outputs, layer by layer.
-    Shared(Buffer),
-    /// Three buffers of their own.
-    Split {
-        /// Activations read by the array and the vector unit.
-        input: Buffer,
-        /// Weights and requantization parameters.
-        weight: Buffer,
-        /// Results of the vector unit on their way out.
-        output: Buffer,
-    },
-}
-
-/// On-chip operand buffers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Buffers {
-    /// One pool or three buffers.
-    pub layout: BufferLayout,
-    /// Whether the mapping may give an operand two slots, to load one while the other is used.
-    #[serde(default = "yes")]
-    pub double_buffering: bool,
-    /// Stationary tiles that wait in a FIFO between the weight buffer and the array; 0 for no FIFO.
-    #[serde(default)]
-    pub weight_fifo_tiles: u32,
-}
-
-/// Accumulator memory behind the columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Accumulators {
-    /// Capacity in bytes.
-    pub bytes: u64,
-    /// Width of one accumulator in bits, 8 to 64; it takes this many bits rounded up to bytes.
-    #[serde(default = "thirty_two")]
-    pub bits: u8,
-    /// Independent banks.
-    #[serde(default = "one")]
-    pub banks: u32,
-    /// Ports of a bank.
-    #[serde(default = "two")]
-    pub ports: u32,
-    /// Accumulators that the vector unit can read a cycle; 0 for as many as it has lanes.
-    #[serde(default)]
-    pub read_width: u32,
-}
-
-/// The engines that move data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dma {
-    /// Engines that load.
-    #[serde(default = "one")]
-    pub load_engines: u32,
-    /// Engines that store.
-    #[serde(default = "one")]
-    pub store_engines: u32,
-    /// Bytes that one engine moves a cycle of `clock_mhz` or of the array.
-    pub bytes_per_cycle: u32,
-    /// Bytes of one request to memory; a power of two.
-    pub burst_bytes: u32,
-    /// Requests that one engine may have outstanding.
-    pub bursts_in_flight: u32,
-    /// Array cycles that one descriptor costs before its transfer's first request.
-    #[serde(default)]
-    pub descriptor_cycles: u32,
-    /// Whether one descriptor describes a transfer with strides; without, each contiguous run takes one of its own.
-    #[serde(default = "yes")]
-    pub strides: bool,
-    /// Whether a load can write zeros where a tile lies outside its tensor.
-    #[serde(default = "yes")]
-    pub zero_fill: bool,
-    /// Runs in memory are widened to multiples of this many bytes; a power of two.
-    #[serde(default = "one")]
-    pub alignment_bytes: u32,
-    /// Channels that a tensor's rows in memory are rounded up to a multiple of.
-    #[serde(default = "one")]
-    pub channel_brick: u32,
+    #[derive(Copy)]
+    struct Host {
+        overhead_us: f64 in 0.0..=1_000_000.0 "us" = 5.0 => "fixed cost of one operator",
+        bandwidth_gb_per_s: f64 in 0.001..=100_000.0 "GB/s" = 4.0 => "of its operands and results",
+        elements_per_ns: f64 in 0.001..=1_000_000.0 "1/ns" = 1.0 =>
+            "elements that it produces; multiply-accumulates count as elements",
+    }
 }
 
 impl Dma {
@@ -253,47 +296,6 @@ impl Dma {
     pub fn granule_bytes(&self) -> u32 {
         self.burst_bytes.max(self.alignment_bytes)
     }
-}
-
-/// How a memory space answers.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum MemoryModel {
-    /// A fixed bandwidth and a fixed latency, first come, first served.
-    Ideal {
-        /// GB/s (1e9 bytes a second), reads and writes together.
-        bandwidth_gb_per_s: f64,
-        /// Nanoseconds from a request's turn to its last byte's arrival, beyond its transfer.
-        latency_ns: f64,
-    },
-}
-
-/// A memory space outside the core.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MemorySpace {
-    /// Its name, which `placement` uses.
-    pub name: String,
-    /// How it answers.
-    pub model: MemoryModel,
-    /// Capacity in bytes; 0 for unlimited.
-    #[serde(default)]
-    pub bytes: u64,
-}
-
-/// Which operand lives in which memory space, by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Placement {
-    /// Weights, biases and requantization parameters.
-    pub weights: String,
-    /// Everything between layers, and inputs and outputs where nothing else is said.
-    pub activations: String,
-    /// The network's inputs; empty: where the activations are.
-    #[serde(default)]
-    pub inputs: String,
-    /// The network's outputs; empty: where the activations are.
-    #[serde(default)]
-    pub outputs: String,
 }
 
 impl Placement {
@@ -308,64 +310,6 @@ impl Placement {
     }
 }
 
-/// Where the vector unit sits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum VectorPlacement {
-    /// An engine of its own between accumulators and buffers.
-    #[default]
-    Separate,
-    /// In the path of the store engine: its work occupies that engine.
-    InStorePath,
-    /// In the accumulators' read path: an engine of its own that requantizes at the accumulators' read width.
-    Fused,
-}
-
-/// Work that a vector unit can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum VectorFunction {
-    /// Bias, multiplier, rounding, clamp: accumulators to outputs.
-    Requantize,
-    /// Element-wise sums (residuals).
-    Add,
-    /// Element-wise products.
-    Mul,
-    /// Maximum pooling.
-    MaxPool,
-    /// Average pooling, global too.
-    AvgPool,
-    /// A 256-entry table: sigmoid, hard swish, leaky `ReLU`, rescaling.
-    Table,
-    /// Softmax along the channels.
-    Softmax,
-    /// Copies, concatenation, transposition, padding.
-    Copy,
-    /// Depthwise convolution at `depthwise`'s rate.
-    Depthwise,
-}
-
-/// Requantization, element-wise work, pooling.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VectorUnit {
-    /// Where it sits.
-    #[serde(default)]
-    pub placement: VectorPlacement,
-    /// Elements at a time.
-    pub lanes: u32,
-    /// Clock in MHz; 0 for the array's.
-    #[serde(default)]
-    pub clock_mhz: f64,
-    /// Cycles from an instruction's start to its first result.
-    #[serde(default)]
-    pub startup_cycles: u32,
-    /// Cycles a lane takes for one element, by function; a function that is not listed runs on the host.
-    /// Pooling: per tap. Softmax: per element. Depthwise: ignored, its rate is `depthwise`'s.
-    pub cycles: Vec<(VectorFunction, u32)>,
-    /// How accumulators become outputs.
-    #[serde(default)]
-    pub requantizer: Requantizer,
-}
-
 impl VectorUnit {
     /// Cycles a lane takes for one element; `None` where the unit cannot do it.
     pub fn cycles_of(&self, function: VectorFunction) -> Option<u32> {
@@ -373,84 +317,12 @@ impl VectorUnit {
     }
 }
 
-/// How depthwise and grouped convolutions run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DepthwisePolicy {
-    /// One group a pass of the array.
-    #[default]
-    PerGroup,
-    /// Several groups a tile, zeros between.
-    BlockDiagonal,
-    /// Depthwise on the vector unit at this many MACs a vector cycle; other groups one a pass.
-    Vector {
-        /// MACs a vector cycle.
-        macs_per_cycle: u32,
-    },
-    /// On the host.
-    Host,
-}
-
-/// Command issue and layer boundaries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Control {
-    /// Array cycles to issue one command.
-    pub issue_cycles: u32,
-    /// Commands that wait in front of an engine.
-    pub queue_depth: u32,
-    /// Whether a hardware loop issues the array tiles of a buffer tile as one command.
-    pub hardware_loops: bool,
-    /// Array cycles to launch a layer.
-    pub launch_cycles: u32,
-    /// Whether a layer starts only when all engines are idle.
-    pub fence_layers: bool,
-    /// Array cycles that such a fence takes.
-    pub fence_cycles: u32,
-}
-
-impl Default for Control {
-    fn default() -> Self {
-        Self {
-            issue_cycles: 1,
-            queue_depth: 8,
-            hardware_loops: true,
-            launch_cycles: 0,
-            fence_layers: false,
-            fence_cycles: 0,
-        }
-    }
-}
-
-/// The processor that runs what the machine cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Host {
-    /// Fixed cost of one operator, microseconds.
-    pub overhead_us: f64,
-    /// GB/s at which it reads operands and writes results.
-    pub bandwidth_gb_per_s: f64,
-    /// Elements that it produces a nanosecond (1e9 a second); multiply-accumulates count as elements.
-    pub elements_per_ns: f64,
-}
-
-impl Default for Host {
-    fn default() -> Self {
-        Self { overhead_us: 5.0, bandwidth_gb_per_s: 4.0, elements_per_ns: 1.0 }
-    }
-}
-
-const fn one() -> u32 {
-    1
-}
-const fn two() -> u32 {
-    2
-}
-const fn sixteen() -> u32 {
-    16
-}
-const fn thirty_two() -> u8 {
-    32
-}
-const fn yes() -> bool {
-    true
-}
+/// The whole file, as a field without a name.
+pub(super) static ROOT: Field = Field {
+    name: "",
+    kind: AcceleratorConfig::KIND,
+    unit: "",
+    default: None,
+    reason: "one accelerator",
+    modelled: Modelled::Yes,
+};

@@ -1,6 +1,5 @@
-//! A reader of RON text that keeps where everything stands. It is more lenient than the `ron` crate, which decides
-//! what is accepted; this one finds the places of fields for diagnostics, and reads the values of overrides.
-//! Bounded in depth, linear in the text.
+//! A reader of RON text that keeps where everything stands, for configs and the values of overrides. It knows no field;
+//! names in front of structs are read and mean nothing. Bounded in depth, linear in the text.
 
 use std::ops::Range;
 
@@ -26,6 +25,8 @@ pub enum Body {
     Name,
     /// A number, a text or a truth value; `null` for a number that JSON does not have (infinite or not a number).
     Scalar(Value),
+    /// What begins like a number and is none, as people write sizes: `128KiB`, `128 * 1024`.
+    Odd(String),
     /// `(name: value, ...)`.
     Fields(Vec<Entry>),
     /// `(value, ...)`.
@@ -177,7 +178,7 @@ impl<'text> Reader<'text> {
             Some('[') => (None, Body::List(self.list(depth)?)),
             Some('"') => (None, Body::Scalar(Value::String(self.string()?))),
             Some('r') if self.raw_string_ahead() => (None, Body::Scalar(Value::String(self.raw_string()?))),
-            Some(c) if c.is_ascii_digit() || matches!(c, '+' | '-' | '.') => (None, Body::Scalar(self.number()?)),
+            Some(c) if c.is_ascii_digit() || matches!(c, '+' | '-' | '.') => (None, self.number()),
             Some(c) if c.is_ascii_alphabetic() || c == '_' => self.named(depth)?,
             _ => return Err(self.fault("expected a value")),
         };
@@ -264,22 +265,19 @@ impl<'text> Reader<'text> {
     fn string(&mut self) -> Result<String, SyntaxError> {
         let start = self.at;
         self.take("\"");
-        let mut text = String::new();
         while let Some(c) = self.peek() {
             self.at += c.len_utf8();
             match c {
-                '"' => return Ok(text),
-                '\\' => {
-                    if let Some(escaped) = self.peek() {
-                        self.at += escaped.len_utf8();
-                        text.push(match escaped {
-                            'n' => '\n',
-                            't' => '\t',
-                            other => other,
-                        });
-                    }
+                '"' => {
+                    let quoted = &self.text[start..self.at];
+                    return ron::from_str(quoted).map_err(|error| SyntaxError {
+                        span: start..self.at,
+                        message: format!("expected a text: {}", error.code),
+                        beyond_limits: false,
+                    });
                 }
-                c => text.push(c),
+                '\\' => self.at += self.peek().map_or(0, char::len_utf8),
+                _ => {}
             }
         }
         let message = "expected `\"` at the end of this text".to_owned();
@@ -303,7 +301,7 @@ impl<'text> Reader<'text> {
         Ok(text)
     }
 
-    fn number(&mut self) -> Result<Value, SyntaxError> {
+    fn number(&mut self) -> Body {
         let start = self.at;
         let mut previous = ' ';
         let rest = self.rest();
@@ -316,30 +314,71 @@ impl<'text> Reader<'text> {
             previous = c;
             self.at += c.len_utf8();
         }
-        let token = self.text[start..self.at].replace('_', "");
+        if self.goes_on() {
+            self.take_while(|c| !matches!(c, ',' | ')' | ']' | '/' | '\n'));
+            return Body::Odd(self.text[start..self.at].trim_end().to_owned());
+        }
+        let written = &self.text[start..self.at];
+        let token = written.replace('_', "");
         let radix = |prefix: &str, radix| token.strip_prefix(prefix).map(|digits| u64::from_str_radix(digits, radix));
         let integer = radix("0x", 16)
             .or_else(|| radix("0b", 2))
             .or_else(|| radix("0o", 8))
             .unwrap_or_else(|| token.trim_start_matches('+').parse::<u64>());
         if let Ok(value) = integer {
-            return Ok(value.into());
+            return Body::Scalar(value.into());
         }
         if let Ok(value) = token.parse::<i64>() {
-            return Ok(value.into());
+            return Body::Scalar(value.into());
         }
         if let Ok(value) = token.parse::<f64>() {
-            return Ok(serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number));
+            return Body::Scalar(serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number));
         }
-        let message = format!("expected a number, found `{}`", token.chars().take(40).collect::<String>());
-        Err(SyntaxError { span: start..self.at.max(start + 1), message, beyond_limits: false })
+        Body::Odd(written.to_owned())
     }
+
+    /// Whether a number is followed by an operator or a unit on its line.
+    fn goes_on(&self) -> bool {
+        let rest = self.rest().trim_start_matches([' ', '\t']);
+        let word = &rest[..rest.find(|c| !in_name(c)).unwrap_or(rest.len())];
+        let unit = !word.is_empty() && factor_of_unit(word, 1024).is_some() && !rest[word.len()..].starts_with(':');
+        unit || rest.starts_with('*') || rest.starts_with("<<")
+    }
+}
+
+/// Bytes of a unit, with so many in a kilobyte.
+fn factor_of_unit(unit: &str, kilobyte: u64) -> Option<u64> {
+    Some(match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => kilobyte,
+        "mb" => kilobyte.pow(2),
+        "gb" => kilobyte.pow(3),
+        _ => return None,
+    })
+}
+
+/// What a product, a shift or a number with a unit of bytes comes to, with so many bytes in a kilobyte: `128 * 1024`,
+/// `1 << 17` and `128KiB` are 131,072. `None` for anything else.
+pub fn worth(text: &str, kilobyte: u64) -> Option<u64> {
+    if let Some((value, shift)) = text.split_once("<<") {
+        let power = 1_u64.checked_shl(shift.trim().parse().ok()?)?;
+        return worth(value, kilobyte)?.checked_mul(power);
+    }
+    text.split('*').try_fold(1_u64, |product, factor| {
+        let factor = factor.trim();
+        let unit = factor.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(factor.len());
+        let number: u64 = factor[..unit].trim_end().replace('_', "").parse().ok()?;
+        product.checked_mul(number)?.checked_mul(factor_of_unit(&factor[unit..], kilobyte)?)
+    })
 }
 
 impl Node {
     /// One step down a path: into a field, an item, or the contents of the variant of that name.
     fn step(&self, segment: &str) -> Option<&Self> {
-        if self.name.as_deref() == Some(segment) {
+        if self.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(segment)) {
             return Some(match &self.body {
                 Body::Tuple(items) if items.len() == 1 => &items[0],
                 _ => self,
@@ -348,7 +387,7 @@ impl Node {
         match &self.body {
             Body::Fields(fields) => fields.iter().find(|entry| entry.key == segment).map(|entry| &entry.value),
             Body::Tuple(items) | Body::List(items) => items.get(segment.parse::<usize>().ok()?),
-            Body::Name | Body::Scalar(_) => None,
+            Body::Name | Body::Scalar(_) | Body::Odd(_) => None,
         }
     }
 
@@ -380,7 +419,7 @@ impl Node {
     /// The value itself where it holds no others, else its name or opening parenthesis.
     fn head(&self) -> Range<usize> {
         match &self.body {
-            Body::Name | Body::Scalar(_) => self.span.clone(),
+            Body::Name | Body::Scalar(_) | Body::Odd(_) => self.span.clone(),
             _ => self.span.start..self.span.start + self.name.as_ref().map_or(1, String::len),
         }
     }
@@ -419,7 +458,8 @@ mod tests {
     fn nesting_and_broken_text_are_errors_with_a_place() {
         assert!(parse(&"(".repeat(100_000)).unwrap_err().beyond_limits);
         assert!(parse(&"[".repeat(100_000)).unwrap_err().beyond_limits);
-        for (text, place) in [("(a: 1", 5), ("(a: 1 b: 2)", 6), ("(a: 1e)", 4), ("", 0), ("(a: \"x", 4), ("(a: /* ", 4)]
+        for (text, place) in
+            [("(a: 1", 5), ("(a: 1 b: 2)", 6), ("", 0), ("(a: \"x", 4), ("(a: \"\\q\")", 4), ("(a: /* ", 4)]
         {
             assert_eq!(parse(text).unwrap_err().span.start, place, "{text}");
         }
@@ -438,5 +478,28 @@ mod tests {
         assert_eq!(scalar("inf"), Value::Null);
         assert_eq!(scalar("1e999"), Value::Null);
         assert_eq!(scalar("-inf"), Value::Null);
+        assert_eq!(scalar("\"caf\\u{e9} \\x41\\n\""), "caf\u{e9} A\n");
+    }
+
+    #[test]
+    fn sizes_as_people_write_them_are_read_and_understood() {
+        for (text, bytes) in [
+            ("128KiB", 131_072),
+            ("128 KiB", 131_072),
+            ("128kb", 131_072),
+            ("128 * 1024", 131_072),
+            ("1 << 17", 131_072),
+            ("2*64K", 131_072),
+            ("1_0 MiB", 10 << 20),
+        ] {
+            let Body::Odd(written) = parse(&format!("{text} // why")).unwrap().body else { panic!("{text}") };
+            assert_eq!((written.as_str(), worth(&written, 1024)), (text, Some(bytes)));
+        }
+        assert_eq!(worth("128kB", 1000), Some(128_000));
+        for text in ["", "x", "1 +", "1 << 64", "1 * ", "3 elephants", "18446744073709551615 * 2"] {
+            assert_eq!(worth(text, 1024), None, "{text}");
+        }
+        // A comma that is missing is still told as that.
+        assert!(parse("(a: 1 bits: 2)").is_err() && parse("(a: 1\n k: 2)").is_err());
     }
 }

@@ -2,7 +2,9 @@
 
 use smallvec::smallvec;
 
-use super::{ArrayExtents, ArrayLaw, ArrayTile, Command, Folds, Nest, Operand, Product, Range, Schedule, narrow, pieces};
+use super::{
+    ArrayExtents, ArrayLaw, ArrayTile, Command, Folds, Nest, Operand, Product, Range, Schedule, narrow, pieces,
+};
 
 pub(super) struct OutputStationary;
 

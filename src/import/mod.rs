@@ -19,18 +19,38 @@ pub struct ImportOptions {
     pub batch: Option<usize>,
 }
 
-/// Reads a network from a file: `.onnx`, or `.ron` for a list of layers.
+/// A network from a file.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The network.
+    pub graph: Graph<Float>,
+    /// Hash of the bytes that it was made from; external data is not part of it.
+    pub hash: u64,
+}
+
+/// FNV-1a, the 64-bit variant.
+fn hash_of(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// Reads a network from a file, once: `.onnx`, or `.ron` for a list of layers.
 ///
 /// # Errors
 /// An unknown extension, a file that cannot be read or is too large, and everything that its format's importer finds.
-pub fn load(path: &Path, options: &ImportOptions) -> Result<Graph<Float>, Faults> {
+pub fn load(path: &Path, options: &ImportOptions) -> Result<Imported, Faults> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_lowercase();
     match extension.as_str() {
         "onnx" => load_onnx(path, options).map_err(|faults| {
             let named = faults.0.into_iter().map(|fault| Diagnostic { file: Some(path.to_path_buf()), ..fault });
             Faults(named.collect())
         }),
-        "ron" => ron::load(path, options.batch),
+        "ron" => {
+            let text = ron::read(path)?;
+            let graph = ron::parse(&text, &path.display().to_string(), options.batch)?;
+            Ok(Imported { graph, hash: hash_of(text.as_bytes()) })
+        }
         _ if path.is_dir() => Err(Diagnostic::error("is a folder, not a model").with_file(path).into()),
         "" => Err(Diagnostic::error("a model's format is told by its extension, and this name has none")
             .with_file(path)
@@ -43,7 +63,7 @@ pub fn load(path: &Path, options: &ImportOptions) -> Result<Graph<Float>, Faults
     }
 }
 
-fn load_onnx(path: &Path, options: &ImportOptions) -> Result<Graph<Float>, Faults> {
+fn load_onnx(path: &Path, options: &ImportOptions) -> Result<Imported, Faults> {
     let unreadable = |error: std::io::Error| Diagnostic::error(format!("cannot be read: {error}"));
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
@@ -56,10 +76,12 @@ fn load_onnx(path: &Path, options: &ImportOptions) -> Result<Graph<Float>, Fault
             .into());
     }
     let bytes = fs::read(path).map_err(unreadable)?;
+    let hash = hash_of(&bytes);
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     // A bare file name has the empty path as its parent.
     let directory = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
-    onnx::parse_buffer(bytes.into(), &name, directory, options, &BTreeMap::new())
+    let graph = onnx::parse_buffer(bytes.into(), &name, directory, options, &BTreeMap::new())?;
+    Ok(Imported { graph, hash })
 }
 
 #[cfg(test)]
@@ -72,6 +94,15 @@ mod tests {
             let faults = load(Path::new(name), &ImportOptions::default()).unwrap_err();
             assert!(faults.to_string().contains("`.onnx` and `.ron`"), "{faults}");
         }
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_bytes_that_were_read() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mnist_cnn.onnx");
+        let imported = load(&path, &ImportOptions::default()).unwrap();
+        assert_eq!(imported.hash, hash_of(&fs::read(&path).unwrap()));
+        // From the definition of FNV-1a.
+        assert_eq!(hash_of(b"a"), 0xaf63_dc4c_8601_ec8c);
     }
 
     #[test]

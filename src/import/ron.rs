@@ -21,16 +21,16 @@
 //! file is read.
 //!
 //! **A layer**: `name`; `from`, one name or a list (the layer before; the first reads `"input"`), always of earlier
-//! layers; `op`; `scale` and `zero` (0) of its result; `weight`, the base scale of its weights. `MaxPool` and
-//! `Flatten` keep the scale of what they read; `AvgPool`, `GlobalAvgPool` and `Concat` of equal scales do so unless
+//! layers; `op`; `scale` and `zero` (0) of its result; `weight`, the base scale of its weights. `MaxPool`,
+//! `GlobalMaxPool` and `Flatten` keep the scale of what they read; `AvgPool`, `GlobalAvgPool` and `Concat` of equal scales do so unless
 //! they state one; `Softmax` has 1/256 (1/65536 of 16 bits) and the type's lowest value as zero point, unless it states
 //! one.
 //!
 //! **Operators**, with their defaults: `Conv(out, kernel, stride: 1, pad: 0, dilation: 1, groups: 1, bias: true,
 //! activation)`, `Depthwise(kernel, stride: 1, pad: 0, dilation: 1, bias: true, activation)`,
 //! `FullyConnected(out, bias: true, activation)`, `Add(activation)`, `MaxPool(kernel, stride: 1, pad: 0)`,
-//! `AvgPool(kernel, stride: 1, pad: 0, count_include_pad: false)`, `GlobalAvgPool`, `Concat` (of channels), `Flatten`,
-//! `Softmax` (of the last dimension). `kernel`, `stride` and `dilation` are a number or `[rows, columns]`; `pad` is a
+//! `AvgPool(kernel, stride: 1, pad: 0, count_include_pad: false)`, `GlobalAvgPool`, `GlobalMaxPool`, `Min`, `Max`,
+//! `Concat` (of channels), `Flatten`, `Softmax` (of the last dimension). `kernel`, `stride` and `dilation` are a number or `[rows, columns]`; `pad` is a
 //! number, `[rows, columns]` or `[top, left, bottom, right]`. `activation` is `Relu`, `Relu6` or
 //! `Clip(low: a, high: b)`.
 //!
@@ -58,11 +58,11 @@ use crate::{
 /// Largest layer list, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Reads a layer list; `batch` is the first dimension of every activation (1).
+/// A layer list's text.
 ///
 /// # Errors
-/// A file that cannot be read, and everything that [`parse`] finds.
-pub fn load(path: &Path, batch: Option<usize>) -> Result<Graph<Float>, Faults> {
+/// A file that cannot be read, is too large or is no text.
+pub(super) fn read(path: &Path) -> Result<String, Faults> {
     let fault = |message: String| Faults::from(Diagnostic::error(message).with_file(path));
     let mut text = String::new();
     // A pipe would be waited for, so what it is comes first.
@@ -77,10 +77,11 @@ pub fn load(path: &Path, batch: Option<usize>) -> Result<Graph<Float>, Faults> {
     if text.len() as u64 > MAX_BYTES {
         return Err(fault("a layer list has at most 16 MiB".to_owned()));
     }
-    parse(&text, &path.display().to_string(), batch)
+    Ok(text)
 }
 
-/// Reads a layer list from its text; `name` stands for the file in messages.
+/// Reads a layer list from its text; `name` stands for the file in messages, `batch` is the first dimension of every
+/// activation (1).
 ///
 /// # Errors
 /// Faults of syntax, of fields, of names, of shapes and of scales, all at once, each with line, column and field.

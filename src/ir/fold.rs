@@ -46,6 +46,9 @@ impl Binary {
             Op::Mul => Self { float: |a, b| a * b, integer: i64::checked_mul },
             // Integer division truncates.
             Op::Div => Self { float: |a, b| a / b, integer: i64::checked_div },
+            // Of two zeros the second, of a NaN and a number the NaN, as ONNX Runtime has it.
+            Op::Min => Self { float: |a, b| if a < b || a.is_nan() { a } else { b }, integer: |a, b| Some(a.min(b)) },
+            Op::Max => Self { float: |a, b| if a > b || a.is_nan() { a } else { b }, integer: |a, b| Some(a.max(b)) },
             _ => return None,
         })
     }
@@ -169,6 +172,7 @@ mod tests {
         assert_eq!(of(Op::Div, -7, 2), Ok(integers(&[-3])));
         assert_eq!(of(Op::Mul, 100, 2), Err(FoldError::Range(DType::Int8)));
         assert_eq!(of(Op::Div, 1, 0), Err(FoldError::Overflow));
+        assert_eq!(of(Op::Min, 3, -5), Ok(integers(&[-5])));
         let float = Tensor::from_f32(&[1], vec![0.0]).unwrap();
         assert_eq!(
             Binary::of(&Op::Mul).unwrap().apply(&float, &integers(&[1])),

@@ -171,6 +171,9 @@ pub fn infer(op: &Op, inputs: &[&[usize]], requested: Option<&[usize]>) -> Resul
     };
     let result = match op {
         op if matches!(op.kind(), Kind::Function | Kind::Conversion) => x.to_vec(),
+        Op::PRelu if broadcast(name, x, inputs[1])? != x => {
+            return Err(InferError::Broadcast { op: name, a: x.to_vec(), b: inputs[1].to_vec() });
+        }
         op if op.kind() == Kind::Binary => broadcast(name, x, inputs[1])?,
         Op::Conv { window, groups, .. } => conv(name, inputs, window, *groups)?,
         Op::MatMul { transposed, .. } => matmul(name, inputs, *transposed)?,
@@ -183,7 +186,7 @@ pub fn infer(op: &Op, inputs: &[&[usize]], requested: Option<&[usize]>) -> Resul
             let [p, q] = spatial(name, window, x, [h, w])?;
             vec![n, c, p, q]
         }
-        Op::GlobalAvgPool => {
+        Op::GlobalAvgPool | Op::GlobalMaxPool => {
             let [n, c, _, _] = rank4(name, "x", x)?;
             vec![n, c, 1, 1]
         }
@@ -452,6 +455,8 @@ mod tests {
         assert_eq!(one(&Op::Div, &[&[1, 8, 1, 1], &[2, 8, 5, 6]]), Ok(vec![2, 8, 5, 6]));
         assert!(matches!(one(&Op::Mul, &[&[2, 3], &[2]]), Err(InferError::Broadcast { .. })));
         assert!(matches!(one(&Op::Mul, &[&[2, 3]]), Err(InferError::Operands { found: 1, .. })));
+        assert_eq!(one(&Op::PRelu, &[&[2, 8, 5, 6], &[8, 1, 1]]), Ok(vec![2, 8, 5, 6]));
+        assert!(matches!(one(&Op::PRelu, &[&[8, 1, 1], &[2, 8, 5, 6]]), Err(InferError::Broadcast { .. })));
     }
 
     #[test]
@@ -462,6 +467,8 @@ mod tests {
         assert!(matches!(one(&pool(2, [2; 4]), &[&[1, 4, 6, 6]]), Err(InferError::OnlyPadding { .. })));
         assert!(matches!(one(&pool(3, [0, 0, 3, 3]), &[&[1, 4, 6, 6]]), Err(InferError::OnlyPadding { .. })));
         assert_eq!(one(&Op::GlobalAvgPool, &[&[3, 9, 7, 7]]), Ok(vec![3, 9, 1, 1]));
+        assert_eq!(one(&Op::GlobalMaxPool, &[&[3, 9, 7, 7]]), Ok(vec![3, 9, 1, 1]));
+        assert!(matches!(one(&Op::GlobalMaxPool, &[&[3, 9]]), Err(InferError::Rank { .. })));
     }
 
     #[test]

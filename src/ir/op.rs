@@ -136,7 +136,7 @@ pub enum Attribute<'a> {
 }
 
 /// A type that attributes have.
-trait Value {
+trait AttributeType {
     fn value(&self) -> Attribute<'_>;
 
     fn real(&mut self) -> Option<&mut f32> {
@@ -144,7 +144,7 @@ trait Value {
     }
 }
 
-impl Value for f32 {
+impl AttributeType for f32 {
     fn value(&self) -> Attribute<'_> {
         Attribute::Real(*self)
     }
@@ -156,7 +156,7 @@ impl Value for f32 {
 
 macro_rules! values {
     ($($type:ty => |$value:ident| $attribute:expr;)*) => {
-        $(impl Value for $type {
+        $(impl AttributeType for $type {
             fn value(&self) -> Attribute<'_> {
                 let $value = self;
                 $attribute
@@ -272,6 +272,11 @@ operators! {
             /// Upper limit.
             high: f32 = f32::INFINITY,
         } => ONE, Function, Own;
+        /// `[x] -> [y]`: `x < 0 ? alpha (exp(x) - 1) : x`.
+        Elu {
+            /// Minus the limit far below zero.
+            alpha: f32 = 1.0,
+        } => ONE, Function, Own;
         /// `[x] -> [y]`: `1 / (1 + exp(-x))`.
         Sigmoid => ONE, Function, Own;
         /// `[x] -> [y]`.
@@ -296,6 +301,12 @@ operators! {
         Mul => TWO, Binary, Own;
         /// `[a, b] -> [y]`.
         Div => TWO, Binary, None;
+        /// `[a, b] -> [y]`; a NaN on either side is the result.
+        Min => TWO, Binary, Own;
+        /// `[a, b] -> [y]`; a NaN on either side is the result.
+        Max => TWO, Binary, Own;
+        /// `[x, slope] -> [y]`: `x < 0 ? slope x : x`; `slope` broadcasts to `x`.
+        PRelu => TWO, Binary, Own;
     }
     others {
         /// `[x [N,C,H,W], w [O,C/g,R,S], b? [O]] -> [y [N,O,P,Q]]`; `w` and `b` constant.
@@ -327,6 +338,8 @@ operators! {
             /// Kernel, stride, dilation, padding.
             window: Window,
         } => ONE, Selection, Kept;
+        /// `[x [N,C,H,W]] -> [y [N,C,1,1]]`.
+        GlobalMaxPool => ONE, Selection, Kept;
         /// `[x [N,C,H,W]] -> [y [N,C,P,Q]]`.
         AvgPool {
             /// Kernel, stride, dilation, padding.
@@ -407,4 +420,36 @@ impl Op {
 /// The element-wise operator of an ONNX name.
 pub fn elementwise(name: &str) -> Option<&'static Spec> {
     ELEMENTWISE.iter().copied().find(|spec| spec.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_describes_each_element_wise_operator_as_the_operator_does() {
+        for spec in ELEMENTWISE {
+            let mut op = spec.default.clone().expect("an element-wise operator has defaults");
+            assert_eq!(op.name(), spec.name);
+            assert_eq!((op.kind(), op.spec().operands), (spec.kind, spec.operands));
+            assert_eq!(op.attributes().len(), spec.attributes.len());
+            assert_eq!(spec.operands, if spec.kind == Kind::Function { ONE } else { TWO });
+            assert_eq!(elementwise(spec.name).map(|spec| spec.name), Some(op.name()));
+            for (name, value) in op.reals_mut() {
+                assert!(spec.attributes.contains(&name));
+                *value = 7.0;
+            }
+            let reals = op.attributes().into_iter().filter(|value| matches!(value, Attribute::Real(_)));
+            assert!(reals.into_iter().all(|value| value == Attribute::Real(7.0)), "{op:?}");
+        }
+        assert!(elementwise("Conv").is_none());
+    }
+
+    #[test]
+    fn attributes_stand_in_the_order_of_their_names() {
+        let op = Op::Pad { before: vec![1], after: vec![2], value: 3.0 };
+        assert_eq!(op.spec().attributes, ["before", "after", "value"]);
+        assert_eq!(op.attributes(), [Attribute::Sizes(&[1]), Attribute::Sizes(&[2]), Attribute::Real(3.0)]);
+        assert!(op.is_selection() && !op.is_function());
+    }
 }

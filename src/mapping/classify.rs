@@ -161,9 +161,10 @@ impl<'a> Classifier<'a> {
     /// The vector unit's function for an operator, and whether channels must stay whole.
     fn vector_function(&self, op: &Op, output: ValueId) -> Option<(VectorFunction, bool)> {
         Some(match op {
-            Op::Add { .. } => (VectorFunction::Add, false),
-            Op::Mul => (VectorFunction::Mul, false),
-            Op::MaxPool { .. } => (VectorFunction::MaxPool, false),
+            // An adder compares, and a multiplier scales what is below zero.
+            Op::Add { .. } | Op::Min | Op::Max => (VectorFunction::Add, false),
+            Op::Mul | Op::PRelu => (VectorFunction::Mul, false),
+            Op::MaxPool { .. } | Op::GlobalMaxPool => (VectorFunction::MaxPool, false),
             Op::AvgPool { .. } | Op::GlobalAvgPool => (VectorFunction::AvgPool, false),
             op if op.is_function() => (VectorFunction::Table, false),
             Op::Softmax { axis } if self.is_channel_axis(output, *axis) => (VectorFunction::Softmax, true),
@@ -180,13 +181,14 @@ impl<'a> Classifier<'a> {
         let layout = self.layouts[node.outputs[0].index()];
         let window = match &node.op {
             Op::MaxPool { window } | Op::AvgPool { window, .. } => *window,
-            Op::GlobalAvgPool => {
+            Op::GlobalAvgPool | Op::GlobalMaxPool => {
                 let &[_, _, h, w] = values[0].shape.as_slice() else { return None };
                 Window { kernel: [h, w], stride: [1, 1], dilation: [1, 1], pad: [0; 4] }
             }
             _ => Window::UNIT,
         };
-        let windowed = matches!(node.op, Op::MaxPool { .. } | Op::AvgPool { .. } | Op::GlobalAvgPool);
+        let windowed =
+            matches!(node.op, Op::MaxPool { .. } | Op::AvgPool { .. } | Op::GlobalAvgPool | Op::GlobalMaxPool);
         if windowed && output.shape.len() != 4 {
             return None;
         }

@@ -33,8 +33,8 @@ use crate::{
 use array::array_work;
 use rates::Memory;
 pub use rates::Rates;
+pub use traffic::{ChannelTiles, PixelTiles, Transfers};
 use traffic::{Loads, input_tile, output_tile, weight_tile};
-pub use traffic::{PixelTiles, Transfers};
 pub(in crate::mapping) use traffic::{Requests, grid_transfer, image_transfer};
 
 /// Work of one layer by engine, and what follows.
@@ -62,6 +62,13 @@ pub struct Cost {
     pub estimate: Time,
     /// Which part is the bound.
     pub bound_by: Part,
+}
+
+impl Cost {
+    /// Useful bytes that are moved.
+    pub fn bytes(&self) -> u64 {
+        self.input.plus(self.weight).plus(self.output).bytes
+    }
 }
 
 /// The parts of the bound.
@@ -93,7 +100,9 @@ impl Part {
 
 /// The closed form of `mapping` on the machine of `rates`.
 pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
-    TileCost::of(mapping, rates, &PixelTiles::of(mapping)).ordered(mapping, rates).cost(mapping, rates)
+    let (pixels, channels) = (PixelTiles::of(mapping), ChannelTiles::of(mapping, rates));
+    let ordered = TileCost::of(mapping, rates, mapping.trips(), &pixels, &channels).ordered(mapping, rates);
+    ordered.cost(ordered.estimate(mapping, rates))
 }
 
 /// What all loop orders and slots of one tile share of the closed form.
@@ -118,12 +127,17 @@ pub struct TileCost {
 }
 
 impl TileCost {
-    /// The closed form before loop order and slots; `pixels` are the mapping's.
-    pub fn of(mapping: &MatrixMapping, rates: &Rates, pixels: &PixelTiles) -> Self {
-        let trips = mapping.trips();
-        let [first, last] = [trips.first(), trips.last()].map(|index| mapping.step_at(index));
-        let mut cost = Cost { output: pixels.stores(mapping, rates, trips), ..Cost::default() };
-        let work = array_work(mapping, rates, trips, pixels, &mut cost);
+    /// The closed form before loop order and slots; trips and tiles are the mapping's.
+    pub fn of(
+        mapping: &MatrixMapping,
+        rates: &Rates,
+        trips: Trips,
+        pixels: &PixelTiles,
+        channels: &ChannelTiles,
+    ) -> Self {
+        let [first, last] = [Trips::FIRST, trips.last()].map(|index| mapping.step_at(index));
+        let mut cost = Cost { output: pixels.stores(mapping, rates, channels), ..Cost::default() };
+        let work = array_work(mapping, rates, trips, pixels, channels, &mut cost);
         let tile_elements = |step: &Step| step.pixels() * step.channels();
         let output_tiles = trips.steps() / u64::from(trips.c);
         let outputs = mapping.shape.pixels() * u64::from(mapping.shape.o);
@@ -162,7 +176,7 @@ impl TileCost {
         let vector_engine = rates.vector_engine(cost.vector, cost.output);
         Self {
             trips,
-            loads: Loads::of(mapping, rates, trips, pixels),
+            loads: Loads::of(mapping, rates, pixels, channels),
             start,
             last_step: rates.array(work.last_step) + depth,
             finish,
@@ -228,11 +242,19 @@ pub struct OrderCost {
 }
 
 impl OrderCost {
-    /// The cost under the mapping's slots.
-    pub fn cost(&self, mapping: &MatrixMapping, rates: &Rates) -> Cost {
-        let mut cost = self.cost;
-        cost.estimate = cost.bound.max(self.array + self.serial_time(mapping, rates));
-        cost
+    /// The estimate under the mapping's slots.
+    pub fn estimate(&self, mapping: &MatrixMapping, rates: &Rates) -> Time {
+        self.cost.bound.max(self.array + self.serial_time(mapping, rates))
+    }
+
+    /// The cost with that estimate.
+    pub const fn cost(&self, estimate: Time) -> Cost {
+        Cost { estimate, ..self.cost }
+    }
+
+    /// Useful bytes that are moved.
+    pub fn bytes(&self) -> u64 {
+        self.cost.bytes()
     }
 
     /// Time that single slots add: what they move or compute cannot overlap with the array.

@@ -125,9 +125,7 @@ impl Trips {
     }
 
     /// Indices of the first step, in any order of the loops.
-    pub(super) const fn first(&self) -> Self {
-        Self { passes: 0, n: 0, p: 0, q: 0, o: 0, c: 0 }
-    }
+    pub(super) const FIRST: Self = Self { passes: 0, n: 0, p: 0, q: 0, o: 0, c: 0 };
 
     /// Indices of the last step, in any order of the loops.
     pub(super) const fn last(&self) -> Self {

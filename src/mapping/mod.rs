@@ -3,6 +3,7 @@
 //!
 //! Uses the graph and the machine only; `program` turns the plan into instructions.
 
+pub mod cache;
 mod classify;
 pub mod cost;
 pub mod describe;
@@ -16,9 +17,10 @@ pub mod shape;
 pub mod tiling;
 pub mod vector;
 
+pub use cache::MappingCache;
 pub use layout::Layout;
 pub use matrix::{BufferTile, LoopOrder, MatrixMapping, Slots};
 pub use place::Place;
-pub use plan::{LayerMapping, LayerPlan, Plan, PlanOptions, plan};
+pub use plan::{LayerMapping, LayerPlan, Plan, PlanOptions, plan, plan_cached};
 pub use shape::{MatrixShape, Second};
 pub use vector::{VectorMapping, VectorShape};

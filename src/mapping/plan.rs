@@ -1,10 +1,11 @@
 //! From the quantized graph to a plan: which engine runs each layer and how, and where each tensor lies.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeSet, sync::Arc};
 
 use rayon::prelude::*;
 
 use super::{
+    cache::{Known, MappingCache},
     classify::{Class, Classifier, narrow, unit_window},
     cost::{Cost, Part, Rates},
     layout::Layout,
@@ -149,6 +150,19 @@ pub const RESIDENT_ALIGNMENT: u64 = 64;
 /// All layers that fit nowhere, each with the buffer that is short and by how much, or with what the mapping cannot
 /// take.
 pub fn plan(graph: &Graph<Quantized>, accelerator: &Accelerator, options: &PlanOptions) -> Result<Plan, Faults> {
+    plan_cached(graph, accelerator, options, &MappingCache::default())
+}
+
+/// [`plan`], with the mappings that earlier plans found; the plan is the same with any cache.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_cached(
+    graph: &Graph<Quantized>,
+    accelerator: &Accelerator,
+    options: &PlanOptions,
+    cache: &MappingCache,
+) -> Result<Plan, Faults> {
     let rates = Rates::of(accelerator);
     let mut planner = Planner {
         graph,
@@ -158,7 +172,7 @@ pub fn plan(graph: &Graph<Quantized>, accelerator: &Accelerator, options: &PlanO
         nodes: Classifier::new(graph, accelerator),
         places: Vec::new(),
         memories: Vec::new(),
-        known: BTreeMap::new(),
+        known: cache.of(accelerator),
         faults: Vec::new(),
     };
     planner.check_sizes();
@@ -178,7 +192,7 @@ struct Planner<'a> {
     nodes: Classifier<'a>,
     places: Vec<Option<Place>>,
     memories: Vec<MemoryId>,
-    known: BTreeMap<(MatrixShape, Constraints), Result<Found, Infeasible>>,
+    known: Arc<Known>,
     faults: Vec<Diagnostic>,
 }
 
@@ -206,7 +220,9 @@ impl Planner<'_> {
         for (id, node) in self.graph.nodes_with_ids() {
             if let Class::Matrix(shape) = self.nodes.classify(node) {
                 let constraints = self.constraints(id, 0, false, false);
-                problems.insert((shape, constraints));
+                if !self.known.has(&(shape, constraints)) {
+                    problems.insert((shape, constraints));
+                }
             }
         }
         let (accelerator, rates) = (self.accelerator, &self.rates);
@@ -231,14 +247,8 @@ impl Planner<'_> {
         }
     }
 
-    fn solve(&mut self, shape: &MatrixShape, constraints: Constraints) -> Result<Found, Infeasible> {
-        let key = (*shape, constraints);
-        if let Some(found) = self.known.get(&key) {
-            return *found;
-        }
-        let found = search::best(shape, self.accelerator, &self.rates, constraints);
-        self.known.insert(key, found);
-        found
+    fn solve(&self, shape: &MatrixShape, constraints: Constraints) -> Result<Found, Infeasible> {
+        self.known.matrix((*shape, constraints), || search::best(shape, self.accelerator, &self.rates, constraints))
     }
 
     /// The layers in order, with residency decided from one to the next.
@@ -372,7 +382,17 @@ impl Planner<'_> {
             input_slots: 1,
             output_slots: 1,
         };
-        vector::best(&base, self.accelerator, &self.rates, reserved, whole_channels)
+        self.solve_vector(&base, reserved, whole_channels)
+    }
+
+    fn solve_vector(
+        &self,
+        base: &VectorMapping,
+        reserved: u64,
+        whole_channels: bool,
+    ) -> Result<(VectorMapping, vector::VectorCost), Infeasible> {
+        let key = (base.function, base.shape.clone(), reserved, whole_channels);
+        self.known.vector(key, || vector::best(base, self.accelerator, &self.rates, reserved, whole_channels))
     }
 
     fn layer(
@@ -461,7 +481,7 @@ impl Planner<'_> {
                 input_slots: 1,
                 output_slots: 1,
             };
-            parts.push(vector::best(&base, self.accelerator, &self.rates, 0, false)?);
+            parts.push(self.solve_vector(&base, 0, false)?);
         }
         Ok(parts)
     }

@@ -6,7 +6,7 @@
 //! the order of enumeration. The interface is `best`: a provably optimal search can take its place.
 
 use super::{
-    cost::{Cost, OrderCost, PixelTiles, Rates, TileCost},
+    cost::{ChannelTiles, Cost, OrderCost, PixelTiles, Rates, TileCost},
     matrix::{BufferTile, LoopOrder, MatrixMapping, Slots, Trips},
     shape::MatrixShape,
     tiling::distinct_tiles,
@@ -290,6 +290,10 @@ impl Search<'_> {
             .collect();
         let mut candidates: Vec<Candidate> = Vec::with_capacity(pixels.len());
         for (passes, o, c) in combinations {
+            let channel_tiles = ChannelTiles::of(
+                &MatrixMapping { tile: BufferTile { passes, o, c, ..base.tile }, ..*base },
+                self.rates,
+            );
             candidates.clear();
             candidates.extend(pixels.iter().map(|&(n, p, q)| {
                 let mapping = MatrixMapping { tile: BufferTile { passes, n, p, q, o, c }, ..*base };
@@ -309,12 +313,13 @@ impl Search<'_> {
                         continue;
                     }
                     let orders = [LoopOrder::OutputsOuter, LoopOrder::PixelsOuter];
-                    let tile = candidate.cost.get_or_insert_with(|| TileCost::of(&mapping, self.rates, pixels));
+                    let tile = candidate
+                        .cost
+                        .get_or_insert_with(|| TileCost::of(&mapping, self.rates, trips, pixels, &channel_tiles));
                     for (order, ordered) in orders.into_iter().zip(&mut candidate.ordered) {
                         mapping.order = order;
-                        let ordered = ordered.get_or_insert_with(|| tile.ordered(&mapping, self.rates));
-                        let cost = ordered.cost(&mapping, self.rates);
-                        self.consider(&mapping, cost);
+                        let ordered = &*ordered.get_or_insert_with(|| tile.ordered(&mapping, self.rates));
+                        self.consider(&mapping, ordered);
                         if trips.o == 1 || trips.pixels() == 1 {
                             break;
                         }
@@ -328,11 +333,15 @@ impl Search<'_> {
         }
     }
 
-    fn consider(&mut self, mapping: &MatrixMapping, cost: Cost) {
+    fn consider(&mut self, mapping: &MatrixMapping, ordered: &OrderCost) {
         self.evaluated += 1;
-        let better = |than: &Option<(MatrixMapping, Cost)>| match than {
-            None => true,
-            Some((other, known)) => is_better((mapping, &cost), (other, known)),
+        let estimate = ordered.estimate(mapping, self.rates);
+        // By the estimate, then bytes, then buffer tiles.
+        let better = |than: &Option<(MatrixMapping, Cost)>| {
+            than.as_ref().is_none_or(|(other, known)| {
+                let order = estimate.cmp(&known.estimate).then_with(|| ordered.bytes().cmp(&known.bytes()));
+                order.then_with(|| mapping.trips().steps().cmp(&other.trips().steps())).is_lt()
+            })
         };
         let class = |m: &MatrixMapping| (m.dataflow, m.order, m.groups_per_pass);
         if better(&self.best) {
@@ -344,19 +353,12 @@ impl Search<'_> {
             if self.runner_up.as_ref().is_some_and(|(other, _)| class(other) == class(mapping)) {
                 self.runner_up = None;
             }
-            self.best = Some((*mapping, cost));
+            self.best = Some((*mapping, ordered.cost(estimate)));
         } else if self.best.as_ref().is_some_and(|(other, _)| class(other) != class(mapping)) && better(&self.runner_up)
         {
-            self.runner_up = Some((*mapping, cost));
+            self.runner_up = Some((*mapping, ordered.cost(estimate)));
         }
     }
-}
-
-/// Whether the first of two is to be preferred: by the estimate, then bytes, then buffer tiles.
-fn is_better((mapping, cost): (&MatrixMapping, &Cost), (other, known): (&MatrixMapping, &Cost)) -> bool {
-    let bytes = |cost: &Cost| cost.input.plus(cost.weight).plus(cost.output).bytes;
-    let order = cost.estimate.cmp(&known.estimate).then_with(|| bytes(cost).cmp(&bytes(known)));
-    order.then_with(|| mapping.trips().steps().cmp(&other.trips().steps())).is_lt()
 }
 
 /// Drops slots that an operand with a single tile would never use.

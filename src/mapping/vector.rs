@@ -226,7 +226,8 @@ fn movement(mapping: &VectorMapping, requests: Requests) -> Movement {
     let steps = [mapping.step(0), mapping.step(mapping.steps() - 1)];
     let inner = |extent: &[u32; 4]| [extent[1], extent[2], extent[3]].map(u64::from);
     let size = |ranges: [Range; 4]| ranges.map(|range| u64::from(range.len));
-    let mut movement = Movement { elements: steps.map(|step| size(step.ranges).iter().product()), ..Movement::default() };
+    let mut movement =
+        Movement { elements: steps.map(|step| size(step.ranges).iter().product()), ..Movement::default() };
     for (i, operand) in shape.operands.iter().enumerate().filter(|(_, operand)| !operand.resident) {
         let (whole, element) = (inner(&operand.extent), u64::from(operand.element));
         let grid = grid_transfer(

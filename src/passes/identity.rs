@@ -26,7 +26,7 @@ fn drop_identity(work: &mut Work, slot: Slot) -> bool {
         }
         Op::Clip { low, high } => *low == f32::NEG_INFINITY && *high == f32::INFINITY,
         Op::ReduceMean { axes, .. } => axes.iter().all(|&axis| work.value(x).shape.get(axis) == Some(&1)),
-        Op::GlobalAvgPool => matches!(work.value(x).shape.as_slice(), [_, _, 1, 1]),
+        Op::GlobalAvgPool | Op::GlobalMaxPool => matches!(work.value(x).shape.as_slice(), [_, _, 1, 1]),
         _ => false,
     };
     identity && work.bypass(slot)

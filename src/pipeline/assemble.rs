@@ -1,34 +1,40 @@
 //! Puts a run's figures into the record. Every definition is in `docs/metrics.md`.
 
-use super::{Executed, Fidelity, Mapped, Model, RunSettings};
+use super::{Executed, Fidelity, Mapped, Model, Options};
 use crate::{
-    config::{self, Accelerator, BufferLayout, MemoryModel, MemorySpace},
+    config::{self, Accelerator, BufferLayout, Dataflow, MemoryModel, MemorySpace},
     engine::timing::{MemoryTiming, TimingReport},
     mapping::{cost::Part, describe, matrix::Occupied, plan::Predicted},
     passes::Arithmetic,
-    program::{Layer, LayerKind, TensorPlace},
+    program::{self, Layer, LayerKind, TensorPlace},
     result::{
-        BufferResult, Causes, EngineResult, LayerResult, Machine, MemoryResult, Provenance, RunResult, SCHEMA, Totals,
-        Traffic,
+        self, BufferResult, Cause, Causes, EngineResult, LayerResult, Machine, MemoryResult, Provenance, RunResult,
+        RunsOn, SCHEMA, Totals, Traffic,
     },
+    tensor::AccumulationOrder,
     units::Cycles,
 };
 
-pub(super) fn assemble(
+/// The record of a run, from what its stages found; without `timing`, at `bound` fidelity. Expectation, accuracy and
+/// CPU time are left out.
+pub fn assemble(
     mapped: &Mapped,
     model: &Model,
-    settings: &RunSettings,
+    options: &Options,
     timing: Option<&TimingReport>,
     executed: &Executed,
 ) -> RunResult {
     let accelerator = &mapped.program.accelerator;
     let machine = machine(accelerator);
-    let layers: Vec<LayerResult> =
+    let mut layers: Vec<LayerResult> =
         (0..mapped.program.header.layers.len()).map(|index| layer(mapped, index, timing, &machine)).collect();
+    if let Some(overflows) = &executed.overflows {
+        layers.iter_mut().zip(overflows).for_each(|(row, &sums)| row.overflows = Some(sums));
+    }
     let totals = totals(mapped, &layers, timing, &machine);
     RunResult {
         schema: SCHEMA,
-        provenance: provenance(mapped, model, settings),
+        provenance: provenance(mapped, model, options, timing),
         machine,
         totals,
         layers,
@@ -113,7 +119,7 @@ fn buffers(mapped: &Mapped, timing: Option<&TimingReport>) -> Vec<BufferResult> 
     rows.into_iter().enumerate().map(result).collect()
 }
 
-fn provenance(mapped: &Mapped, model: &Model, settings: &RunSettings) -> Provenance {
+fn provenance(mapped: &Mapped, model: &Model, options: &Options, timing: Option<&TimingReport>) -> Provenance {
     let accelerator = &mapped.program.accelerator;
     let graph = &mapped.network.quantized;
     let batch = graph.inputs.first().and_then(|&id| graph.value(id).shape.first().copied()).unwrap_or(1);
@@ -121,17 +127,15 @@ fn provenance(mapped: &Mapped, model: &Model, settings: &RunSettings) -> Provena
         systole_version: env!("CARGO_PKG_VERSION").into(),
         config: accelerator.config.name.clone(),
         config_hash: format!("{:016x}", config::hash(accelerator)),
-        overrides: settings.overrides.clone(),
+        label: options.label.clone(),
+        overrides: options.overrides.clone(),
         model: graph.name.clone(),
         model_hash: format!("{:016x}", model.hash),
         batch: batch as u64,
-        fidelity: match settings.fidelity {
-            Fidelity::Bound => "bound".into(),
-            Fidelity::Tile => "tile".into(),
-        },
+        fidelity: if timing.is_some() { Fidelity::Tile } else { Fidelity::Bound },
         arithmetic: match mapped.network.arithmetic {
-            Arithmetic::AsModel => "as_model".into(),
-            Arithmetic::Machine => "machine".into(),
+            Arithmetic::AsModel => result::Arithmetic::AsModel,
+            Arithmetic::Machine => result::Arithmetic::Machine,
         },
         not_modelled: config::not_modelled(accelerator),
         passes: mapped.network.log.clone(),
@@ -156,6 +160,12 @@ fn bound_causes(predicted: &Predicted, cycles: u64) -> Causes {
     causes
 }
 
+/// Whether a sum of a layer could leave its adder, by the types' ranges: the mapping exports the order of additions
+/// where it could.
+pub fn can_overflow(layer: &Layer) -> bool {
+    matches!(&layer.arithmetic, program::Arithmetic::Matrix { order, .. } if *order != AccumulationOrder::Exact)
+}
+
 fn bytes_of(place: &TensorPlace) -> u64 {
     place.shape.iter().map(|&dim| dim as u64).product::<u64>() * place.dtype.bytes()
 }
@@ -175,16 +185,21 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
         name: layer.name.clone(),
         op: layer.op.clone(),
         runs_on: match layer.kind {
-            LayerKind::Array => "array",
-            LayerKind::Vector => "vector",
-            LayerKind::Host => "host",
-            LayerKind::Free => "free",
-        }
-        .into(),
-        dataflow: layer.dataflow.map_or(String::new(), |dataflow| format!("{dataflow:?}").to_lowercase()),
+            LayerKind::Array => RunsOn::Array,
+            LayerKind::Vector => RunsOn::Vector,
+            LayerKind::Host => RunsOn::Host,
+            LayerKind::Free => RunsOn::Free,
+        },
+        dataflow: match layer.dataflow {
+            Some(Dataflow::WS) => result::Dataflow::WeightStationary,
+            Some(Dataflow::OS) => result::Dataflow::OutputStationary,
+            Some(Dataflow::IS) => result::Dataflow::InputStationary,
+            None => result::Dataflow::None,
+        },
         bound,
         macs: layer.macs.get(),
         compulsory_bytes: if counts { tensors(&layer.inputs) + tensors(&layer.outputs) + weights } else { 0 },
+        may_overflow: can_overflow(layer),
         mapping: describe::line(&plan.mapping),
         ..LayerResult::default()
     };
@@ -275,7 +290,7 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
         macs,
         array_macs,
         vector_macs: sum(&|row| row.vector_macs),
-        host_macs: sum(&|row| if row.runs_on == "host" { row.macs } else { 0 }),
+        host_macs: sum(&|row| if row.runs_on == RunsOn::Host { row.macs } else { 0 }),
         beats,
         array_busy,
         mapping_efficiency: ratio(array_macs, &[beats, cells]),
@@ -300,40 +315,39 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
     totals
 }
 
-/// What bounds the run, in one sentence: the largest cause and the layers that it comes from.
+/// What bounds the run, in one sentence: the largest cause, the layer that has most of it, and over how many layers the
+/// rest is spread.
 fn sentence(totals: &Totals, layers: &[LayerResult], machine: &Machine) -> String {
-    let entries = totals.causes.entries();
-    // The first of equal causes.
-    let Some((name, cycles)) = entries.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best })
-    else {
-        return String::new();
-    };
-    if cycles == 0 {
-        return "nothing runs on the machine".into();
-    }
-    let what = match name {
-        "array_streaming" => format!("the {}x{} array streams operands", machine.rows, machine.cols),
-        "fill_drain" => "the array fills and drains".into(),
-        "weight_load" => "weights are loaded into the array".into(),
-        "buffer_bank" => "the array waits for buffer banks".into(),
-        "vector" => "the vector unit works".into(),
-        "issue" => "commands are issued".into(),
-        "fence" => "layers are fenced and launched".into(),
-        "move" => "the DMA engines move data at their own rate".into(),
-        "host" => "the host works".into(),
-        "memory_bandwidth" => {
+    let Some(cause) = totals.causes.largest() else { return "nothing runs on the machine".into() };
+    let cycles = totals.causes.of(cause);
+    let what = match cause {
+        Cause::ArrayStreaming => format!("the {}x{} array streams operands", machine.rows, machine.cols),
+        Cause::FillDrain => "the array fills and drains".into(),
+        Cause::WeightLoad => "weights are loaded into the array".into(),
+        Cause::BufferBank => "the array waits for buffer banks".into(),
+        Cause::Vector => "the vector unit works".into(),
+        Cause::Issue => "commands are issued".into(),
+        Cause::Fence => "layers are fenced and launched".into(),
+        Cause::Move => "the DMA engines move data at their own rate".into(),
+        Cause::Host => "the host works".into(),
+        Cause::MemoryBandwidth => {
             format!("the bandwidth of `{}` ({} GB/s) binds", machine.memory, machine.peak_bandwidth_gb_per_s)
         }
-        _ => "memory latency binds: too few requests are in flight".into(),
+        Cause::MemoryLatency => "memory latency binds: too few requests are in flight".into(),
     };
     let share = 100.0 * ratio(cycles, &[totals.cycles]);
-    let of = |row: &LayerResult| {
-        row.causes.entries().iter().find(|(cause, _)| *cause == name).map_or(0, |&(_, cycles)| cycles)
-    };
+    let of = |row: &LayerResult| row.causes.of(cause);
+    let spread = layers.iter().filter(|row| of(row) > 0).count();
     let costliest = layers.iter().reduce(|best, next| if of(next) > of(best) { next } else { best });
     match costliest {
         Some(row) if layers.len() > 1 => {
-            format!("{what} in {share:.0} % of the cycles, most of it in `{}`", row.name)
+            let largest = 100.0 * ratio(of(row), &[cycles]);
+            let place = if spread == 1 {
+                format!("all of it in `{}`", row.name)
+            } else {
+                format!("spread over {spread} layers, the largest part, {largest:.1} % of it, in `{}`", row.name)
+            };
+            format!("{what} in {share:.0} % of the cycles, {place}")
         }
         _ => format!("{what} in {share:.0} % of the cycles"),
     }

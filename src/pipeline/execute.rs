@@ -1,20 +1,25 @@
 //! Runs a program on values and compares it with the reference, tensor by tensor; finds where they part.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{
-    Failure, Mapped, ReferenceHost, Samples, constant, keep, limits, random_inputs,
-    samples::{batch_of, join},
+    Failure, Mapped, ReferenceHost, Samples, constant, limits, random_inputs,
+    samples::{batch_of, block_of, join},
 };
 use crate::{
     diag::{Diagnostic, Faults, Progress},
     engine::functional::{FunctionalError, Machine, Trace, is_delegated},
-    ir::{Graph, NodeId, Op, Quantized, ValueId},
+    import,
+    ir::{Constant, Graph, NodeId, Op, Quantized, Stage, Value, ValueId},
     mapping::LayerMapping,
-    program::{Arithmetic, LayerKind, TensorId},
-    reference::{self, Execution, Settings},
-    result::{Divergence, Verification},
-    tensor::{AccumulationOrder, Tensor},
+    program::{Arithmetic, Layer, LayerKind, TensorId},
+    reference::{self, Execution, Keep, Reason, ReferenceError, Settings},
+    result::{Divergence, Status, Verification},
+    tensor::{AccumulationOrder, Requantizer, Tensor},
     verify,
 };
 
@@ -27,13 +32,15 @@ pub struct Executed {
     pub outputs: Vec<Tensor>,
     /// The quantized reference's.
     pub reference: Vec<Tensor>,
+    /// By layer, sums that left the width of their adder, in all runs; `None` where nothing was executed.
+    pub overflows: Option<Vec<u64>>,
 }
 
 impl Executed {
     /// Nothing was executed.
     pub fn not_executed() -> Self {
         Self {
-            verification: Verification { status: "not_executed".into(), ..Verification::default() },
+            verification: Verification { status: Status::NotExecuted, ..Verification::default() },
             ..Self::default()
         }
     }
@@ -43,25 +50,77 @@ fn internal(error: impl std::fmt::Display) -> Failure {
     Failure::Internal(error.to_string())
 }
 
+/// A multiplier that no requantizer holds comes from the model's scales; anything else is a fault of this program.
+fn refused(error: ReferenceError) -> Failure {
+    match error {
+        ReferenceError::Node { node, op, reason: reason @ Reason::Multiplier { .. } } => {
+            Diagnostic::error(reason.to_string())
+                .with_path(format!("node \"{node}\" ({op})"))
+                .with_help(
+                    "look at the scales of its input, weights and output, or choose another `vector.requantizer`",
+                )
+                .into()
+        }
+        other => internal(other),
+    }
+}
+
 /// The quantized reference of a mapped network, in the machine's arithmetic.
 ///
 /// # Errors
 /// An operator that the reference cannot execute.
 pub fn reference_of(mapped: &Mapped, inputs: &[Tensor], only_outputs: bool) -> Result<Execution, Failure> {
-    let graph = &mapped.network.quantized;
-    let header = &mapped.program.header;
-    let orders: BTreeMap<NodeId, &AccumulationOrder> = header
-        .layers
-        .iter()
-        .filter_map(|layer| match &layer.arithmetic {
+    let keep = if only_outputs { Keep::Outputs } else { Keep::All };
+    Oracle::of(mapped).run(inputs, keep)
+}
+
+/// The reference of a mapped network, ready for any number of runs.
+struct Oracle<'a> {
+    /// Its synthetic constants are made, so that a run does not make them again.
+    graph: Cow<'a, Graph<Quantized>>,
+    orders: BTreeMap<NodeId, &'a AccumulationOrder>,
+    requantizer: Requantizer,
+}
+
+impl<'a> Oracle<'a> {
+    fn of(mapped: &'a Mapped) -> Self {
+        let orders = mapped.program.header.layers.iter().filter_map(|layer| match &layer.arithmetic {
             Arithmetic::Matrix { order, .. } => Some((layer.node, order)),
             _ => None,
-        })
-        .collect();
-    let order = |node: NodeId| orders.get(&node).map_or(AccumulationOrder::Exact, |&order| order.clone());
-    let settings = Settings { requantizer: mapped.program.accelerator.config.vector.requantizer, order: &order };
-    let keep = if only_outputs { reference::Keep::Outputs } else { reference::Keep::All };
-    reference::run(graph, inputs, &settings, keep, &|id| constant(graph, id)).map_err(internal)
+        });
+        Self {
+            graph: dense(&mapped.network.quantized),
+            orders: orders.collect(),
+            requantizer: mapped.program.accelerator.config.vector.requantizer,
+        }
+    }
+
+    fn run(&self, inputs: &[Tensor], keep: Keep) -> Result<Execution, Failure> {
+        let exact = AccumulationOrder::Exact;
+        let order = |node: NodeId| (*self.orders.get(&node).unwrap_or(&&exact)).clone();
+        let settings = Settings { requantizer: self.requantizer, order: &order };
+        // Constants are the graph's own.
+        reference::run(&self.graph, inputs, &settings, keep, &|_| None).map_err(refused)
+    }
+
+    fn outputs(&self, execution: &Execution) -> Vec<Tensor> {
+        self.graph.outputs.iter().filter_map(|&id| execution.value(id).cloned()).collect()
+    }
+}
+
+/// A graph with the elements of its synthetic constants.
+pub(super) fn dense<S: Stage>(graph: &Graph<S>) -> Cow<'_, Graph<S>> {
+    let synthetic = |value: &Value| matches!(value.constant, Some(Constant::Synthetic(_)));
+    if !graph.values.iter().any(synthetic) {
+        return Cow::Borrowed(graph);
+    }
+    let mut graph = graph.clone();
+    for value in graph.values.iter_mut().filter(|value| synthetic(value)) {
+        if let Some(tensor) = import::synthetic::materialize(value) {
+            value.constant = Some(Constant::Dense(tensor.into()));
+        }
+    }
+    Cow::Owned(graph)
 }
 
 /// What the machine reads for the network's inputs: the integer side of boundary conversions.
@@ -118,8 +177,7 @@ fn user_outputs(mapped: &Mapped, machine: &Machine) -> Result<Vec<Tensor>, Failu
 }
 
 /// A machine with weights and constants in place.
-fn machine_of<'a>(mapped: &'a Mapped) -> Result<Machine<'a>, Failure> {
-    let graph = &mapped.network.quantized;
+fn machine_of<'a>(mapped: &'a Mapped, graph: &'a Graph<Quantized>) -> Result<Machine<'a>, Failure> {
     let program = &mapped.program;
     let machine = Machine::new(&program.accelerator, &program.header, &|id| constant(graph, id));
     let mut machine = machine.map_err(|error| match error {
@@ -137,8 +195,46 @@ fn machine_of<'a>(mapped: &'a Mapped) -> Result<Machine<'a>, Failure> {
     Ok(machine)
 }
 
+/// Machines that are built once and used again by whichever thread needs one.
+struct Machines<'a> {
+    mapped: &'a Mapped<'a>,
+    graph: &'a Graph<Quantized>,
+    idle: Mutex<Vec<Machine<'a>>>,
+}
+
+impl<'a> Machines<'a> {
+    /// Bytes of all machines together: each has the network's memory images.
+    const MOST_BYTES: u64 = 2 << 30;
+
+    fn take(&self) -> Result<Machine<'a>, Failure> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| machine_of(self.mapped, self.graph), Ok)
+    }
+
+    fn give_back(&self, machine: Machine<'a>) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(machine);
+    }
+
+    /// By layer, sums that overflowed on any machine.
+    fn overflows(&self) -> Vec<u64> {
+        let mut sums = vec![0; self.mapped.program.header.layers.len()];
+        for machine in self.idle.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            sums.iter_mut().zip(machine.overflows()).for_each(|(sum, one)| *sum += one);
+        }
+        sums
+    }
+
+    /// How many may be at work at once.
+    fn most(&self) -> usize {
+        let header = &self.mapped.program.header;
+        let bytes: u64 = header.memory_bytes.iter().fold(1, |sum, &bytes| sum.saturating_add(bytes));
+        usize::try_from(Self::MOST_BYTES / bytes).unwrap_or(usize::MAX).clamp(1, rayon::current_num_threads())
+    }
+}
+
 /// Executes a mapped network: on all samples if there are any, else on random inputs once. Every tensor that can be
-/// observed is compared in the first run, outputs in the others.
+/// observed is compared in the first run, outputs in the others. Samples are read and executed in blocks on all cores,
+/// each block's reference beside it; only outputs are kept of them.
 ///
 /// # Errors
 /// A network or a program too large to execute; else only what this program got wrong. A mismatch is in the result.
@@ -146,82 +242,140 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
     let graph = &mapped.network.quantized;
     limits::check_executable(mapped)?;
     let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape.first().copied().unwrap_or(1));
-    let all_inputs = samples.map_or_else(|| random_inputs(graph), |samples| samples.inputs.clone());
-    let count = samples.map_or(batch, |samples| samples.count);
+    let random;
+    let samples = if let Some(samples) = samples {
+        samples
+    } else {
+        random = Samples::of(random_inputs(graph), None).counted(batch);
+        &random
+    };
+    let count = samples.count;
     if count != batch {
         cuttable(graph, batch, count)?;
     }
-    let first: Vec<Tensor> = if count == batch {
-        all_inputs.clone()
-    } else {
-        all_inputs.iter().map(|tensor| batch_of(tensor, 0, batch)).collect()
-    };
-    let runs = count.div_ceil(batch);
-    progress.stage("executing", Some(runs as u64));
+    limits::check_outputs(graph, batch, count)?;
+    let mut first = samples.first(batch)?;
+    if count < batch {
+        first = first.iter().map(|tensor| batch_of(tensor, 0, batch)).collect();
+    }
+    let oracle = Oracle::of(mapped);
+    let machines = Machines { mapped, graph: &oracle.graph, idle: Mutex::default() };
+    let work = mapped.program.header.layers.iter().map(layer_work).fold(0, u64::saturating_add);
+    progress.stage("executing the program", Some(work), "operations");
     let first_inputs = machine_inputs(mapped, &first)?;
     // The reference and the machine share nothing but the graph: one thread each.
-    let (oracle, run) = rayon::join(
-        || reference_of(mapped, &first, false),
-        || -> Result<(Machine<'_>, Vec<Option<Tensor>>), Failure> {
-            let mut machine = machine_of(mapped)?;
-            let snapshots = run_with_snapshots(mapped, &mut machine, &first_inputs)?;
-            Ok((machine, snapshots))
+    let (execution, run) = rayon::join(
+        || oracle.run(&first, Keep::All),
+        || -> Result<(Vec<Tensor>, Vec<Option<Tensor>>), Failure> {
+            let mut machine = machines.take()?;
+            let snapshots = run_with_snapshots(mapped, &mut machine, &first_inputs, progress)?;
+            let outputs = user_outputs(mapped, &machine)?;
+            machines.give_back(machine);
+            Ok((outputs, snapshots))
         },
     );
-    let (oracle, (mut machine, snapshots)) = (oracle?, run?);
-    progress.advance(1);
-    let mut verification = compare(mapped, &oracle, &snapshots)?;
-    let mut outputs: Vec<Vec<Tensor>> = user_outputs(mapped, &machine)?.into_iter().map(|first| vec![first]).collect();
-    let mut reference_outputs = outputs_of(mapped, &oracle);
-    if runs > 1 {
-        for run in 1..runs {
-            let inputs: Vec<Tensor> = all_inputs.iter().map(|tensor| batch_of(tensor, run * batch, batch)).collect();
-            machine.reset_activations();
-            for (index, tensor) in machine_inputs(mapped, &inputs)?.iter().enumerate() {
-                machine.set_input(index, tensor).map_err(internal)?;
-            }
-            machine.run(mapped.program.instructions()).map_err(internal)?;
-            for (all, one) in outputs.iter_mut().zip(user_outputs(mapped, &machine)?) {
-                all.push(one);
-            }
-            progress.advance(1);
-        }
-        let everything = reference_of(mapped, &all_inputs, keep(count) == reference::Keep::Outputs)?;
-        reference_outputs = outputs_of(mapped, &everything);
-    } else if count < batch {
-        // Without the repeated samples that fill the batch.
-        reference_outputs =
-            reference_outputs.iter().filter_map(|output| join(std::slice::from_ref(output), count)).collect();
+    let (execution, (outputs, snapshots)) = (execution?, run?);
+    let verification = compare(mapped, &oracle, &execution, &snapshots)?;
+    let reference = oracle.outputs(&execution);
+    if count > batch {
+        drop((execution, snapshots));
+        return the_others(mapped, samples, &oracle, &machines, verification, &outputs, progress);
     }
-    let outputs: Vec<Tensor> = outputs
-        .iter()
-        .map(|parts| match parts.as_slice() {
-            [only] if count == batch => Ok(only.clone()),
-            parts => join(parts, count).ok_or_else(|| internal("outputs differ in type")),
-        })
-        .collect::<Result<_, _>>()?;
-    if runs > 1 {
-        let same = same_implementation(mapped);
-        let ids = graph.outputs.iter().zip(&mapped.program.header.outputs);
-        for ((actual, expected), (&id, tensor)) in outputs.iter().zip(&reference_outputs).zip(ids) {
-            verification.compared += actual.len() as u64;
-            verification.compared_same_implementation += if same[tensor.index()] { actual.len() as u64 } else { 0 };
-            if let Some(difference) = verify::diff(expected, actual)
-                && verification.first_divergence.is_none()
-            {
-                verification.status = "mismatch".into();
-                verification.first_divergence = Some(Divergence {
-                    tensor: graph.value(id).name.clone(),
-                    index: difference.index.clone(),
-                    expected: integer(difference.expected),
-                    actual: integer(difference.actual),
-                    mismatches: difference.mismatches,
-                    ..Divergence::default()
-                });
-            }
+    // Without the repeated samples that fill the batch.
+    let kept = |outputs: Vec<Tensor>| -> Result<Vec<Tensor>, Failure> {
+        if count == batch {
+            return Ok(outputs);
+        }
+        outputs.iter().map(|output| joined(std::slice::from_ref(output), count)).collect()
+    };
+    let overflows = Some(machines.overflows());
+    Ok(Executed { verification, outputs: kept(outputs)?, reference: kept(reference)?, overflows })
+}
+
+/// Executes the samples after the first batch, of which the machine's outputs are `first`, and compares all outputs.
+fn the_others(
+    mapped: &Mapped,
+    samples: &Samples,
+    oracle: &Oracle,
+    machines: &Machines,
+    mut verification: Verification,
+    first: &[Tensor],
+    progress: &mut dyn Progress,
+) -> Result<Executed, Failure> {
+    let graph = &mapped.network.quantized;
+    let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape[0]);
+    let size = block_of(graph, false);
+    progress.stage("executing", Some(samples.count as u64), "samples");
+    let blocks = samples.each_block(size, machines.most(), progress, |index, inputs| {
+        let count = inputs.first().map_or(0, |input| input.shape()[0]);
+        let mut machine = machines.take()?;
+        let mut parts: Vec<Vec<Tensor>> = vec![Vec::new(); graph.outputs.len()];
+        for start in (0..count).step_by(batch) {
+            let outputs = if (index, start) == (0, 0) {
+                first.to_vec()
+            } else {
+                let inputs: Vec<Tensor> = inputs.iter().map(|tensor| batch_of(tensor, start, batch)).collect();
+                run_again(mapped, &mut machine, &inputs)?
+            };
+            parts.iter_mut().zip(outputs).for_each(|(parts, output)| parts.push(output));
+        }
+        // The reference may hand this thread another block, which should find the machine idle.
+        machines.give_back(machine);
+        let actual = parts.iter().map(|parts| joined(parts, count)).collect::<Result<Vec<_>, _>>()?;
+        let expected = oracle.outputs(&oracle.run(inputs, Keep::Outputs)?);
+        Ok((actual, expected))
+    })?;
+    let (actual, expected): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
+    let (outputs, reference) = (transposed(actual, samples.count)?, transposed(expected, samples.count)?);
+    let same = same_implementation(mapped);
+    let ids = graph.outputs.iter().zip(&mapped.program.header.outputs);
+    for ((actual, expected), (&id, tensor)) in outputs.iter().zip(&reference).zip(ids) {
+        verification.compared += actual.len() as u64;
+        verification.compared_same_implementation += if same[tensor.index()] { actual.len() as u64 } else { 0 };
+        if let Some(difference) = verify::diff(expected, actual)
+            && verification.first_divergence.is_none()
+        {
+            verification.status = Status::Mismatch;
+            verification.first_divergence = Some(Divergence {
+                tensor: graph.value(id).name.clone(),
+                index: difference.index.clone(),
+                expected: integer(difference.expected),
+                actual: integer(difference.actual),
+                mismatches: difference.mismatches,
+                ..Divergence::default()
+            });
         }
     }
-    Ok(Executed { verification, outputs, reference: reference_outputs })
+    Ok(Executed { verification, outputs, reference, overflows: Some(machines.overflows()) })
+}
+
+/// Each output over all blocks.
+fn transposed(blocks: Vec<Vec<Tensor>>, count: usize) -> Result<Vec<Tensor>, Failure> {
+    let mut parts: Vec<Vec<Tensor>> = Vec::new();
+    for block in blocks {
+        parts.resize_with(block.len(), Vec::new);
+        parts.iter_mut().zip(block).for_each(|(parts, output)| parts.push(output));
+    }
+    parts.iter().map(|parts| joined(parts, count)).collect()
+}
+
+fn joined(parts: &[Tensor], count: usize) -> Result<Tensor, Failure> {
+    join(parts, count).ok_or_else(|| internal("outputs differ in type"))
+}
+
+/// Runs the program on a machine that ran before.
+fn run_again(mapped: &Mapped, machine: &mut Machine, inputs: &[Tensor]) -> Result<Vec<Tensor>, Failure> {
+    machine.reset_activations();
+    for (index, tensor) in machine_inputs(mapped, inputs)?.iter().enumerate() {
+        machine.set_input(index, tensor).map_err(internal)?;
+    }
+    machine.run(mapped.program.instructions()).map_err(internal)?;
+    user_outputs(mapped, machine)
+}
+
+/// What a layer counts for in the progress.
+fn layer_work(layer: &Layer) -> u64 {
+    layer.macs.get().max(1)
 }
 
 /// Samples other than the program's batch are run in pieces: every input and output must have the samples as its first
@@ -242,10 +396,6 @@ fn cuttable(graph: &Graph<Quantized>, batch: usize, count: usize) -> Result<(), 
     Faults::check(faults.collect())
 }
 
-fn outputs_of(mapped: &Mapped, oracle: &Execution) -> Vec<Tensor> {
-    mapped.network.quantized.outputs.iter().filter_map(|&id| oracle.value(id).cloned()).collect()
-}
-
 #[allow(clippy::cast_possible_truncation)] // Differences of float tensors are shown by their integer part.
 fn integer(number: verify::Number) -> i64 {
     number.as_f64() as i64
@@ -256,6 +406,7 @@ fn run_with_snapshots(
     mapped: &Mapped,
     machine: &mut Machine,
     inputs: &[Tensor],
+    progress: &mut dyn Progress,
 ) -> Result<Vec<Option<Tensor>>, Failure> {
     let header = &mapped.program.header;
     for (index, tensor) in inputs.iter().enumerate() {
@@ -265,6 +416,7 @@ fn run_with_snapshots(
     let mut failure = None;
     machine
         .run_observed(mapped.program.instructions(), &mut |layer, machine| {
+            progress.advance(layer_work(&header.layers[layer.index()]));
             for &output in &header.layers[layer.index()].outputs {
                 match machine.tensor(output) {
                     Ok(tensor) => snapshots[output.index()] = Some(tensor),
@@ -277,27 +429,32 @@ fn run_with_snapshots(
 }
 
 /// Compares all tensors, in program order.
-fn compare(mapped: &Mapped, oracle: &Execution, snapshots: &[Option<Tensor>]) -> Result<Verification, Failure> {
+fn compare(
+    mapped: &Mapped,
+    oracle: &Oracle,
+    execution: &Execution,
+    snapshots: &[Option<Tensor>],
+) -> Result<Verification, Failure> {
     let header = &mapped.program.header;
-    let mut verification = Verification { status: "bit_exact".into(), ..Verification::default() };
+    let mut verification = Verification { status: Status::BitExact, ..Verification::default() };
     let same = same_implementation(mapped);
     for (index, layer) in header.layers.iter().enumerate() {
         for &output in &layer.outputs {
             let place = &header.tensors[output.index()];
-            let (Some(actual), Some(expected)) = (&snapshots[output.index()], oracle.value(place.value)) else {
+            let (Some(actual), Some(expected)) = (&snapshots[output.index()], execution.value(place.value)) else {
                 continue;
             };
             verification.compared += expected.len() as u64;
             verification.compared_same_implementation += if same[output.index()] { expected.len() as u64 } else { 0 };
             if verification.first_divergence.is_none() && verify::diff(expected, actual).is_some() {
-                verification.status = "mismatch".into();
-                verification.first_divergence = Some(diverge(mapped, oracle, index, output)?);
+                verification.status = Status::Mismatch;
+                verification.first_divergence = Some(diverge(mapped, &oracle.graph, execution, index, output)?);
             }
         }
     }
     let Verification { compared, compared_same_implementation: same, .. } = verification;
-    if verification.status == "bit_exact" && compared > 0 && same == compared {
-        verification.status = "same_implementation".into();
+    if verification.status == Status::BitExact && compared > 0 && same == compared {
+        verification.status = Status::SameImplementation;
     }
     Ok(verification)
 }
@@ -320,12 +477,18 @@ fn same_implementation(mapped: &Mapped) -> Vec<bool> {
 }
 
 /// Runs one layer alone, fed with the reference's inputs, and tells the story of the first element that differs.
-fn diverge(mapped: &Mapped, oracle: &Execution, layer: usize, output: TensorId) -> Result<Divergence, Failure> {
+fn diverge(
+    mapped: &Mapped,
+    graph: &Graph<Quantized>,
+    oracle: &Execution,
+    layer: usize,
+    output: TensorId,
+) -> Result<Divergence, Failure> {
     let header = &mapped.program.header;
     let place = &header.tensors[output.index()];
     let expected = oracle.value(place.value).ok_or_else(|| internal("the reference has no such tensor"))?;
     let attempt = |trace: Option<&Trace>| -> Result<Machine<'_>, Failure> {
-        let mut machine = machine_of(mapped)?;
+        let mut machine = machine_of(mapped, graph)?;
         for (index, tensor) in (0_u32..).zip(&header.tensors) {
             let is_input = header.layers[layer].inputs.contains(&TensorId(index));
             if is_input && let Some(value) = oracle.value(tensor.value) {

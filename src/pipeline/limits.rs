@@ -4,7 +4,7 @@
 use super::Mapped;
 use crate::{
     diag::{Diagnostic, Faults},
-    ir::{self, Graph, Node, Op, Stage},
+    ir::{self, Graph, Node, Op, Quantized, Stage},
     mapping::{LayerMapping, Plan, vector::VectorMapping},
     units::{Time, thousands},
 };
@@ -74,12 +74,43 @@ pub(super) fn check_executable(mapped: &Mapped) -> Result<(), Faults> {
     check_program(mapped)
 }
 
+/// That the outputs of all samples can be kept.
+pub(super) fn check_outputs<S: Stage>(graph: &Graph<S>, batch: usize, count: usize) -> Result<(), Faults> {
+    let once = sum(graph.outputs.iter().map(|&id| graph.value(id).elements()));
+    let elements = once.saturating_mul(count.div_ceil(batch.max(1)) as u64);
+    limit("elements of the outputs of all samples", elements, MOST_ELEMENTS, "give fewer samples to `--data`")
+}
+
 /// That a graph can be executed on values; `help` says how to go without.
 pub(super) fn check_execution<S: Stage>(graph: &Graph<S>, help: &str) -> Result<(), Faults> {
     let elements = sum(graph.values.iter().map(ir::Value::elements));
     limit("elements of the tensors to execute on", elements, MOST_ELEMENTS, help)?;
     let operations = sum(graph.nodes.iter().map(|node| operations(graph, node)));
     limit("operations to execute", operations, MOST_OPERATIONS, help)
+}
+
+/// That the multipliers of all products are numbers: `x_scale * w_scale / y_scale` of each channel, in float32 as ONNX
+/// Runtime has it.
+pub(super) fn check_scales(graph: &Graph<Quantized>) -> Result<(), Faults> {
+    let mut faults = Vec::new();
+    for node in graph.nodes.iter().filter(|node| matches!(node.op, Op::Conv { .. } | Op::MatMul { .. })) {
+        let quant = |id: ir::ValueId| graph.value(id).quant.as_ref();
+        let (Some(x), Some(w), Some(y)) = (quant(node.inputs[0]), quant(node.inputs[1]), quant(node.outputs[0])) else {
+            continue;
+        };
+        let (Some(&x), Some(&y)) = (x.scale.first(), y.scale.first()) else { continue };
+        if let Some(&w) = w.scale.iter().find(|&&w| !(x * w / y).is_finite()) {
+            faults.push(
+                Diagnostic::error(format!(
+                    "the multiplier of its sums does not fit float32: input scale {x:e} x weight scale {w:e} / output \
+                     scale {y:e}"
+                ))
+                .with_path(format!("node \"{}\" ({})", node.name, node.op.name()))
+                .with_help("look for a wrong scale, or for an overflow in the float model"),
+            );
+        }
+    }
+    Faults::check(faults)
 }
 
 /// Products of a node, or elements under its windows.

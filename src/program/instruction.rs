@@ -98,9 +98,10 @@ pub enum VectorKind {
     /// `inputs[0]` image walk `[n,oh,ow | r,s,c]`, `inputs[1]` weights `[c, taps]`, `inputs[2]` parameter records
     /// `[c, record]` -> `[pixels, c]`: bias, requantization and clamp included.
     Depthwise,
-    /// `inputs[0] + inputs[1]`, element by element (a stride of 0 broadcasts).
+    /// The sum of `inputs[0]` and `inputs[1]` or the smaller or larger of them, as the layer's operator says, element by
+    /// element (a stride of 0 broadcasts).
     Add,
-    /// `inputs[0] * inputs[1]`, element by element.
+    /// `inputs[0] * inputs[1]`, element by element; of a `PRelu` only where `inputs[0]` is below zero.
     Mul,
     /// `inputs[0]` image walk `[n,oh,ow | r,s,c]` -> `[pixels, c]`; padding never wins.
     MaxPool,

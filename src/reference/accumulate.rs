@@ -47,8 +47,12 @@ impl Weight {
         }
     }
 
-    fn magnitude(&self, index: usize) -> u64 {
-        u64::from(self.get(index).unsigned_abs())
+    /// Sum and largest of the magnitudes of each output channel, piece by piece of K: `[channel][piece]`.
+    fn magnitudes(&self, product: &Product, length: usize) -> (Vec<[u64; SEGMENTS]>, u64) {
+        match self {
+            Self::Narrow(data) => magnitudes(product, data, length, |w| u64::from(w.unsigned_abs())),
+            Self::Wide(data) => magnitudes(product, data, length, |w| u64::from(w.unsigned_abs())),
+        }
     }
 
     /// The elements of some ranges, one after the other, converted.
@@ -196,17 +200,8 @@ fn choose(product: &Product, operands: &Operands) -> Outcome<Method> {
     let k = product.k();
     let weight = &operands.weight;
     let x_max = largest(&operands.x);
-    let w_max = (0..weight.len()).map(|index| weight.magnitude(index)).max().unwrap_or(0);
     let length = k.div_ceil(SEGMENTS).max(1);
-    // Sums of |w| by output channel and segment of K, in the weight's own order.
-    let mut sums = vec![[0_u64; SEGMENTS]; product.channels()];
-    for index in 0..weight.len() {
-        let (channel, k) = match *product {
-            Product::Matrix { n, transposed: false, .. } => (index % n, index / n),
-            _ => (index / k, index % k),
-        };
-        sums[channel][k / length] += weight.magnitude(index);
-    }
+    let (sums, w_max) = weight.magnitudes(product, length);
     for pieces in [1, 2, 4, 8] {
         let merged = SEGMENTS / pieces;
         let sum = sums.iter().flat_map(|sums| sums.chunks(merged)).map(|sums| sums.iter().sum::<u64>()).max();
@@ -223,6 +218,41 @@ fn choose(product: &Product, operands: &Operands) -> Outcome<Method> {
     }
 }
 
+/// Walks the weight in its own order: positions are counted and not divided for.
+fn magnitudes<T: Copy>(
+    product: &Product,
+    weight: &[T],
+    length: usize,
+    magnitude: impl Fn(T) -> u64,
+) -> (Vec<[u64; SEGMENTS]>, u64) {
+    let mut sums = vec![[0_u64; SEGMENTS]; product.channels()];
+    let mut largest = 0;
+    let mut add = |sum: &mut u64, w: T| {
+        let magnitude = magnitude(w);
+        largest = magnitude.max(largest);
+        *sum += magnitude;
+    };
+    match *product {
+        Product::Matrix { n, transposed: false, .. } => {
+            for (segment, rows) in weight.chunks((length * n).max(1)).enumerate() {
+                for row in rows.chunks(n.max(1)) {
+                    sums.iter_mut().zip(row).for_each(|(sums, &w)| add(&mut sums[segment], w));
+                }
+            }
+        }
+        _ => {
+            for (sums, row) in sums.iter_mut().zip(weight.chunks(product.k().max(1))) {
+                for (sum, segment) in sums.iter_mut().zip(row.chunks(length)) {
+                    for &w in segment {
+                        add(sum, w);
+                    }
+                }
+            }
+        }
+    }
+    (sums, largest)
+}
+
 fn largest(values: &[i32]) -> u64 {
     values.iter().map(|value| u64::from(value.unsigned_abs())).max().unwrap_or(0)
 }
@@ -231,9 +261,9 @@ fn largest(values: &[i32]) -> u64 {
 fn depthwise(geometry: &Geometry, operands: &Operands, finish: impl Fn(usize, i64) -> i32 + Sync) -> Outcome<Vec<i32>> {
     let (pixels, image, k) = (geometry.p * geometry.q, geometry.h * geometry.w, geometry.k());
     let x_max = largest(&operands.x);
-    let sum =
-        |channel: usize| (channel * k..(channel + 1) * k).map(|index| operands.weight.magnitude(index)).sum::<u64>();
-    let bound = (0..geometry.o * geometry.groups).map(sum).max().unwrap_or(0).saturating_mul(x_max);
+    // One piece: K itself.
+    let (sums, _) = operands.weight.magnitudes(&Product::Conv(*geometry), k.max(1));
+    let bound = sums.iter().map(|sums| sums[0]).max().unwrap_or(0).saturating_mul(x_max);
     if bound > INTEGER_EXACT {
         return Err(Reason::Type("the sums of products do not fit 64 bits".into()));
     }

@@ -114,6 +114,17 @@ pub(super) fn function(op: &Op, (scale, zero): (f32, i32), target: Target, x: &[
     map_distinct(x, |x| target.quantize(float::unary(op, real(x, scale, zero))))
 }
 
+/// An operator on two elements that ONNX Runtime runs in float between `DequantizeLinear` and `QuantizeLinear`:
+/// `clip(rne(f32(f(f32(a - za) * sa, f32(b - zb) * sb) / sy)) + yzp)`.
+pub(super) fn binary(
+    op: &Op,
+    (sa, za): (f32, i32),
+    (sb, zb): (f32, i32),
+    target: Target,
+) -> impl Fn(i32, i32) -> i32 + Sync {
+    move |a, b| target.quantize(float::binary(op, real(a, sa, za), real(b, sb, zb)))
+}
+
 /// One operand of `QLinearConcat`: `clip(rne(((x - zx) * sx) / sy) + zy)`.
 pub(super) fn rescale((scale, zero): (f32, i32), target: Target, x: &[i32]) -> Vec<i32> {
     map_distinct(x, |x| target.quantize(real(x, scale, zero)))

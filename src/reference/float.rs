@@ -13,7 +13,7 @@ use super::{
     product::{convolve, matrix},
 };
 use crate::{
-    ir::{Activation, Op},
+    ir::{Activation, Kind, Op},
     tensor::Tensor,
 };
 
@@ -22,11 +22,6 @@ pub(super) fn evaluate(op: &Op, operands: &[&Tensor]) -> Outcome<Tensor> {
     let x = to_float(operands[0])?;
     let shape = operands[0].shape();
     let each = |f: &dyn Fn(f32) -> f32| tensor(shape, x.iter().map(|&x| f(x)).collect());
-    let pair = |f: fn(f32, f32) -> f32| {
-        let b = to_float(operands[1])?;
-        let (shape, y) = broadcast(shape, &x, operands[1].shape(), &b, f)?;
-        Ok((shape, y))
-    };
     match op {
         Op::Conv { window, groups, activation } => {
             let geometry = Geometry::new(shape, operands[1].shape(), window, *groups)?;
@@ -63,13 +58,11 @@ pub(super) fn evaluate(op: &Op, operands: &[&Tensor]) -> Outcome<Tensor> {
             }
             tensor(&batch.output, y)
         }
-        Op::Add { activation } => {
-            let (shape, y) = pair(|a, b| a + b)?;
-            tensor(&shape, y.into_iter().map(|y| activate(y, *activation)).collect())
+        op if op.kind() == Kind::Binary => {
+            let b = to_float(operands[1])?;
+            let (shape, y) = broadcast(shape, &x, operands[1].shape(), &b, |a, b| binary(op, a, b))?;
+            tensor(&shape, y)
         }
-        Op::Sub => pair(|a, b| a - b).and_then(|(shape, y)| tensor(&shape, y)),
-        Op::Mul => pair(|a, b| a * b).and_then(|(shape, y)| tensor(&shape, y)),
-        Op::Div => pair(|a, b| a / b).and_then(|(shape, y)| tensor(&shape, y)),
         op if op.is_function() => each(&|x| unary(op, x)),
         Op::BatchNorm { epsilon } => batch_norm(shape, &x, &operands[1..], *epsilon),
         Op::AvgPool { window, count_include_pad } => {
@@ -113,11 +106,39 @@ pub(super) fn unary(op: &Op, x: f32) -> f32 {
             }
         }
         Op::Clip { low, high } => x.max(low).min(high),
+        // Three roundings, as ONNX Runtime's kernel has them.
+        Op::Elu { alpha } => {
+            if x < 0.0 {
+                alpha * (narrow(f64::from(x).exp()) - 1.0)
+            } else {
+                x
+            }
+        }
         Op::Sigmoid => narrow(1.0 / (1.0 + (-f64::from(x)).exp())),
         Op::Tanh => narrow(f64::from(x).tanh()),
         Op::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
         Op::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
         ref other => unreachable!("{} is not an elementwise function", other.name()),
+    }
+}
+
+/// The function of an operator on two elements, in float32. `Min` and `Max` give the NaN if there is one, and of two zeros
+/// the second, as ONNX Runtime's do.
+///
+/// # Panics
+/// For another operator.
+pub(super) fn binary(op: &Op, a: f32, b: f32) -> f32 {
+    match *op {
+        Op::Add { activation } => activate(a + b, activation),
+        Op::Sub => a - b,
+        Op::Mul => a * b,
+        Op::Div => a / b,
+        Op::Min if a < b || a.is_nan() => a,
+        Op::Max if a > b || a.is_nan() => a,
+        Op::Min | Op::Max => b,
+        Op::PRelu if a < 0.0 => b * a,
+        Op::PRelu => a,
+        ref other => unreachable!("{} is not a function of two elements", other.name()),
     }
 }
 
@@ -256,6 +277,10 @@ mod tests {
             (Op::HardSigmoid { alpha: 0.25, beta: 0.5 }, -9.0, 0.0),
             (Op::HardSwish, 3.0, 3.0),
             (Op::HardSwish, -1.5, -0.375),
+            (Op::Elu { alpha: 2.0 }, 3.0, 3.0),
+            (Op::Elu { alpha: 2.0 }, -200.0, -2.0),
+            // 2 (f32(exp(-1)) - 1).
+            (Op::Elu { alpha: 2.0 }, -1.0, -1.264_241_1),
         ];
         for (op, x, y) in functions {
             assert!((unary(&op, x) - y).abs() < 1e-30, "{op:?} of {x}");
@@ -272,6 +297,18 @@ mod tests {
         let scalar = floats(&[], &[2.0]);
         assert_eq!(result(&Op::Div, &[&b, &scalar]), (vec![3, 1], vec![5.0, 10.0, 15.0]));
         assert!(evaluate(&Op::Mul, &[&a, &floats(&[3], &[0.0; 3])]).is_err());
+        let slope = floats(&[2], &[0.5, -2.0]);
+        assert_eq!(result(&Op::PRelu, &[&floats(&[2, 2], &[-2.0, -2.0, 2.0, 2.0]), &slope]).1, [-1.0, 4.0, 2.0, 2.0]);
+    }
+
+    #[test]
+    fn minima_and_maxima_give_the_nan_and_the_second_of_two_zeros() {
+        let of = |op: &Op, a: f32, b: f32| binary(op, a, b);
+        for op in [Op::Min, Op::Max] {
+            assert!(of(&op, f32::NAN, 1.0).is_nan() && of(&op, 1.0, f32::NAN).is_nan());
+            assert!(of(&op, 0.0, -0.0).is_sign_negative() && of(&op, -0.0, 0.0).is_sign_positive());
+        }
+        assert_eq!([of(&Op::Min, 1.0, -2.0), of(&Op::Max, 1.0, -2.0)].map(f32::to_bits), [-2.0, 1.0].map(f32::to_bits));
     }
 
     #[test]

@@ -11,19 +11,8 @@ use super::{
 };
 use crate::{
     ir::{Op, Value, Window},
-    tensor::Tensor,
+    tensor::{DType, Tensor, map_array},
 };
-
-/// Runs `$body` on the typed arrays of a tensor and wraps the array that it makes.
-macro_rules! typed {
-    ($tensor:expr, $array:ident => $body:expr; $($variant:ident),*) => {
-        match $tensor {
-            $(Tensor::$variant($array) => Tensor::$variant($body),)*
-            #[allow(unreachable_patterns)]
-            other => return Err(Reason::Type(format!("{:?} has no order", other.dtype()))),
-        }
-    };
-}
 
 /// The result, or `None` where the operator is not one of this file's.
 pub(super) fn evaluate(op: &Op, inputs: &[&Value], output: &Value, operands: &[&Tensor]) -> Outcome<Option<Tensor>> {
@@ -36,6 +25,10 @@ pub(super) fn evaluate(op: &Op, inputs: &[&Value], output: &Value, operands: &[&
         Op::Transpose { perm } => transpose(operands[0], perm).map(Some),
         Op::Pad { before, after, value } => pad(operands[0], before, after, *value, output).map(Some),
         Op::MaxPool { window } => max_pool(operands[0], window).map(Some),
+        Op::GlobalMaxPool => {
+            let [_, _, h, w] = image(operands[0].shape())?;
+            max_pool(operands[0], &Window { kernel: [h, w], ..Window::UNIT }).map(Some)
+        }
         Op::Concat { axis } if output.quant.is_none() => concat(operands, *axis).map(Some),
         _ => Ok(None),
     }
@@ -58,15 +51,13 @@ fn transpose(x: &Tensor, perm: &[usize]) -> Outcome<Tensor> {
     if !sorted.iter().copied().eq(0..x.shape().len()) {
         return Err(Reason::Shape(format!("{perm:?} does not permute {:?}", x.shape())));
     }
-    Ok(typed!(x, a => a.view().permuted_axes(perm).as_standard_layout().into_owned();
-        F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
+    Ok(map_array!(x, a => a.view().permuted_axes(perm).as_standard_layout().into_owned()))
 }
 
 /// Joins along an axis; all other dimensions must agree.
 pub(super) fn concat(operands: &[&Tensor], axis: usize) -> Outcome<Tensor> {
-    fn joined<T: Clone>(parts: &[Option<&ArrayD<T>>], axis: usize) -> Outcome<ArrayD<T>> {
-        let views: Option<Vec<_>> = parts.iter().map(|part| part.map(|part| part.view())).collect();
-        let views = views.ok_or_else(|| Reason::Type("operands of different types".into()))?;
+    fn joined<T: Clone>(parts: &[&ArrayD<T>], axis: usize) -> Outcome<ArrayD<T>> {
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
         let rank = views.first().map_or(0, ndarray::ArrayBase::ndim);
         if axis >= rank || views.iter().any(|view| view.ndim() != rank) {
             return Err(Reason::Shape(format!("axis {axis} of operands of rank {rank}")));
@@ -74,20 +65,8 @@ pub(super) fn concat(operands: &[&Tensor], axis: usize) -> Outcome<Tensor> {
         let joined = ndarray::concatenate(ndarray::Axis(axis), &views);
         joined.map(|joined| joined.as_standard_layout().into_owned()).map_err(|fault| Reason::Shape(fault.to_string()))
     }
-    macro_rules! each {
-        ($($variant:ident),*) => {
-            match operands[0] {
-                $(Tensor::$variant(_) => {
-                    let parts: Vec<_> = operands
-                        .iter()
-                        .map(|part| if let Tensor::$variant(array) = part { Some(array) } else { None })
-                        .collect();
-                    Tensor::$variant(joined(&parts, axis)?)
-                })*
-            }
-        };
-    }
-    Ok(each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
+    map_array!(all operands, parts => joined(&parts, axis)?)
+        .ok_or_else(|| Reason::Type("operands of different types".into()))
 }
 
 fn pad(x: &Tensor, before: &[usize], after: &[usize], value: f32, output: &Value) -> Outcome<Tensor> {
@@ -141,7 +120,10 @@ fn pad(x: &Tensor, before: &[usize], after: &[usize], value: f32, output: &Value
 }
 
 fn max_pool(x: &Tensor, window: &Window) -> Outcome<Tensor> {
-    Ok(typed!(x, a => pooled(a, window)?; F32, F64, I8, U8, I16, U16, I32, U32, I64))
+    if x.dtype() == DType::Bool {
+        return Err(Reason::Type("truth values have no order".into()));
+    }
+    Ok(map_array!(x, a => pooled(a, window)?))
 }
 
 /// The largest element of each window; a window that lies in the padding alone is refused.
@@ -195,7 +177,7 @@ pub(super) fn window_elements(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{DType, Quantization};
+    use crate::tensor::Quantization;
 
     fn value(shape: &[usize], quant: Option<Quantization>) -> Value {
         Value { name: "v".into(), shape: shape.to_vec(), dtype: DType::UInt8, quant, constant: None }

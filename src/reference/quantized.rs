@@ -83,6 +83,10 @@ pub(super) fn evaluate(
             let f = elementwise::mul((scale, zero), per_tensor(inputs[1])?, target);
             elementwise::broadcast(shape, &x, operands[1].shape(), &to_i32(operands[1])?, f)?
         }
+        Op::Min | Op::Max | Op::PRelu => {
+            let f = elementwise::binary(op, (scale, zero), per_tensor(inputs[1])?, target);
+            elementwise::broadcast(shape, &x, operands[1].shape(), &to_i32(operands[1])?, f)?
+        }
         op if op.is_function() => (shape.to_vec(), elementwise::function(op, (scale, zero), target, &x)),
         Op::AvgPool { window, count_include_pad } => {
             pool::average(shape, &x, window, |elements, padded, x| {

@@ -179,6 +179,15 @@ pub fn wrap(text: &str, limit: usize) -> Vec<String> {
     lines
 }
 
+/// The first few of a list of names; a long list does not drown what it stands in.
+pub fn some_of(names: &[String], shown: usize) -> String {
+    let mut text = names.iter().take(shown).map(|name| clean(name)).collect::<Vec<_>>().join(", ");
+    if names.len() > shown {
+        text += &format!(", and {} more", names.len() - shown);
+    }
+    text
+}
+
 /// A cause or status as a person writes it: `memory_bandwidth` is `memory bandwidth`.
 pub fn words(key: &str) -> String {
     if key == "fill_drain" { "fill and drain".to_owned() } else { key.replace('_', " ") }

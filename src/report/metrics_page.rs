@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{csv, sample};
-use crate::result::{Accuracy, CpuTime, Divergence, Expectation, Score};
+use crate::result::{Accuracy, CpuTime, Divergence, Expectation, FirstMismatch, Score};
 
 const PAGE: &str = include_str!("../../docs/metrics.md");
 
@@ -35,7 +35,8 @@ fn missing(heading: &str, value: &Value, found: &mut Vec<String>) {
 fn every_key_of_the_record_has_a_row() {
     let mut result = sample::run(2);
     result.verification.first_divergence = Some(Divergence::default());
-    result.expectation = Some(Expectation::default());
+    let first_mismatch = Some(FirstMismatch::default());
+    result.expectation = Some(Expectation { first_mismatch, ..Expectation::default() });
     result.cpu = Some(CpuTime::default());
     let score = Some(Score::default());
     result.accuracy = Some(Accuracy { samples: 1, float: score, quantized: score, accelerator: score });

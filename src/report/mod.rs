@@ -4,7 +4,7 @@
 
 #![allow(clippy::format_push_string, reason = "short texts for people: one more allocation does not matter")]
 
-use crate::result::RunResult;
+use crate::result::{Provenance, RunResult};
 
 mod chart;
 mod format;
@@ -24,8 +24,15 @@ pub use layers_csv::{CsvError, csv};
 pub use table::table;
 pub use write::{WriteError, write_all};
 
-/// The network's and the machine's name on one line, cleaned of control characters: how a run is called.
+/// The network's and the machine's name on one line, cleaned of control characters: how a run is called. A copy of a
+/// machine has its name, so the label stands behind it, or else what was changed.
 pub fn title(result: &RunResult) -> String {
     let or = |name: &str, other: &str| if name.is_empty() { other.to_owned() } else { format::clean(name) };
-    format!("{} on {}", or(&result.provenance.model, "network"), or(&result.provenance.config, "machine"))
+    let Provenance { model, config, label, overrides, .. } = &result.provenance;
+    let names = format!("{} on {}", or(model, "network"), or(config, "machine"));
+    match label {
+        Some(label) => format!("{names} ({})", format::clean(label)),
+        None if overrides.is_empty() => names,
+        None => format!("{names} with {}", format::some_of(overrides, 3)),
+    }
 }

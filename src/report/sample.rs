@@ -4,8 +4,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::result::{
-    Accuracy, BufferResult, Causes, CpuTime, Divergence, EngineResult, Expectation, LayerResult, Machine, MemoryResult,
-    Provenance, RunResult, SCHEMA, Score, Totals, Traffic, Verification,
+    Accuracy, Arithmetic, BufferResult, Causes, CpuTime, Dataflow, Divergence, EngineResult, Expectation, Fidelity,
+    FirstMismatch, LayerResult, Machine, MemoryResult, Provenance, RunResult, RunsOn, SCHEMA, Score, Status, Totals,
+    Traffic, Verification,
 };
 
 const SIDE: u64 = 32;
@@ -60,8 +61,8 @@ pub fn run(count: usize) -> RunResult {
             model: "mobilenet_v2".to_owned(),
             model_hash: "fedcba9876543210".to_owned(),
             batch: 1,
-            fidelity: "tile".to_owned(),
-            arithmetic: "as_model".to_owned(),
+            fidelity: Fidelity::Tile,
+            arithmetic: Arithmetic::AsModel,
             not_modelled: vec!["dma.alignment_bytes".to_owned()],
             passes: vec!["fold_batch_norm: 52 nodes".to_owned()],
             ..Provenance::default()
@@ -105,7 +106,7 @@ pub fn run(count: usize) -> RunResult {
             .to_vec(),
         totals,
         layers,
-        verification: Verification { status: "bit_exact".to_owned(), compared: 1_204_712, ..Verification::default() },
+        verification: Verification { status: Status::BitExact, compared: 1_204_712, ..Verification::default() },
         expectation: None,
         accuracy: None,
         cpu: None,
@@ -121,15 +122,15 @@ fn part(whole: u64, share: f64) -> u64 {
 fn layer(index: usize, count: usize, random: &mut ChaCha8Rng) -> LayerResult {
     let kind = if index + 1 == count { 4 } else { index % 7 };
     let (kind_name, op, runs_on) = match kind {
-        0 | 3 => ("expand.conv", "Conv", "array"),
-        1 | 4 => ("depthwise.conv", "Conv", "array"),
-        2 | 5 => ("project.conv", "Conv", "array"),
-        _ => ("add", "Add", "vector"),
+        0 | 3 => ("expand.conv", "Conv", RunsOn::Array),
+        1 | 4 => ("depthwise.conv", "Conv", RunsOn::Array),
+        2 | 5 => ("project.conv", "Conv", RunsOn::Array),
+        _ => ("add", "Add", RunsOn::Vector),
     };
     let name =
         if index + 1 == count { "classifier.1.linear".into() } else { format!("features.{}.{kind_name}", index / 3) };
     let cycles = 2_000 + part(90_000, random.random_range(0.0f64..1.0).powi(4));
-    let on_array = runs_on == "array";
+    let on_array = runs_on == RunsOn::Array;
     let depthwise = kind_name == "depthwise.conv";
     let mut weights = [
         if on_array { random.random_range(0.2..1.0) } else { 0.0 },
@@ -174,8 +175,8 @@ fn layer(index: usize, count: usize, random: &mut ChaCha8Rng) -> LayerResult {
     LayerResult {
         name,
         op: op.to_owned(),
-        runs_on: runs_on.to_owned(),
-        dataflow: if on_array { "ws" } else { "" }.to_owned(),
+        runs_on,
+        dataflow: if on_array { Dataflow::WeightStationary } else { Dataflow::None },
         cycles,
         span,
         bound: part(cycles, 0.8),
@@ -195,6 +196,8 @@ fn layer(index: usize, count: usize, random: &mut ChaCha8Rng) -> LayerResult {
             moved_bytes,
         },
         compulsory_bytes,
+        may_overflow: false,
+        overflows: Some(0),
         average_bandwidth_gb_per_s: moved_bytes as f64 / (span as f64 / (CLOCK_MHZ * 1e6)) / 1e9,
         causes,
         mapping: "ws tile 32x32, 7 folds".to_owned(),
@@ -225,8 +228,11 @@ pub fn random(seed: u64) -> RunResult {
     (machine.clock_mhz, machine.peak_macs_per_s) = (real(&mut r), real(&mut r));
     (machine.peak_bandwidth_gb_per_s, machine.memory) = (real(&mut r), text(&mut r));
     let p = &mut result.provenance;
-    (p.model, p.config, p.fidelity, p.arithmetic) = (text(&mut r), text(&mut r), text(&mut r), text(&mut r));
+    (p.model, p.config) = (text(&mut r), text(&mut r));
+    (p.fidelity, p.arithmetic) = (one_of(&mut r, &Fidelity::ALL), one_of(&mut r, &Arithmetic::ALL));
     p.not_modelled = (0..r.random_range(0..4)).map(|_| text(&mut r)).collect();
+    p.label = r.random::<bool>().then(|| text(&mut r));
+    p.overrides = (0..r.random_range(0..5)).map(|_| text(&mut r)).collect();
     p.batch = integer(&mut r);
     let t = &mut result.totals;
     (t.cycles, t.macs, t.array_macs, t.vector_macs) =
@@ -240,12 +246,13 @@ pub fn random(seed: u64) -> RunResult {
         (real(&mut r), real(&mut r), real(&mut r));
     (t.causes, t.traffic.moved_bytes, t.bound_by) = (causes(&mut r), integer(&mut r), text(&mut r));
     for layer in &mut result.layers {
-        (layer.name, layer.op, layer.runs_on) = (text(&mut r), text(&mut r), text(&mut r));
+        (layer.name, layer.op, layer.runs_on) = (text(&mut r), text(&mut r), one_of(&mut r, &RunsOn::ALL));
         (layer.cycles, layer.span, layer.macs) = (integer(&mut r), integer(&mut r), integer(&mut r));
         (layer.array_macs, layer.beats, layer.array_busy) = (integer(&mut r), integer(&mut r), integer(&mut r));
         (layer.mapping_efficiency, layer.pipeline_efficiency) = (real(&mut r), real(&mut r));
         (layer.array_activity, layer.array_utilization) = (real(&mut r), real(&mut r));
         (layer.traffic.moved_bytes, layer.compulsory_bytes) = (integer(&mut r), integer(&mut r));
+        (layer.may_overflow, layer.overflows) = (r.random(), r.random::<bool>().then(|| integer(&mut r)));
         layer.causes = causes(&mut r);
     }
     for memory in &mut result.memories {
@@ -261,7 +268,7 @@ pub fn random(seed: u64) -> RunResult {
             (text(&mut r), integer(&mut r), integer(&mut r), integer(&mut r));
     }
     if r.random() {
-        result.verification.status = if r.random() { "mismatch".to_owned() } else { text(&mut r) };
+        result.verification.status = one_of(&mut r, &Status::ALL);
         result.verification.first_divergence = Some(Divergence {
             layer: text(&mut r),
             tensor: text(&mut r),
@@ -280,6 +287,16 @@ pub fn random(seed: u64) -> RunResult {
             mismatches: integer(&mut r),
             max_abs_difference: real(&mut r),
             tolerance: real(&mut r),
+            first_mismatch: Some(FirstMismatch {
+                output: text(&mut r),
+                index: vec![integer(&mut r); 3],
+                expected: real(&mut r),
+                actual: real(&mut r),
+                mismatches: integer(&mut r),
+                elements: integer(&mut r),
+                max_abs_difference: real(&mut r),
+            }),
+            note: Some(text(&mut r)),
         });
         result.cpu = Some(CpuTime {
             measured: true,
@@ -291,6 +308,10 @@ pub fn random(seed: u64) -> RunResult {
         });
     }
     result
+}
+
+fn one_of<T: Copy>(r: &mut ChaCha8Rng, all: &[T]) -> T {
+    all[r.random_range(0..all.len())]
 }
 
 /// The eleven largest causes together still fit.

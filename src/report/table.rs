@@ -2,14 +2,15 @@
 
 use super::{
     format::{
-        bytes, clean, left, percent, right, seconds, share, shorten, si, si_count, thousands, width, with_unit, words,
-        wrap,
+        bytes, clean, left, percent, right, seconds, share, shorten, si, si_count, some_of, thousands, width,
+        with_unit, words, wrap,
     },
     names::Names,
     title,
 };
 use crate::result::{
-    Accuracy, Causes, Divergence, EngineResult, LayerResult, MemoryResult, RANDOM_RANGES, RunResult, Score,
+    Accuracy, Arithmetic, Divergence, EngineResult, Fidelity, LayerResult, MemoryResult, RANDOM_RANGES, RunResult,
+    Score, Status,
 };
 
 /// The report's width in terminal columns.
@@ -76,7 +77,7 @@ fn machine_line(result: &RunResult) -> String {
         with_unit(&si(m.peak_macs_per_s), "MAC/s"),
         with_unit(&si(m.peak_bandwidth_gb_per_s * 1e9), "B/s"),
         thousands(result.provenance.batch),
-        clean(&result.provenance.fidelity),
+        result.provenance.fidelity,
     )
 }
 
@@ -85,7 +86,7 @@ fn summary(out: &mut Text, result: &RunResult) {
     if !t.bound_by.is_empty() {
         out.entry("bound by", &clean(&t.bound_by));
     }
-    let closed_form = result.provenance.fidelity == "bound";
+    let closed_form = result.provenance.fidelity == Fidelity::Bound;
     let mut time =
         format!("{} cycles = {}, {} samples/s", thousands(t.cycles), seconds(t.seconds), si(t.samples_per_s));
     if closed_form {
@@ -144,7 +145,7 @@ fn summary(out: &mut Text, result: &RunResult) {
             ),
         );
         if !cpu.reference_ops.is_empty() {
-            let names = some_of(&cpu.reference_ops);
+            let names = some_of(&cpu.reference_ops, 8);
             out.entry(
                 "",
                 &format!("includes operators without a fast CPU kernel, as the reference runs them: {names}"),
@@ -152,45 +153,37 @@ fn summary(out: &mut Text, result: &RunResult) {
         }
     }
     if !result.provenance.overrides.is_empty() {
-        out.entry("overrides", &some_of(&result.provenance.overrides));
+        out.entry("overrides", &some_of(&result.provenance.overrides, 8));
     }
     if !result.provenance.not_modelled.is_empty() {
-        out.entry("not modelled", &some_of(&result.provenance.not_modelled));
+        out.entry("not modelled", &some_of(&result.provenance.not_modelled, 8));
     }
     out.blank();
 }
 
-/// The first of a list of names; a long list does not drown the report.
-fn some_of(names: &[String]) -> String {
-    const SHOWN: usize = 8;
-    let mut text = names.iter().take(SHOWN).map(|name| clean(name)).collect::<Vec<_>>().join(", ");
-    if names.len() > SHOWN {
-        text += &format!(", and {} more", names.len() - SHOWN);
-    }
-    text
-}
-
 fn verification(out: &mut Text, result: &RunResult) {
     let v = &result.verification;
-    let arithmetic = match result.provenance.arithmetic.as_str() {
-        "machine" => ", in the machine's arithmetic and not the model's",
-        _ => "",
+    let arithmetic = match result.provenance.arithmetic {
+        Arithmetic::Machine => ", in the machine's arithmetic and not the model's",
+        Arithmetic::AsModel => "",
     };
     let same = match v.compared_same_implementation {
         0 => String::new(),
         same => format!("; {} of them are of the host, which is the reference itself", thousands(same)),
     };
-    let text = match v.status.as_str() {
-        "bit_exact" => format!("bit exact: {} elements equal the reference{arithmetic}{same}", thousands(v.compared)),
-        "same_implementation" => format!(
-            "not verified: the host, which is the reference itself, computed all {} elements",
-            thousands(v.compared)
-        ),
-        "mismatch" => format!("MISMATCH against the reference, {} elements compared", thousands(v.compared)),
-        "not_executed" => "not executed: timed only".to_owned(),
-        other => clean(other),
+    let compared = thousands(v.compared);
+    let text = match v.status {
+        Status::BitExact => format!("bit exact: {compared} elements equal the reference{arithmetic}{same}"),
+        Status::SameImplementation => {
+            format!("not verified: the host, which is the reference itself, computed all {compared} elements")
+        }
+        Status::Mismatch => format!("MISMATCH against the reference, {compared} elements compared"),
+        Status::NotExecuted => "not executed: timed only".to_owned(),
     };
     out.entry("bits", &text);
+    if let Some(text) = overflows(result) {
+        out.entry("", &text);
+    }
     if let Some(divergence) = &v.first_divergence {
         out.entry("", &divergence_text(divergence));
     }
@@ -206,7 +199,49 @@ fn verification(out: &mut Text, result: &RunResult) {
             )
         };
         out.entry("expected", &format!("{verdict}; largest difference {}", real(e.max_abs_difference)));
+        if let Some(first) = &e.first_mismatch {
+            let index = first.index.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+            let text = format!(
+                "first in output {} [{index}]: expected {}, got {}; {} of its {} elements differ, by at most {}",
+                clean(&first.output),
+                real(first.expected),
+                real(first.actual),
+                thousands(first.mismatches),
+                thousands(first.elements),
+                real(first.max_abs_difference)
+            );
+            out.entry("", &text);
+        }
+        if let Some(note) = &e.note {
+            out.entry("", &clean(note));
+        }
     }
+}
+
+/// What equals the reference may still be destroyed arithmetic.
+fn overflows(result: &RunResult) -> Option<String> {
+    let may: Vec<&LayerResult> = result.layers.iter().filter(|layer| layer.may_overflow).collect();
+    let (first, layers) = (may.first()?, may.len());
+    let plural = |count: usize| if count == 1 { "1 layer".to_owned() } else { format!("{count} layers") };
+    let did: Vec<(&LayerResult, u64)> =
+        may.iter().filter_map(|layer| Some((*layer, layer.overflows.filter(|&sums| sums > 0)?))).collect();
+    if let Some(&(most, largest)) = did.iter().reduce(|best, next| if next.1 > best.1 { next } else { best }) {
+        let sums = did.iter().fold(0_u64, |sum, &(_, sums)| sum.saturating_add(sums));
+        return Some(format!(
+            "OVERFLOW: {} sums of {} left the width of their adders, {} of them in {}: machine and reference lose the \
+             same bits",
+            thousands(sums),
+            plural(did.len()),
+            thousands(largest),
+            clean(&most.name)
+        ));
+    }
+    let seen = if may.iter().any(|layer| layer.overflows.is_some()) { "; none did on these inputs" } else { "" };
+    Some(format!(
+        "sums of {} may leave the width of their adders, first of {}{seen}",
+        plural(layers),
+        clean(&first.name)
+    ))
 }
 
 fn divergence_text(d: &Divergence) -> String {
@@ -255,7 +290,7 @@ fn causes(out: &mut Text, result: &RunResult) {
     const CAUSE: usize = 18;
     const BAR: usize = WIDTH - CAUSE - 9 - 2 - 9;
     let whole = result.totals.cycles;
-    let mut entries = result.totals.causes.entries().to_vec();
+    let mut entries = result.totals.causes.entries().map(|(cause, cycles)| (cause.as_str(), cycles)).to_vec();
     // At fidelity `bound` no cause is known.
     let rest = entries.iter().fold(whole, |rest, &(_, cycles)| rest.saturating_sub(cycles));
     entries.push(("not_attributed", rest));
@@ -289,16 +324,6 @@ fn bar(share: f64, limit: usize) -> String {
     "█".repeat(eighths / 8) + PARTS[eighths % 8]
 }
 
-/// The cause with the most cycles, the first of equals.
-fn main_cause(causes: &Causes) -> &'static str {
-    causes
-        .entries()
-        .into_iter()
-        .rev()
-        .max_by_key(|&(_, cycles)| cycles)
-        .map_or("", |(name, n)| if n == 0 { "" } else { name })
-}
-
 fn layers(out: &mut Text, result: &RunResult) {
     let mut order: Vec<&LayerResult> = result.layers.iter().filter(|layer| layer.cycles > 0).collect();
     if order.is_empty() {
@@ -313,11 +338,11 @@ fn layers(out: &mut Text, result: &RunResult) {
         let utilization = if layer.array_macs > 0 { percent(layer.array_utilization) } else { "-".to_owned() };
         out.line(&row(
             &names.short(&layer.name, |name| width(name) <= NAME),
-            &clean(&layer.runs_on),
+            layer.runs_on.as_str(),
             &count(layer.cycles),
             &percent(share(layer.cycles, result.totals.cycles)),
             &utilization,
-            &words(main_cause(&layer.causes)),
+            &layer.causes.largest().map_or_else(String::new, |cause| words(cause.as_str())),
         ));
     }
     let rest = result.layers.len() - shown;
@@ -407,7 +432,7 @@ mod tests {
     use super::*;
     use crate::{
         report::sample,
-        result::{Expectation, Verification},
+        result::{Cause, Causes, Expectation, Verification},
     };
 
     proptest! {
@@ -428,7 +453,7 @@ mod tests {
         result.accuracy =
             Some(Accuracy { samples: 5000, float: score(0.718), quantized: score(0.709), accelerator: score(0.709) });
         result.expectation =
-            Some(Expectation { compared: 1000, mismatches: 0, max_abs_difference: 1.0, tolerance: 1.0 });
+            Some(Expectation { compared: 1000, max_abs_difference: 1.0, tolerance: 1.0, ..Expectation::default() });
         insta::assert_snapshot!(table(&result));
     }
 
@@ -436,7 +461,7 @@ mod tests {
     fn a_mismatch_says_where_and_what() {
         let mut result = sample::run(3);
         result.verification = Verification {
-            status: "mismatch".to_owned(),
+            status: Status::Mismatch,
             compared: 4096,
             compared_same_implementation: 0,
             first_divergence: Some(Divergence {
@@ -465,7 +490,7 @@ mod tests {
         let some =
             "1,204,712 elements equal the reference; 1,000 of them are of the host, which is the reference itself";
         assert!(text.contains(some), "{text}");
-        result.verification.status = "same_implementation".to_owned();
+        result.verification.status = Status::SameImplementation;
         let text = words(&result);
         assert!(text.contains("not verified: the host, which is the reference itself, computed all"), "{text}");
         assert!(!text.contains("bit exact"), "{text}");
@@ -482,7 +507,7 @@ mod tests {
     #[test]
     fn the_first_of_equal_causes_is_the_main_one() {
         let causes = Causes { fill_drain: 5, vector: 5, ..Causes::default() };
-        assert_eq!(main_cause(&causes), "fill_drain");
-        assert_eq!(main_cause(&Causes::default()), "");
+        assert_eq!(causes.largest(), Some(Cause::FillDrain));
+        assert_eq!(Causes::default().largest(), None);
     }
 }

@@ -1,7 +1,139 @@
 //! The record of a run: serde data only. JSON is the record; tables, CSV, charts and pages derive from it alone.
 //! Keys are stable within a `schema` and documented in `docs/metrics.md`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+/// An enum whose variants stand under fixed names in the record.
+macro_rules! named {
+    ($(#[$meta:meta])* $name:ident { $($(#[$note:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$note])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl $name {
+            /// All of them, in their order.
+            pub const ALL: [Self; [$($text),*].len()] = [$(Self::$variant),*];
+
+            /// Its name in the record.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+named! {
+    /// How closely time is modelled.
+    #[derive(Default)]
+    Fidelity {
+        /// The closed form of each layer: a lower bound.
+        Bound = "bound",
+        /// Every instruction, queue and burst.
+        #[default]
+        Tile = "tile",
+    }
+}
+
+named! {
+    /// Whose arithmetic a run computes with.
+    #[derive(Default)]
+    Arithmetic {
+        /// The model's own.
+        #[default]
+        AsModel = "as_model",
+        /// Quantized or requantized for this machine, or rounded by its requantizer.
+        Machine = "machine",
+    }
+}
+
+named! {
+    /// The part of the machine that a layer runs on.
+    #[derive(Default)]
+    RunsOn {
+        /// The array.
+        Array = "array",
+        /// The vector unit.
+        Vector = "vector",
+        /// The host.
+        Host = "host",
+        /// None: there is nothing to do.
+        #[default]
+        Free = "free",
+    }
+}
+
+named! {
+    /// Which operand stays in the array.
+    #[derive(Default)]
+    Dataflow {
+        /// The array has no part in it.
+        #[default]
+        None = "",
+        /// Weights.
+        WeightStationary = "ws",
+        /// Outputs.
+        OutputStationary = "os",
+        /// Inputs.
+        InputStationary = "is",
+    }
+}
+
+named! {
+    /// What the comparison with the reference came to.
+    #[derive(Default)]
+    Status {
+        /// All elements that were compared are equal.
+        BitExact = "bit_exact",
+        /// Some differ.
+        Mismatch = "mismatch",
+        /// Everything compared came from the reference on both sides.
+        SameImplementation = "same_implementation",
+        /// Timed only.
+        #[default]
+        NotExecuted = "not_executed",
+    }
+}
+
+named! {
+    /// Why a cycle passed.
+    #[derive(Hash, PartialOrd, Ord)]
+    Cause {
+        /// The array accepts operands (bubbles of a minimum stream included).
+        ArrayStreaming = "array_streaming",
+        /// Results run through the array after the last operand.
+        FillDrain = "fill_drain",
+        /// The stationary operand is loaded, exposed.
+        WeightLoad = "weight_load",
+        /// The array waits for a buffer bank.
+        BufferBank = "buffer_bank",
+        /// The vector unit works.
+        Vector = "vector",
+        /// Commands are issued.
+        Issue = "issue",
+        /// Fences and layer launches.
+        Fence = "fence",
+        /// Data moves on chip, or a DMA engine moves bytes at its own rate.
+        Move = "move",
+        /// The host works.
+        Host = "host",
+        /// Memory: its bandwidth binds.
+        MemoryBandwidth = "memory_bandwidth",
+        /// Memory: its latency binds.
+        MemoryLatency = "memory_latency",
+    }
+}
 
 /// The version of this record's keys.
 pub const SCHEMA: u32 = 1;
@@ -49,6 +181,9 @@ pub struct Provenance {
     pub config: String,
     /// Hash of the resolved config (overrides applied), 16 hexadecimal digits.
     pub config_hash: String,
+    /// What the user calls the run.
+    #[serde(default)]
+    pub label: Option<String>,
     /// Overrides, as given.
     pub overrides: Vec<String>,
     /// The network's name.
@@ -57,11 +192,10 @@ pub struct Provenance {
     pub model_hash: String,
     /// Batch of the timed program.
     pub batch: u64,
-    /// `bound` or `tile`.
-    pub fidelity: String,
-    /// `as_model`: the model's own arithmetic. `machine`: quantized or requantized for this machine, or rounded by
-    /// its requantizer.
-    pub arithmetic: String,
+    /// How closely time is modelled.
+    pub fidelity: Fidelity,
+    /// Whose arithmetic it is.
+    pub arithmetic: Arithmetic,
     /// Numbers in the config that the model of the machine does not act on yet.
     pub not_modelled: Vec<String>,
     /// What the passes did, one line each.
@@ -146,21 +280,32 @@ impl Causes {
         }
     }
 
-    /// Name and cycles of each cause, in a fixed order.
-    pub fn entries(&self) -> [(&'static str, u64); 11] {
-        [
-            ("array_streaming", self.array_streaming),
-            ("fill_drain", self.fill_drain),
-            ("weight_load", self.weight_load),
-            ("buffer_bank", self.buffer_bank),
-            ("vector", self.vector),
-            ("issue", self.issue),
-            ("fence", self.fence),
-            ("move", self.move_),
-            ("host", self.host),
-            ("memory_bandwidth", self.memory_bandwidth),
-            ("memory_latency", self.memory_latency),
-        ]
+    /// Cycles of one cause.
+    pub const fn of(&self, cause: Cause) -> u64 {
+        match cause {
+            Cause::ArrayStreaming => self.array_streaming,
+            Cause::FillDrain => self.fill_drain,
+            Cause::WeightLoad => self.weight_load,
+            Cause::BufferBank => self.buffer_bank,
+            Cause::Vector => self.vector,
+            Cause::Issue => self.issue,
+            Cause::Fence => self.fence,
+            Cause::Move => self.move_,
+            Cause::Host => self.host,
+            Cause::MemoryBandwidth => self.memory_bandwidth,
+            Cause::MemoryLatency => self.memory_latency,
+        }
+    }
+
+    /// Cycles of each cause, in the order of [`Cause::ALL`].
+    pub fn entries(&self) -> [(Cause, u64); 11] {
+        Cause::ALL.map(|cause| (cause, self.of(cause)))
+    }
+
+    /// The cause with the most cycles, the first of equals; `None` without any cycles.
+    pub fn largest(&self) -> Option<Cause> {
+        let largest = self.entries().into_iter().rev().max_by_key(|&(_, cycles)| cycles)?;
+        (largest.1 > 0).then_some(largest.0)
     }
 
     /// All of it.
@@ -225,7 +370,8 @@ pub struct Totals {
     pub array_utilization: f64,
     /// Bytes between memory and core.
     pub traffic: Traffic,
-    /// Bytes of inputs, weights and outputs if each crossed once and nothing stayed on chip.
+    /// Bytes of the network's inputs, weights and outputs: what crosses the pins if every tensor between layers stays on
+    /// chip.
     pub compulsory_bytes: u64,
     /// `moved_bytes / seconds`.
     pub average_bandwidth_gb_per_s: f64,
@@ -248,10 +394,10 @@ pub struct LayerResult {
     pub name: String,
     /// The operator.
     pub op: String,
-    /// `array`, `vector`, `host` or `free`.
-    pub runs_on: String,
-    /// `ws`, `os`, `is`, or empty.
-    pub dataflow: String,
+    /// Where it runs.
+    pub runs_on: RunsOn,
+    /// Which operand stays in the array.
+    pub dataflow: Dataflow,
     /// Its part of the timeline: `end - end of the previous layer`.
     pub cycles: u64,
     /// From its first issue to its last retirement.
@@ -280,6 +426,12 @@ pub struct LayerResult {
     pub traffic: Traffic,
     /// Inputs, weights and outputs once.
     pub compulsory_bytes: u64,
+    /// Whether the types' ranges allow a sum to leave the width of its adder.
+    #[serde(default)]
+    pub may_overflow: bool,
+    /// Sums that did; `None` where nothing was executed.
+    #[serde(default)]
+    pub overflows: Option<u64>,
     /// `moved_bytes / (span's seconds)`.
     pub average_bandwidth_gb_per_s: f64,
     /// Cycles by cause; their sum is `cycles`.
@@ -342,9 +494,8 @@ pub struct BufferResult {
 /// Bits against the reference.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
-    /// `bit_exact`, `mismatch`, `not_executed`, or `same_implementation` where everything compared came from the reference
-    /// on both sides.
-    pub status: String,
+    /// What the comparison came to.
+    pub status: Status,
     /// Elements compared, all observable tensors together.
     pub compared: u64,
     /// Of these, elements that the reference computed on both sides: as itself and as the machine's host.
@@ -385,6 +536,31 @@ pub struct Expectation {
     pub max_abs_difference: f64,
     /// What was allowed.
     pub tolerance: f64,
+    /// Where the first of the mismatches is.
+    #[serde(default)]
+    pub first_mismatch: Option<FirstMismatch>,
+    /// Why two correct runtimes may differ on this model, where a reason is known.
+    #[serde(default)]
+    pub note: Option<String>,
+}
+
+/// The first output that differs from an expected one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FirstMismatch {
+    /// The output's name.
+    pub output: String,
+    /// Logical index of its first element that differs.
+    pub index: Vec<u64>,
+    /// What the file has there.
+    pub expected: f64,
+    /// What the accelerator computed.
+    pub actual: f64,
+    /// Elements of this output that differ by more than the tolerance.
+    pub mismatches: u64,
+    /// Elements of this output.
+    pub elements: u64,
+    /// Largest difference in this output.
+    pub max_abs_difference: f64,
 }
 
 /// Accuracy of the three executions.

@@ -89,20 +89,48 @@ pub enum Tensor {
 #[macro_export]
 macro_rules! with_array {
     ($tensor:expr, $array:ident => $body:expr) => {
+        $crate::with_array!(@each $tensor, $array => $body; F32 F64 I8 U8 I16 U16 I32 U32 I64 Bool)
+    };
+    (@each $tensor:expr, $array:ident => $body:expr; $($variant:ident)*) => {
         match $tensor {
-            $crate::tensor::Tensor::F32($array) => $body,
-            $crate::tensor::Tensor::F64($array) => $body,
-            $crate::tensor::Tensor::I8($array) => $body,
-            $crate::tensor::Tensor::U8($array) => $body,
-            $crate::tensor::Tensor::I16($array) => $body,
-            $crate::tensor::Tensor::U16($array) => $body,
-            $crate::tensor::Tensor::I32($array) => $body,
-            $crate::tensor::Tensor::U32($array) => $body,
-            $crate::tensor::Tensor::I64($array) => $body,
-            $crate::tensor::Tensor::Bool($array) => $body,
+            $($crate::tensor::Tensor::$variant($array) => $body,)*
         }
     };
 }
+
+/// As [`with_array`], where `$body` makes an array of the same type: wraps it as a tensor again. `$tensor` may also be
+/// `all` and a slice of tensors: `$array` is then the vector of their arrays, and the result `None` where there are no
+/// tensors or their types differ.
+macro_rules! map_array {
+    (all $tensors:expr, $arrays:ident => $body:expr) => {
+        $crate::tensor::map_array!(@all $tensors, $arrays => $body; F32 F64 I8 U8 I16 U16 I32 U32 I64 Bool)
+    };
+    ($tensor:expr, $array:ident => $body:expr) => {
+        $crate::tensor::map_array!(@each $tensor, $array => $body; F32 F64 I8 U8 I16 U16 I32 U32 I64 Bool)
+    };
+    (@each $tensor:expr, $array:ident => $body:expr; $($variant:ident)*) => {
+        match $tensor {
+            $($crate::tensor::Tensor::$variant($array) => $crate::tensor::Tensor::$variant($body),)*
+        }
+    };
+    (@all $tensors:expr, $arrays:ident => $body:expr; $($variant:ident)*) => {
+        match $tensors.first() {
+            $(Some($crate::tensor::Tensor::$variant(_)) => {
+                let typed = $tensors.iter().map(|tensor| match tensor {
+                    $crate::tensor::Tensor::$variant(array) => Some(array),
+                    _ => None,
+                });
+                match typed.collect::<Option<Vec<_>>>() {
+                    Some($arrays) => Some($crate::tensor::Tensor::$variant($body)),
+                    None => None,
+                }
+            })*
+            None => None,
+        }
+    };
+}
+
+pub(crate) use map_array;
 
 impl Tensor {
     /// Its dimensions, outermost first; `[]` for a scalar.
@@ -187,17 +215,9 @@ impl Tensor {
 
     /// The same elements under another shape of the same length; `None` if the lengths differ.
     pub fn reshaped(self, shape: &[usize]) -> Option<Self> {
-        macro_rules! each {
-            ($($variant:ident),*) => {
-                match self {
-                    $(Self::$variant(array) => {
-                        let standard = array.as_standard_layout().into_owned();
-                        Self::$variant(standard.into_shape_with_order(IxDyn(shape)).ok()?)
-                    })*
-                }
-            };
-        }
-        Some(each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
+        Some(map_array!(self, array => {
+            array.as_standard_layout().into_owned().into_shape_with_order(IxDyn(shape)).ok()?
+        }))
     }
 }
 

@@ -2,6 +2,7 @@
 //! outputs. Untrusted: what a file declares is held against its limits before anything is allocated.
 
 mod archive;
+mod blocks;
 mod npy;
 
 use std::{
@@ -11,7 +12,10 @@ use std::{
     path::Path,
 };
 
+use archive::{Archive, ArchiveError};
 use ndarray_npy::{NpzWriter, WriteNpzError};
+
+pub use blocks::{Rows, StoredArray, open_npz};
 
 use super::Tensor;
 use crate::diag::{Diagnostic, Faults};
@@ -51,7 +55,9 @@ pub fn read_npz(path: &Path) -> Result<Vec<(String, Tensor)>, Faults> {
 /// # Errors
 /// No archive, or arrays at fault.
 pub fn parse_npz(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Faults> {
-    let entries = archive::entries(bytes).map_err(|error| Diagnostic::error(error.to_string()))?;
+    let fault = |error: ArchiveError| Diagnostic::error(error.to_string());
+    let mut archive = Archive::open(bytes).map_err(fault)?;
+    let entries = archive.entries().map_err(fault)?;
     // Entries may share bytes of the file or grow, so the sum needs a limit of its own. Any size may be stated.
     let total = entries.iter().fold(0_u64, |total, entry| total.saturating_add(entry.size));
     if total > MAX_BYTES {
@@ -60,14 +66,14 @@ pub fn parse_npz(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Faults> {
     let mut names = BTreeSet::new();
     let mut arrays = Vec::new();
     let mut found = Vec::new();
-    for entry in entries {
+    for (index, entry) in entries.iter().enumerate() {
         let name = entry.name.strip_suffix(".npy").unwrap_or(&entry.name).to_owned();
         let fault = |message: String| Diagnostic::error(message).with_path(format!("array {name:?}"));
         if !names.insert(name.clone()) {
             found.push(fault("two arrays have this name".to_owned()));
             continue;
         }
-        let data = archive::checked(bytes, &entry).map_err(|error| error.to_string());
+        let data = archive.read(index, entry.size).map_err(|error| error.to_string());
         match data.and_then(|data| npy::parse(&data).map_err(|error| error.to_string())) {
             Ok(tensor) => arrays.push((name, tensor)),
             Err(message) => found.push(fault(message)),

@@ -90,17 +90,20 @@ class Network:
         return y
 
     def activation(self, x):
-        kind = self.choose("Relu", "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", None)
+        kind = self.choose("Relu", "Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSwish", "Tanh", "Elu", "PRelu", None)
         if kind is None:
             return x
         if kind == "Clip":
             return self.node("Clip", [x, self.scalar(0.0), self.scalar(self.choose(6.0, 1.0))])
+        if kind == "PRelu":
+            # With a slope for each channel it stays in float, on the host.
+            return self.node("PRelu", [x, self.weight(*self.choose((1,), (self.channels, 1, 1)), scale=0.3)])
         return self.node(kind, [x], **({"alpha": 0.1} if kind == "LeakyRelu" else {}))
 
     def block(self):
         x, before, size = self.value, self.channels, self.size
         kind = self.choose(
-            "plain", "residual", "concat", "gate", "pool", "stride", "constant", "pad", "shuffle", "row", "normalize"
+            "plain", "residual", "concat", "gate", "pool", "stride", "constant", "pad", "shuffle", "row", "normalize", "extreme"
         )
         if kind == "plain":
             self.activation(self.convolution(x))
@@ -118,6 +121,9 @@ class Network:
             b = self.activation(self.convolution(x, group=1))
             self.channels += first
             self.node("Concat", [a, b], axis=1)
+        elif kind == "extreme":
+            y = self.convolution(x, channels=before, group=1)
+            self.node(self.choose("Min", "Max"), self.choose([x, y], [y, x]))
         elif kind == "gate":
             pooled = self.node("GlobalAveragePool", [x])
             self.size = 1
@@ -166,7 +172,7 @@ class Network:
     def head(self):
         kind = self.choose("global", "mean", "flatten")
         if kind == "global":
-            self.node("Flatten", [self.node("GlobalAveragePool", [self.value])])
+            self.node("Flatten", [self.node(self.choose("GlobalAveragePool", "GlobalMaxPool"), [self.value])])
             features = self.channels
         elif kind == "mean":
             self.node("ReduceMean", [self.value], axes=[2, 3], keepdims=0)

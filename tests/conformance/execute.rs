@@ -50,13 +50,12 @@ fn execute_reference(graph: &Graph<Float>, inputs: &[Tensor]) -> Result<Vec<Tens
 fn execute_machine(graph: &Graph<Float>, inputs: &[Tensor]) -> Result<Vec<Tensor>, Failure> {
     let accelerator = pipeline::load_config("edge_16x16", &[])?;
     let model = Model { graph: graph.clone(), hash: 0 };
-    let count = inputs.first().and_then(|input| input.shape().first().copied()).unwrap_or(1);
-    let samples = Samples { inputs: inputs.to_vec(), labels: None, count };
+    let samples = Samples::of(inputs.to_vec(), None);
     let network = pipeline::prepare(&model, &accelerator, Some(&samples), false)?;
     let mapped = pipeline::map(&network, &accelerator)?;
     let executed = pipeline::execute(&mapped, Some(&samples), &mut Silent)?;
     let verification = &executed.verification;
-    if verification.status != "bit_exact" {
+    if verification.status == systole::result::Status::Mismatch {
         return Err(Failure::Internal(format!("mismatch: {:?}", verification.first_divergence)));
     }
     Ok(executed.outputs)

@@ -31,16 +31,21 @@ const TRIED: &[&str] = &[
     "dequantizelinear",
     "div",
     "dropout",
+    "elu",
     "flatten",
     "gemm",
     "globalaveragepool",
+    "globalmaxpool",
     "hardsigmoid",
     "hardswish",
     "identity",
     "leakyrelu",
     "matmul_",
+    "max_",
     "maxpool",
+    "min_",
     "mul",
+    "prelu",
     "qlinearconv",
     "qlinearmatmul",
     "quantizelinear",
@@ -135,7 +140,7 @@ fn model_topologies_import_or_say_why_not() {
             continue;
         }
         let start = Instant::now();
-        let line = match load(&path, &ImportOptions::default()) {
+        let line = match load(&path, &ImportOptions::default()).map(|imported| imported.graph) {
             Ok(graph) => {
                 let total: u64 = graph.nodes.iter().map(|node| macs(&graph, node)).sum();
                 let output = &graph.value(graph.outputs[0]).shape;
@@ -161,7 +166,8 @@ fn models_quantized_by_the_runtime_import() {
     let Some(models) = crate::models("quantized models") else { return };
     let mut list = String::new();
     for path in entries(&models) {
-        let graph = load(&path, &ImportOptions { batch: Some(2) }).unwrap_or_else(|faults| panic!("{faults}"));
+        let imported = load(&path, &ImportOptions { batch: Some(2) }).unwrap_or_else(|faults| panic!("{faults}"));
+        let graph = imported.graph;
         // All must import; two are enough to read.
         if !["QOperator_channel_QUInt8", "QDQ_tensor_QInt8"].contains(&name(&path).as_str()) {
             continue;

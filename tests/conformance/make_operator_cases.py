@@ -1,15 +1,21 @@
-"""Writes `operator_cases.npz`: quantized single-operator cases with the outputs that ONNX Runtime computes.
+"""Writes `operator_cases.npz` and `host_cases.npz`: single operators with the outputs that ONNX Runtime computes.
 
     pip install onnx==1.18.0 onnxruntime==1.32.0 numpy
     python tests/conformance/make_operator_cases.py
 
-Two arrays of bytes: `cases`, a JSON list, and `data`, the elements of all tensors one after the other (little endian).
+The first has the quantized operators of ONNX Runtime, the second what else runs on a machine's host. Both are two arrays of
+bytes: `cases`, a JSON list, and `data`, the elements of all tensors one after the other (little endian).
 A case is `{"op", "class", "attributes", "inputs", "output"}`; a tensor is `[dtype, shape, scales, zero points, axis]`,
 scales as the bits of float32, tensors of a case in the order of `data`: inputs, then the output. Classes:
 
 - `random`: random shapes, scales and zero points;
 - `ties`: power-of-two scales, and accumulators aimed at halves. They do not come by chance;
-- `large`: accumulators past 2^24, where the conversion to float32 rounds.
+- `large`: accumulators past 2^24, where the conversion to float32 rounds;
+- `float`: float32 operands and result;
+- `between`: a float operator between `DequantizeLinear` and `QuantizeLinear`;
+- `moved`: integers that keep their scale and zero point.
+
+Operators that ONNX Runtime has no integer form of run between `DequantizeLinear` and `QuantizeLinear`, in float.
 
 ONNX Runtime runs on x86 with `session.x64quantprecision=1`: without it, u8 x s8 saturates where there is no VNNI.
 """
@@ -46,8 +52,9 @@ class Q:
         return [str(self.data.dtype), list(self.data.shape), bits, [int(z) for z in self.zero], self.axis]
 
 
-def run(op, domain, arrays, out_dtype, attributes):
-    """Runs one node; `arrays` are its inputs, the first ones fed, those named as constants bound."""
+def run(op, domain, arrays, out_dtype, attributes, in_float=False):
+    """Runs one node; `arrays` are its inputs, the first ones fed, those named as constants bound. `in_float`: they are
+    (data, scale, zero point) of each operand and scale and zero point of the result, around a node on floats."""
     names, feeds, inits, infos = [], {}, [], []
     for index, (array, constant) in enumerate(arrays):
         name = f"i{index}"
@@ -60,8 +67,14 @@ def run(op, domain, arrays, out_dtype, attributes):
             kind = helper.np_dtype_to_tensor_dtype(array.dtype)
             infos.append(helper.make_tensor_value_info(name, kind, array.shape))
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(out_dtype))
-    node = helper.make_node(op, names, ["y"], domain=domain, **attributes)
-    graph = helper.make_graph([node], "g", infos, [helper.make_tensor_value_info("y", kind, None)], inits)
+    if in_float:
+        operands = [names[at : at + 3] for at in range(0, len(names) - 2, 3)]
+        nodes = [helper.make_node("DequantizeLinear", three, [three[0] + "_real"]) for three in operands]
+        nodes.append(helper.make_node(op, [three[0] + "_real" for three in operands], ["real"], **attributes))
+        nodes.append(helper.make_node("QuantizeLinear", ["real", *names[-2:]], ["y"]))
+    else:
+        nodes = [helper.make_node(op, names, ["y"], domain=domain, **attributes)]
+    graph = helper.make_graph(nodes, "g", infos, [helper.make_tensor_value_info("y", kind, None)], inits)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     options = ort.SessionOptions()
@@ -284,6 +297,32 @@ def dequantize():
     record("DequantizeLinear", "random", {}, [x], Q(y, 1.0, 0))
 
 
+def in_float(op, kind, attributes):
+    """An operator of one or two operands between `DequantizeLinear` and `QuantizeLinear`."""
+    t = [np.uint8, np.int8][rng.integers(2)]
+    draw = power if kind == "ties" else scale
+    shape = (1, int(rng.integers(1, 5)), int(rng.integers(2, 8)), int(rng.integers(2, 8)))
+    operands = [Q(full(t, shape), draw(-6, -2), zero_of(t))]
+    if op in ("Min", "Max", "PRelu"):
+        other = [shape, (shape[1], 1, 1), (1,), (1, shape[1], 1, 1)][rng.integers(4)]
+        scale_range = (-7, -5) if op == "PRelu" else (-6, -2)
+        operands.append(Q(full(t, other), draw(*scale_range), zero_of(t)))
+    y_scale = np.float32(max(x.scale[0] for x in operands) * 2 ** rng.uniform(-1.5, 0.5))
+    if op == "Elu":
+        y_scale = np.float32(operands[0].scale[0] * 2 ** rng.uniform(-3, 0))
+    if kind == "ties":
+        y_scale = np.float32(2.0 ** np.round(np.log2(y_scale)))
+    y_zero = np.asarray(zero_of(t)).astype(t)
+    if op == "GlobalMaxPool":
+        y_scale, y_zero = operands[0].scale[0], operands[0].zero.reshape(())
+    arrays = []
+    for x in operands:
+        arrays += [(x.data, False), *((p, True) for p in x.parameters())]
+    arrays += [(y_scale, True), (y_zero, True)]
+    y = run(op, "", arrays, t, attributes, in_float=True)
+    record(op, kind, attributes, operands, Q(y, y_scale, y_zero))
+
+
 def unit(t):
     return np.float32(1 / 256), np.asarray(0 if t == np.uint8 else -128).astype(t)
 
@@ -313,10 +352,141 @@ def main():
     for _ in range(10):
         dequantize()
         one_input("QLinearSigmoid", "random", {}, y_parameters=unit)
+    # What is drawn after these stays as it was.
+    state = rng.bit_generator.state
+    for kind in ["random", "ties"]:
+        for _ in range(20):
+            for op in ["Min", "Max", "PRelu", "GlobalMaxPool"]:
+                in_float(op, kind, {})
+            in_float("Elu", kind, {"alpha": float(np.float32(rng.choice([0.25, 0.7, 1.0, 1.5])))})
+    rng.bit_generator.state = state
+    save("operator_cases.npz")
+
+
+# What else runs on a machine's host: floats, and integers that ONNX computes in floats between DequantizeLinear and
+# QuantizeLinear or moves as they are.
+
+SHAPE = (2, 3, 4, 5)
+UNARY = {
+    "Relu": {},
+    "LeakyRelu": {"alpha": 0.25},
+    "Sigmoid": {},
+    "Tanh": {},
+    "HardSigmoid": {"alpha": 0.25, "beta": 0.5},
+    "HardSwish": {},
+}
+
+
+def reals(shape, spread=2.0):
+    return rng.normal(0, spread, shape).astype(np.float32)
+
+
+def float_case(op, operands, attributes=None, parameters=(), recorded=None):
+    """`parameters` are inputs of the ONNX node that are attributes of ours."""
+    arrays = [(operand, False) for operand in operands] + [(parameter, True) for parameter in parameters]
+    y = run(op, "", arrays, np.float32, attributes or {})
+    inputs = [Q(operand, 1.0, 0) for operand in operands]
+    record(op, "float", attributes or {} if recorded is None else recorded, inputs, Q(y, 1.0, 0))
+
+
+def floats():
+    for op, attributes in UNARY.items():
+        float_case(op, [reals(SHAPE)], attributes)
+    limits = [np.float32(-0.5), np.float32(1.5)]
+    float_case("Clip", [reals(SHAPE)], parameters=limits, recorded={"low": -0.5, "high": 1.5})
+    for op in ["Add", "Sub", "Mul", "Div"]:
+        for other in [SHAPE, (5,), (3, 1, 1), (1, 3, 4, 1), ()]:
+            float_case(op, [reals(SHAPE), reals(other)])
+        float_case(op, [reals((4, 1)), reals((2, 1, 5))])
+    window = {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [1, 0, 1, 1]}
+    for groups, dilations in [(1, [1, 1]), (3, [1, 2])]:
+        attributes = {**window, "dilations": dilations, "group": groups}
+        operands = [reals((2, 6, 8, 7)), reals((6, 6 // groups, 3, 2), 0.5), reals((6,))]
+        float_case("Conv", operands, attributes)
+        float_case("Conv", operands[:2], attributes)
+    for shape in [(4, 17), (2, 3, 17)]:
+        float_case("MatMul", [reals(shape), reals((17, 6))])
+    parameters = [reals((3,)), reals((3,)), reals((3,)), np.abs(reals((3,)))]
+    float_case("BatchNormalization", [reals(SHAPE), *parameters], {"epsilon": 0.001})
+    float_case("MaxPool", [reals((2, 3, 7, 6))], {**window, "dilations": [1, 2]})
+    for include in [0, 1]:
+        float_case("AveragePool", [reals((2, 3, 7, 6))], {**window, "count_include_pad": include})
+    float_case("GlobalAveragePool", [reals(SHAPE)])
+    for axes, keep in [([1], 1), ([0, 3], 0), ([2, 3], 1)]:
+        float_case("ReduceMean", [reals(SHAPE)], {"axes": axes, "keepdims": keep})
+    for axis in range(4):
+        float_case("Softmax", [reals(SHAPE, 4.0)], {"axis": axis})
+        parts = [list(SHAPE) for _ in range(3)]
+        parts[1][axis], parts[2][axis] = 1, 2
+        float_case("Concat", [reals(part) for part in parts], {"axis": axis})
+
+
+def moves(make, dtype, parameters):
+    """Operators that only move elements, on any type; `make(shape)` gives a tensor, `parameters` its scale and zero."""
+    def case(op, x, attributes, bound, recorded):
+        arrays = [(x, False)] + [(parameter, True) for parameter in bound]
+        y = run(op, "", arrays, dtype, attributes)
+        kind = "float" if dtype == np.float32 else "moved"
+        record(op, kind, recorded, [Q(x, *parameters)], Q(y, *parameters))
+
+    for shape in [(6, 20), (2, 3, 20), (120,), (5, 4, 3, 2)]:
+        case("Reshape", make(SHAPE), {}, [np.array(shape, np.int64)], {})
+    for perm in [[0, 2, 3, 1], [3, 1, 0, 2]]:
+        case("Transpose", make(SHAPE), {"perm": perm}, [], {"perm": perm})
+    before, after, steps = [0, 1, 2, 0], [1, 0, 0, 3], 4
+    scale, zero = np.float32(parameters[0]), int(parameters[1])
+    value = np.asarray(zero + steps if dtype != np.float32 else steps * scale, dtype)
+    recorded = {"before": before, "after": after, "value": float(steps * scale)}
+    case("Pad", make(SHAPE), {}, [np.array(before + after, np.int64), value], recorded)
+
+
+def between(op, attributes, parameters=(), recorded=None, shape=SHAPE):
+    """A float operator between DequantizeLinear and QuantizeLinear, as it stands: nothing is fused."""
+    t = [np.uint8, np.int8][rng.integers(2)]
+    x, y_scale, y_zero = Q(full(t, shape), scale(-6, -3), zero_of(t)), scale(-7, -4), np.asarray(zero_of(t)).astype(t)
+    names = ["x", *(f"p{index}" for index in range(len(parameters)))]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "xs", "xz"], ["x"]),
+        helper.make_node(op, names, ["y"], **attributes),
+        helper.make_node("QuantizeLinear", ["y", "ys", "yz"], ["out"]),
+    ]
+    bound = {"xs": x.scale[0], "xz": x.zero[0], "ys": y_scale, "yz": y_zero, **dict(zip(names[1:], parameters))}
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(t))
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("q", kind, shape)], [helper.make_tensor_value_info("out", kind, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in bound.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    y = session.run(["out"], {"q": x.data})[0]
+    record(op, "between", attributes if recorded is None else recorded, [x], Q(y, y_scale, y_zero))
+
+
+def host():
+    floats()
+    moves(reals, np.float32, (1.0, 0))
+    for t, zero in [(np.uint8, 100), (np.int8, -7)]:
+        moves(lambda shape, t=t: full(t, shape), t, (np.float32(0.25), zero))
+    for _ in range(3):
+        for op, attributes in UNARY.items():
+            between(op, attributes)
+        between("Clip", {}, [np.float32(-0.5), np.float32(1.5)], {"low": -0.5, "high": 1.5})
+        for axes, keep in [([1], 1), ([0, 3], 0), ([2, 3], 1)]:
+            between("ReduceMean", {"axes": axes, "keepdims": keep})
+    save("host_cases.npz")
+
+
+def save(name):
+    """Writes what was recorded since the last file."""
     text = "[\n" + ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases) + "\n]\n"
-    path = pathlib.Path(__file__).with_name("operator_cases.npz")
+    path = pathlib.Path(__file__).with_name(name)
     np.savez(path, cases=np.frombuffer(text.encode(), np.uint8), data=np.concatenate(blobs))
     print(f"{path.name}: {len(cases)} cases, {path.stat().st_size} bytes, {len(text)} of them text")
+    cases.clear()
+    blobs.clear()
 
 
 main()
+host()

@@ -10,9 +10,8 @@ mod random;
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use systole::{
-    diag::Silent,
     ir::ValueId,
-    pipeline::{self, RunSettings},
+    pipeline::{self, Options},
     program::text::Line,
     result::{Causes, RunResult, Traffic},
     tensor::Tensor,
@@ -67,16 +66,32 @@ fn bytes(traffic: &Traffic) -> String {
     format!("in={input_bytes} weights={weight_bytes} out={output_bytes} moved={moved_bytes}")
 }
 
+/// What is run.
+#[derive(Default)]
+struct Subject {
+    config: String,
+    overrides: Vec<String>,
+    model: PathBuf,
+    requantize: bool,
+    no_execute: bool,
+}
+
 /// A run's projection. Digests of values stand behind ` | `, and are left out where nothing is executed.
-fn projection(title: &str, settings: &RunSettings) -> String {
+fn projection(title: &str, settings: &Subject) -> String {
     let accelerator = pipeline::load_config(&settings.config, &settings.overrides).expect("a legal machine");
-    let model = pipeline::load_model(&settings.model, settings.batch).expect("a legal model");
+    let model = pipeline::load_model(&settings.model, None).expect("a legal model");
     let network = pipeline::prepare(&model, &accelerator, None, settings.requantize).expect("a network to quantize");
     let mapped = match pipeline::map(&network, &accelerator) {
         Ok(mapped) => mapped,
         Err(faults) => return format!("== {title}\nrefused: {}\n", faults.0[0].message),
     };
-    let result: RunResult = pipeline::run(settings, &mut Silent).expect("a run");
+    let options = Options {
+        requantize: settings.requantize,
+        no_execute: settings.no_execute,
+        overrides: settings.overrides.clone(),
+        ..Options::default()
+    };
+    let result: RunResult = pipeline::evaluate(&model, &accelerator, &options).expect("a run");
     let values = (result.verification.compared > 0).then(|| {
         let inputs = pipeline::random_inputs(&network.quantized);
         pipeline::reference_of(&mapped, &inputs, false).expect("the reference runs what the machine ran")
@@ -104,7 +119,7 @@ fn projection(title: &str, settings: &RunSettings) -> String {
         totals.macs,
         totals.beats,
         totals.array_busy,
-        result.verification.status,
+        result.verification.status.as_str(),
         result.verification.compared,
     )
     .expect("text");
@@ -188,11 +203,11 @@ fn hold(name: &str, text: &str, values: bool) {
 fn presets_run_mnist_as_kept() {
     let mut text = String::new();
     for machine in ["edge_16x16", "edge_32x32", "gemmini_like", "tpu_v1_like", "neuroncore_like"] {
-        let settings = RunSettings {
+        let settings = Subject {
             config: machine.into(),
             model: path("models/mnist_cnn.onnx"),
             requantize: true,
-            ..RunSettings::default()
+            ..Subject::default()
         };
         text += &projection(&format!("mnist_cnn on {machine}"), &settings);
     }
@@ -204,12 +219,12 @@ fn layer_lists_run_as_kept() {
     let mut text = String::new();
     for network in ["alexnet", "googlenet", "mobilenet_v2", "resnet50", "vgg16"] {
         for machine in ["edge_32x32", "gemmini_like"] {
-            let settings = RunSettings {
+            let settings = Subject {
                 config: machine.into(),
                 model: path(&format!("models/{network}.ron")),
                 requantize: true,
                 no_execute: !EXECUTES_LARGE,
-                ..RunSettings::default()
+                ..Subject::default()
             };
             text += &projection(&format!("{network} on {machine}"), &settings);
         }
@@ -225,12 +240,12 @@ fn random_networks_on_random_machines_run_as_kept() {
         let case = random::case(seed);
         let model = dir.path().join(format!("random{seed}.ron"));
         fs::write(&model, &case.network).expect("a file to write");
-        let settings = RunSettings {
+        let settings = Subject {
             config: case.preset.into(),
             model,
             requantize: true,
             overrides: case.overrides.clone(),
-            ..RunSettings::default()
+            ..Subject::default()
         };
         let title = format!("random{seed} on {} {}", case.preset, case.overrides.join(" "));
         text += &projection(&title, &settings);

@@ -159,6 +159,23 @@ fn check_reports_every_fault_of_a_config_at_once() {
     fs::write(folder.path().join("good.ron"), good).unwrap();
     let text = stdout(&systole(&folder, "check good.ron net.onnx").assert().code(0));
     assert!(text.contains("edge_16x16") && text.contains("mnist_cnn"), "{text}");
+    assert!(!text.contains("warning"), "{text}");
+    let text = stdout(&systole(&folder, "check good.ron net.onnx --set accumulators.bits=8").assert().code(0));
+    assert!(text.contains("warning: sums of") && text.contains("`accumulators.bits` 8"), "{text}");
+}
+
+#[test]
+fn labels_name_runs_and_records_and_come_once_for_each() {
+    let folder = folder();
+    let line = "run edge_16x16 net.onnx --no-execute --label mine --out a";
+    let text = stdout(&systole(&folder, line).assert().code(0));
+    assert!(text.contains("mnist_cnn on edge_16x16 (mine)"), "{text}");
+    let line = "report a/run.json a/run.json --label one --label two --out b";
+    let text = stdout(&systole(&folder, line).assert().code(0));
+    assert!(text.contains("edge_16x16 (one)") && text.contains("edge_16x16 (two)"), "{text}");
+    assert!(folder.path().join("b/mnist_cnn_on_edge_16x16__one_").is_dir());
+    let text = refused(&folder, "report a/run.json a/run.json --label one");
+    assert!(text.contains("2 records have 1 labels"), "{text}");
 }
 
 #[test]
@@ -512,4 +529,27 @@ fn operands_of_4_bits_are_refused_by_the_field_s_name() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn a_memory_trace_has_a_row_for_each_burst() {
+    let folder = folder();
+    let line = "run edge_16x16 net.onnx --requantize --no-execute --json --memory-trace trace.csv";
+    let run: Value = serde_json::from_str(&stdout(&systole(&folder, line).assert().success())).unwrap();
+    let text = fs::read_to_string(folder.path().join("trace.csv")).unwrap();
+    let mut rows = text.lines();
+    assert_eq!(rows.next(), Some("time_fs,address,bytes,access,memory,engine"));
+    let (mut before, mut moved, mut written) = (0, 0, 0);
+    for row in rows {
+        let cells: Vec<&str> = row.split(',').collect();
+        let [time, address, bytes] = [0, 1, 2].map(|at| cells[at].parse::<u64>().unwrap());
+        assert!(time >= before && address.is_multiple_of(bytes), "{row}");
+        before = time;
+        moved += bytes;
+        written += u64::from(cells[3] == "write");
+    }
+    assert_eq!(Some(moved), run["memories"][0]["moved_bytes"].as_u64());
+    assert!(written > 0);
+    assert!(refused(&folder, &format!("{line} --fidelity bound")).contains("leave out `--fidelity bound`"));
+    assert!(refused(&folder, &line.replace("trace.csv", "no/trace.csv")).contains("no/trace.csv"));
 }

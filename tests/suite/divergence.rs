@@ -8,6 +8,7 @@ use systole::{
     diag::Silent,
     pipeline::{execute, load_model, map, prepare},
     program::Arithmetic,
+    result::Status,
 };
 
 #[test]
@@ -25,12 +26,12 @@ fn a_wrong_output_zero_point_is_traced_to_its_layer_and_instruction() {
         .position(|layer| layer.op == "Conv" && matches!(layer.arithmetic, Arithmetic::Matrix { .. }))
         .unwrap();
     let name = mapped.program.header.layers[layer].name.clone();
-    assert_eq!(execute(&mapped, None, &mut Silent).unwrap().verification.status, "bit_exact");
+    assert_eq!(execute(&mapped, None, &mut Silent).unwrap().verification.status, Status::BitExact);
 
     let Arithmetic::Matrix { output, .. } = &mut mapped.program.header.layers[layer].arithmetic else { panic!() };
     output.zero_point[0] += 1;
     let verification = execute(&mapped, None, &mut Silent).unwrap().verification;
-    assert_eq!(verification.status, "mismatch");
+    assert_eq!(verification.status, Status::Mismatch);
     let divergence = verification.first_divergence.unwrap();
     assert_eq!(divergence.layer, name);
     assert_eq!(divergence.actual, divergence.expected + 1);

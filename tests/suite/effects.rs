@@ -10,14 +10,14 @@ use std::{collections::BTreeMap, path::Path};
 use systole::{
     config::{Accelerator, Accumulators, Buffer, BufferLayout, MemoryModel, WeightLoad},
     engine::timing,
-    mapping::{LayerMapping, LoopOrder, PlanOptions, Slots, BufferTile, plan},
+    mapping::{BufferTile, LayerMapping, LoopOrder, PlanOptions, Slots, plan},
     pipeline,
     program::{Operation, Program},
 };
 
 use crate::support::plain_config;
 
-/// An `n x n` array with memory and buffers that never bind, and nothing beside it that takes time.
+/// An `n x n` array with memory and buffers that do not bind, as fast as configs may be.
 fn bare_array(n: u32, shadow_depth: u32, overlap_tiles: bool) -> Accelerator {
     let mut config = plain_config();
     (config.array.rows, config.array.cols) = (n, n);
@@ -26,9 +26,9 @@ fn bare_array(n: u32, shadow_depth: u32, overlap_tiles: bool) -> Accelerator {
     config.buffers.layout =
         BufferLayout::Shared(Buffer { bytes: 1 << 30, banks: 64, word_bytes: 64, ports: 2, latency: 1 });
     config.accumulators = Accumulators { bytes: 1 << 30, ..config.accumulators };
-    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: 1e9, latency_ns: 0.0 };
-    (config.dma.bytes_per_cycle, config.dma.burst_bytes, config.dma.bursts_in_flight) = (1 << 20, 1 << 20, 1 << 20);
-    config.vector.lanes = 1 << 20;
+    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: 1e5, latency_ns: 0.0, turnaround_ns: 0.0 };
+    (config.dma.bytes_per_cycle, config.dma.burst_bytes, config.dma.bursts_in_flight) = (4096, 4096, 4096);
+    config.vector.lanes = 4096;
     Accelerator::from_valid(config)
 }
 

@@ -151,7 +151,7 @@ fn stores_apart(program: &Program) -> Vec<Instruction> {
 }
 
 fn scale(space: &mut MemorySpace, bandwidth: f64, latency: f64) {
-    let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns } = &mut space.model;
+    let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns, .. } = &mut space.model;
     *bandwidth_gb_per_s *= bandwidth;
     *latency_ns *= latency;
 }

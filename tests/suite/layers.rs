@@ -14,7 +14,7 @@ pub fn random_layer(seed: u64) -> Graph<Quantized> {
         0..=4 => conv(b),
         5 => grouped(b),
         6 => matmul(b),
-        7 => add_or_mul(b),
+        7 => binary(b),
         8 | 9 => pool(b),
         10 => table(b),
         11 => concat(b),
@@ -161,9 +161,16 @@ fn image(b: &mut Builder) -> Vec<usize> {
     vec![size(b, 1, 3), size(b, 1, 30), size(b, 1, 8), size(b, 1, 8)]
 }
 
-fn add_or_mul(mut b: Builder) -> Graph<Quantized> {
+fn binary(mut b: Builder) -> Graph<Quantized> {
     let shape = image(&mut b);
     let x = b.input(&shape);
+    let op = match b.pick(0, 4) {
+        0 => Op::Add { activation: Activation::None },
+        1 => Op::Mul,
+        2 => Op::Min,
+        3 => Op::Max,
+        _ => Op::PRelu,
+    };
     let other = match b.pick(0, 2) {
         0 => b.input(&shape),
         1 => b.input(&[shape[0], shape[1], 1, 1]),
@@ -173,7 +180,6 @@ fn add_or_mul(mut b: Builder) -> Graph<Quantized> {
         }
     };
     let (dtype, quant) = b.activation();
-    let op = if b.pick(0, 1) == 0 { Op::Add { activation: Activation::None } } else { Op::Mul };
     let y = b.node(op, &[x, other], &shape, dtype, Some(quant));
     b.finish(&[y])
 }
@@ -182,7 +188,11 @@ fn pool(mut b: Builder) -> Graph<Quantized> {
     let shape = image(&mut b);
     let x = b.input(&shape);
     let input = b.graph.value(x).clone();
-    let kind = b.pick(0, 2);
+    let kind = b.pick(0, 3);
+    if kind == 3 {
+        let y = b.node(Op::GlobalMaxPool, &[x], &[shape[0], shape[1], 1, 1], input.dtype, input.quant);
+        return b.finish(&[y]);
+    }
     if kind == 2 {
         let (dtype, quant) = b.activation();
         let y = b.node(Op::GlobalAvgPool, &[x], &[shape[0], shape[1], 1, 1], dtype, Some(quant));
@@ -212,13 +222,14 @@ fn table(mut b: Builder) -> Graph<Quantized> {
     let shape = image(&mut b);
     let x = b.input(&shape);
     let (dtype, quant) = b.activation();
-    let op = match b.pick(0, 6) {
+    let op = match b.pick(0, 7) {
         0 => Op::Relu,
         1 => Op::LeakyRelu { alpha: 0.1 },
         2 => Op::Clip { low: -0.5, high: 2.0 },
         3 => Op::Sigmoid,
         4 => Op::Tanh,
         5 => Op::HardSigmoid { alpha: 0.2, beta: 0.5 },
+        6 => Op::Elu { alpha: 0.7 },
         _ => Op::HardSwish,
     };
     let y = b.node(op, &[x], &shape, dtype, Some(quant));

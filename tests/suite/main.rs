@@ -7,6 +7,7 @@ mod divergence;
 mod edges;
 mod effects;
 mod engine;
+mod facade;
 mod invariants;
 mod layers;
 mod mappings;

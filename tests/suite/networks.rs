@@ -3,23 +3,22 @@
 use std::path::Path;
 
 use systole::{
-    diag::Silent,
-    pipeline::{RunSettings, run},
-    result::RunResult,
+    config,
+    pipeline::{Failure, Options, evaluate, load_model},
+    result::{Fidelity, RunResult, Status},
 };
 
 const NETWORKS: [&str; 5] = ["resnet50", "vgg16", "mobilenet_v2", "alexnet", "googlenet"];
 const MACHINES: [&str; 4] = ["edge_16x16", "edge_32x32", "gemmini_like", "tpu_v1_like"];
 
-fn settings(machine: &str, network: &str, execute: bool) -> RunSettings {
-    RunSettings {
-        config: machine.into(),
-        model: Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(format!("{network}.ron")),
-        // Two of the machines have neither zero points nor scales for each channel.
-        requantize: true,
-        no_execute: !execute,
-        ..RunSettings::default()
-    }
+/// Two of the machines have neither zero points nor scales for each channel.
+fn options(execute: bool) -> Options {
+    Options { requantize: true, no_execute: !execute, ..Options::default() }
+}
+
+fn run(machine: &str, network: &str, options: &Options) -> Result<RunResult, Failure> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(format!("{network}.ron"));
+    evaluate(&load_model(&path, None)?, &config::load(machine, &[])?, options)
 }
 
 fn close(a: f64, b: f64) -> bool {
@@ -52,17 +51,17 @@ pub fn check(result: &RunResult) {
 fn every_network_on_every_machine_keeps_the_books() {
     for network in NETWORKS {
         for machine in MACHINES.iter().chain(&["neuroncore_like"]) {
-            let result = run(&settings(machine, network, false), &mut Silent).unwrap();
-            assert_eq!(result.verification.status, "not_executed");
+            let result = run(machine, network, &options(false)).unwrap();
+            assert_eq!(result.verification.status, Status::NotExecuted);
             check(&result);
         }
     }
 }
 
 fn bit_exact(machine: &str, network: &str) {
-    let result = run(&settings(machine, network, true), &mut Silent).unwrap();
+    let result = run(machine, network, &options(true)).unwrap();
     let verification = &result.verification;
-    assert_eq!(verification.status, "bit_exact", "{network} on {machine}: {:?}", verification.first_divergence);
+    assert_eq!(verification.status, Status::BitExact, "{network} on {machine}: {:?}", verification.first_divergence);
     assert!(verification.compared > 100_000);
     check(&result);
 }
@@ -88,26 +87,21 @@ fn every_network_is_bit_exact_on_every_machine() {
 
 #[test]
 fn a_machine_on_floats_says_that_it_was_not_executed() {
-    let result = run(&settings("neuroncore_like", "alexnet", true), &mut Silent).unwrap();
-    assert_eq!(result.verification.status, "not_executed");
+    let result = run("neuroncore_like", "alexnet", &options(true)).unwrap();
+    assert_eq!(result.verification.status, Status::NotExecuted);
 }
 
 #[test]
 fn a_machine_without_zero_points_names_the_way_on() {
-    let mut settings = settings("gemmini_like", "mobilenet_v2", false);
-    settings.requantize = false;
-    let message = run(&settings, &mut Silent).unwrap_err().to_string();
+    let options = Options { requantize: false, ..options(false) };
+    let message = run("gemmini_like", "mobilenet_v2", &options).unwrap_err().to_string();
     assert!(message.contains("--requantize"), "{message}");
 }
 
 #[test]
 fn a_bound_is_below_the_run_that_it_bounds() {
-    let tile = run(&settings("edge_32x32", "resnet50", false), &mut Silent).unwrap();
-    let bound = run(
-        &RunSettings { fidelity: systole::pipeline::Fidelity::Bound, ..settings("edge_32x32", "resnet50", false) },
-        &mut Silent,
-    )
-    .unwrap();
+    let tile = run("edge_32x32", "resnet50", &options(false)).unwrap();
+    let bound = run("edge_32x32", "resnet50", &Options { fidelity: Fidelity::Bound, ..options(false) }).unwrap();
     assert_eq!(bound.totals.causes.total(), bound.totals.cycles);
     for (row, timed) in bound.layers.iter().zip(&tile.layers) {
         assert!(row.cycles <= timed.span, "{}", row.name);

@@ -9,7 +9,7 @@ use super::{
     access::{equal, gather, gather_operands},
     error::Fault,
     numbers::{Adders, Matrix, Numbers, Operand},
-    requantizer::add,
+    requantizer::{add, leaves},
     store::{Accumulators, Store, Words},
     walk::Walk,
 };
@@ -34,6 +34,8 @@ pub(super) struct ArrayUnit {
     /// The layer whose operand is stationary.
     owner: Option<LayerId>,
     path: Option<Path>,
+    /// Sums that left their adder's width, where that is possible at all.
+    pub overflows: u64,
     packed: Packed,
     /// `[k, n]`, on the sequential path.
     wide: Vec<i32>,
@@ -66,7 +68,8 @@ fn path_of(matrix: &Matrix, adders: Adders, k: usize, continued: bool) -> Path {
         return if safe { Path::Tile } else { Path::Sequential };
     }
     let wide_column = adders.column_bits >= 32 || exact;
-    let wide_accumulator = adders.accumulator_bits == 32 && (wraps || matrix.order == AccumulationOrder::Exact);
+    // What may overflow is added up sum by sum, so that it is counted.
+    let wide_accumulator = adders.accumulator_bits == 32 && matrix.order == AccumulationOrder::Exact;
     if wide_column && wide_accumulator { Path::Direct } else { Path::Tile }
 }
 
@@ -142,6 +145,7 @@ impl ArrayUnit {
             return Err(Fault::NoStationary);
         };
         let (_, streaming) = operands(layer)?;
+        let counts = layer.matrix()?.order != AccumulationOrder::Exact;
         let [n, k] = self.shape;
         self.walk.set(&matmul.stream)?;
         self.target.set(&matmul.accumulators)?;
@@ -160,7 +164,7 @@ impl ArrayUnit {
         let bytes = store.bytes(matmul.stream.space)?;
         if path == Path::Sequential {
             self.gather_wide(bytes, streaming)?;
-            return self.sequential(&mut store.accumulators, adders, matmul);
+            return self.sequential(&mut store.accumulators, adders, matmul, counts);
         }
         let kind = streaming.narrow.ok_or(Fault::Arithmetic("16-bit operands"))?;
         let depth = self.packed.padded_k();
@@ -208,9 +212,10 @@ impl ArrayUnit {
         for i in 0..t {
             self.begin(matmul, i);
             for (sum, &product) in self.sums.iter_mut().zip(&self.tile[i * n..][..n]) {
+                self.overflows += u64::from(counts && leaves(*sum, i64::from(product), adders.column_bits));
                 *sum = add(*sum, i64::from(product), adders.column_bits, adders.overflow);
             }
-            self.end(&mut store.accumulators, adders, matmul, i)?;
+            self.end(&mut store.accumulators, adders, matmul, i, counts)?;
         }
         Ok(())
     }
@@ -247,16 +252,24 @@ impl ArrayUnit {
         adders: Adders,
         matmul: &Matmul,
         row: usize,
+        counts: bool,
     ) -> Result<(), Fault> {
         if matmul.hold {
             let n = self.shape[0];
             self.held[row * n..][..n].copy_from_slice(&self.sums);
             return Ok(());
         }
-        deposit(accumulators, &self.target, row, &self.sums, adders, matmul.accumulate)
+        let overflows = counts.then_some(&mut self.overflows);
+        deposit(accumulators, &self.target, row, &self.sums, adders, matmul.accumulate, overflows)
     }
 
-    fn sequential(&mut self, accumulators: &mut Accumulators, adders: Adders, matmul: &Matmul) -> Result<(), Fault> {
+    fn sequential(
+        &mut self,
+        accumulators: &mut Accumulators,
+        adders: Adders,
+        matmul: &Matmul,
+        counts: bool,
+    ) -> Result<(), Fault> {
         let [n, k] = self.shape;
         for i in 0..self.target.rows.len() {
             self.begin(matmul, i);
@@ -264,10 +277,11 @@ impl ArrayUnit {
             for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
                 for (sum, &weight) in self.sums.iter_mut().zip(weights) {
                     let product = i64::from(value) * i64::from(weight);
+                    self.overflows += u64::from(counts && leaves(*sum, product, adders.column_bits));
                     *sum = add(*sum, product, adders.column_bits, adders.overflow);
                 }
             }
-            self.end(accumulators, adders, matmul, i)?;
+            self.end(accumulators, adders, matmul, i, counts)?;
         }
         Ok(())
     }
@@ -282,6 +296,7 @@ fn deposit(
     sums: &[i64],
     adders: Adders,
     accumulate: bool,
+    mut overflows: Option<&mut u64>,
 ) -> Result<(), Fault> {
     target.row(target.rows[row], |first, length, address| {
         let address = address.ok_or(Fault::Region("padding in accumulators"))?;
@@ -290,8 +305,13 @@ fn deposit(
         }
         let range = accumulators.writing(address, length)?;
         let sums = &sums[first..first + length];
-        let cut =
-            |old: i64, sum: i64| add(if accumulate { old } else { 0 }, sum, adders.accumulator_bits, adders.overflow);
+        let mut cut = |old: i64, sum: i64| {
+            let old = if accumulate { old } else { 0 };
+            if let Some(overflows) = &mut overflows {
+                **overflows += u64::from(leaves(old, sum, adders.accumulator_bits));
+            }
+            add(old, sum, adders.accumulator_bits, adders.overflow)
+        };
         match &mut accumulators.words {
             Words::Narrow(words) => {
                 for (word, &sum) in words[range].iter_mut().zip(sums) {

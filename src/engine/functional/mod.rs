@@ -81,6 +81,8 @@ pub struct Machine<'h> {
     target: Walk,
     bytes: Vec<u8>,
     tracer: Option<Tracer>,
+    /// By layer, sums that left their adder's width.
+    overflows: Vec<u64>,
 }
 
 impl<'h> Machine<'h> {
@@ -142,6 +144,7 @@ impl<'h> Machine<'h> {
             target: Walk::default(),
             bytes: Vec::new(),
             tracer: None,
+            overflows: vec![0; header.layers.len()],
         })
     }
 
@@ -204,6 +207,11 @@ impl<'h> Machine<'h> {
     pub fn reset_activations(&mut self) {
         self.store.reset();
         self.array = ArrayUnit::default();
+    }
+
+    /// By layer, how many sums left the width of their adder on the array or the vector unit, in all runs so far.
+    pub fn overflows(&self) -> &[u64] {
+        &self.overflows
     }
 
     /// Follows one element from now on, or none.
@@ -285,7 +293,11 @@ impl<'h> Machine<'h> {
             Operation::Preload { stationary } => {
                 self.array.preload(&self.store, id, layer, self.adders, stationary, false)
             }
-            Operation::Matmul(matmul) => self.array.matmul(&mut self.store, id, layer, self.adders, matmul),
+            Operation::Matmul(matmul) => {
+                self.array.matmul(&mut self.store, id, layer, self.adders, matmul)?;
+                self.overflows[id.index()] += std::mem::take(&mut self.array.overflows);
+                Ok(())
+            }
             Operation::Host(op) if op.kind == VectorKind::WholeOperator => {
                 host::execute(&mut self.store, &self.tensors, layer, self.adders, self.host.as_deref())
             }
@@ -298,7 +310,9 @@ impl<'h> Machine<'h> {
                     instruction: instruction.index,
                     tracer: self.tracer.as_mut(),
                 };
-                self.vector.execute(context, op)
+                self.vector.execute(context, op)?;
+                self.overflows[id.index()] += std::mem::take(&mut self.vector.overflows);
+                Ok(())
             }
         }
     }

@@ -144,6 +144,13 @@ fn integer_multiplier(value: f64, bits: u8, max_shift: u8) -> (u32, i32) {
     ((limit - 1.0) as u32, 0)
 }
 
+/// Whether a sum does not fit an adder of `bits` bits.
+#[inline]
+pub(super) fn leaves(a: i64, b: i64, bits: u8) -> bool {
+    let spare = 64 - u32::from(bits.min(64));
+    a.checked_add(b).is_none_or(|sum| (sum << spare) >> spare != sum)
+}
+
 /// A sum cut to `bits` (8 to 64) by the policy. The operands are of at most 64 bits, so that their sum fits.
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "dropping high bits is what `Wrap` means")]
@@ -239,6 +246,7 @@ mod tests {
             let limit = |v: i64| v.clamp(-(1_i64 << (bits - 1)), (1_i64 << (bits - 1)) - 1);
             let (a, b) = (limit(i64::from(a)), limit(i64::from(b)));
             prop_assert_eq!(add(a, b, bits, Overflow::Saturate), limit(a + b));
+            prop_assert_eq!(leaves(a, b, bits), limit(a + b) != a + b);
             let wrapped = add(a, b, bits, Overflow::Wrap);
             prop_assert_eq!(wrapped, limit(wrapped));
             prop_assert_eq!((wrapped - (a + b)).rem_euclid(1_i64 << bits), 0);

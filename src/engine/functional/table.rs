@@ -1,57 +1,107 @@
 //! Real functions of one quantized operand, entry by entry, as a vector unit's table holds them:
 //! `y = f(f32(x - zp) * xs)`, `q = clip(rne(f32(y / ys)) + yzp)`.
+//!
+//! Derived otherwise than the reference's, so that each is a witness for the other: every step in double precision and then
+//! rounded by [`single`], which is the operation of single precision (a sum, product or quotient of singles that is
+//! rounded to 53 bits rounds to the same 24, as 53 >= 2 * 24 + 2; Figueroa, "When is double rounding innocuous?", 1995);
+//! sigmoid and tanh from exponentials of what is not positive; rounding by the distance to the integer below.
 
 use crate::{ir::Op, tensor::Quantization};
 
-/// The operator's function in single precision; sigmoid and tanh through double. The identity for operators that only
-/// move or rescale.
+/// The one rounding to single precision at the end of a step.
 #[allow(clippy::cast_possible_truncation, reason = "rounding to single precision is meant")]
+fn single(exact: f64) -> f32 {
+    exact as f32
+}
+
+/// `f32(a * b)`.
+fn times(a: f32, b: f32) -> f32 {
+    single(f64::from(a) * f64::from(b))
+}
+
+/// `f32(a / b)`.
+fn over(a: f32, b: f32) -> f32 {
+    single(f64::from(a) / f64::from(b))
+}
+
+/// `f32(a + b)`.
+fn plus(a: f32, b: f32) -> f32 {
+    single(f64::from(a) + f64::from(b))
+}
+
+/// `x` raised to `low`, then cut to `high`.
+fn between(x: f32, [low, high]: [f32; 2]) -> f32 {
+    let raised = if x < low { low } else { x };
+    if raised > high { high } else { raised }
+}
+
+/// The operator's function, the identity for operators that only move or rescale.
 pub(super) fn function(op: &Op, x: f32) -> f32 {
     match *op {
-        Op::Relu => x.max(0.0),
-        Op::LeakyRelu { alpha } => {
-            if x < 0.0 {
-                alpha * x
-            } else {
-                x
-            }
+        Op::Relu => between(x, [0.0, f32::INFINITY]),
+        Op::LeakyRelu { alpha } if x < 0.0 => times(alpha, x),
+        Op::Clip { low, high } => between(x, [low, high]),
+        Op::Sigmoid => {
+            // 1 / (1 + e^-x) = e^x / (1 + e^x).
+            let power = (-f64::from(x).abs()).exp();
+            single(if x < 0.0 { power } else { 1.0 } / (1.0 + power))
         }
-        Op::Clip { low, high } => x.max(low).min(high),
-        Op::Sigmoid => (1.0 / (1.0 + (-f64::from(x)).exp())) as f32,
-        Op::Tanh => f64::from(x).tanh() as f32,
-        Op::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
-        Op::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        // e^x is rounded before 1 is taken from it, as in ONNX Runtime.
+        Op::Elu { alpha } if x < 0.0 => times(alpha, plus(single(f64::from(x).exp()), -1.0)),
+        Op::Tanh => {
+            // (1 - e^-2x) / (1 + e^-2x), odd.
+            let less = (-2.0 * f64::from(x).abs()).exp_m1();
+            single((-less / (2.0 + less)).copysign(f64::from(x)))
+        }
+        Op::Elu { alpha } if x < 0.0 => times(alpha, plus(single(f64::from(x).exp()), -1.0)),
+        Op::HardSigmoid { alpha, beta } => between(plus(times(alpha, x), beta), [0.0, 1.0]),
+        Op::HardSwish => times(x, between(plus(over(x, 6.0), 0.5), [0.0, 1.0])),
         _ => x,
     }
 }
 
 /// `f32(q - zero point) * scale`, per tensor.
 pub(super) fn dequantize(q: i32, quantization: &Quantization) -> f32 {
-    (i64::from(q) - i64::from(zero(quantization))) as f32 * scale(quantization)
+    times(single(f64::from(q) - f64::from(zero(quantization))), scale(quantization))
 }
 
 /// `clip(rne(f32(y / scale)) + zero point)`; a NaN gives the zero point.
 pub(super) fn quantize(y: f32, quantization: &Quantization, clamp: [i32; 2]) -> i32 {
-    round_and_clip(y / scale(quantization), zero(quantization), clamp)
+    round_and_clip(over(y, scale(quantization)), zero(quantization), clamp)
 }
 
 /// A mean as `QLinearAveragePool` quantizes it: `clip(rne(f32(f32(mean / scale) + zero point)))`, the zero point before the
 /// rounding.
-#[allow(clippy::cast_precision_loss, reason = "zero points are of at most 16 bits")]
 pub(super) fn quantize_mean(mean: f32, quantization: &Quantization, clamp: [i32; 2]) -> i32 {
-    round_and_clip(mean / scale(quantization) + zero(quantization) as f32, 0, clamp)
+    let shifted = plus(over(mean, scale(quantization)), single(f64::from(zero(quantization))));
+    round_and_clip(shifted, 0, clamp)
 }
 
-/// `clip(rne(value) + zero)`.
+/// `clip(rne(value) + zero)`: up from the integer below where that is more than half a step away, or half a step and odd.
 #[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates, and the clamp is of 32 bits")]
+#[allow(clippy::float_cmp, reason = "a tie is exactly half a step")]
 pub(super) fn round_and_clip(value: f32, zero: i32, [low, high]: [i32; 2]) -> i32 {
-    let rounded = (value.round_ties_even() as i64).saturating_add(i64::from(zero));
-    rounded.clamp(i64::from(low), i64::from(high.max(low))) as i32
+    let below = f64::from(value).floor();
+    let above = f64::from(value) - below;
+    let below = below as i64;
+    let rounded = below.saturating_add(i64::from(above > 0.5 || (above == 0.5 && below % 2 != 0)));
+    rounded.saturating_add(i64::from(zero)).clamp(i64::from(low), i64::from(high.max(low))) as i32
 }
 
 /// The output of one input value.
 pub(super) fn entry(op: &Op, q: i32, input: &Quantization, output: &Quantization, clamp: [i32; 2]) -> i32 {
     quantize(function(op, dequantize(q, input)), output, clamp)
+}
+
+/// A `PRelu` of integers: below its zero point an element times its slope, in single precision, else the element, rescaled.
+pub(super) fn prelu(
+    (q, input): (i32, &Quantization),
+    (slope, slopes): (i32, &Quantization),
+    output: &Quantization,
+    clamp: [i32; 2],
+) -> i32 {
+    let x = dequantize(q, input);
+    quantize(if q < zero(input) { times(x, dequantize(slope, slopes)) } else { x }, output, clamp)
 }
 
 /// The tensor's scale.
@@ -68,9 +118,10 @@ pub(super) fn zero(quantization: &Quantization) -> i32 {
 /// before rounding, as ONNX Runtime's `QLinearSoftmax` does.
 #[allow(clippy::cast_possible_truncation, reason = "a float to integer cast saturates, and the clamp is of 32 bits")]
 pub(super) fn softmax(row: &[i32], input: &Quantization, output: &Quantization, clamp: [i32; 2], out: &mut [i32]) {
-    let real = |q: i32| f64::from(q) * f64::from(scale(input));
     let Some(&largest) = row.iter().max() else { return };
-    let powers: Vec<f64> = row.iter().map(|&q| (real(q) - real(largest)).exp()).collect();
+    // How far below the largest, in steps: a product of at most 41 bits, exact.
+    let below = |q: i32| (f64::from(q) - f64::from(largest)) * f64::from(scale(input));
+    let powers: Vec<f64> = row.iter().map(|&q| below(q).exp()).collect();
     let sum: f64 = powers.iter().sum();
     let steps = f64::from((1.0 / scale(output)).floor());
     for (slot, power) in out.iter_mut().zip(powers) {
@@ -108,6 +159,15 @@ mod tests {
         assert_eq!(function(&Op::HardSigmoid { alpha: 0.2, beta: 0.5 }, -10.0), 0.0);
         assert_eq!(function(&Op::Tanh, 0.0), 0.0);
         assert_eq!(function(&Op::Relu, -1.0), 0.0);
+        assert_eq!(function(&Op::Elu { alpha: 3.0 }, -100.0), -3.0);
+        assert_eq!(function(&Op::Elu { alpha: 3.0 }, 0.5), 0.5);
+    }
+
+    #[test]
+    fn a_prelu_scales_what_is_below_its_zero_point() {
+        let (input, slopes) = (Quantization::per_tensor(0.5, 10), Quantization::per_tensor(0.25, -1));
+        let of = |q| prelu((q, &input), (3, &slopes), &Quantization::per_tensor(0.5, 0), [-128, 127]);
+        assert_eq!([8, 9, 10, 14].map(of), [-2, -1, 0, 4]);
     }
 
     #[test]

@@ -4,11 +4,13 @@ mod bench;
 mod hosts;
 mod layers;
 mod products;
+mod tables;
 mod vectors;
 
 use super::*;
 use crate::{
-    config::{AcceleratorConfig, BufferId, Dataflow, EngineId, MemoryId},
+    config::{self, AcceleratorConfig, BufferId, Dataflow, EngineId, MemoryId},
+    diag::Source,
     program::{Dim, Layer, LayerKind, Matmul, Region, Space, VectorOp},
     tensor::{AccumulationOrder, Overflow, Quantization, Requantizer},
     units::Macs,
@@ -29,9 +31,9 @@ fn accelerator(edit: impl FnOnce(&mut AcceleratorConfig)) -> Accelerator {
         dma: (bytes_per_cycle: 16, burst_bytes: 64, bursts_in_flight: 8),
         memories: [(name: "dram", model: Ideal(bandwidth_gb_per_s: 16.0, latency_ns: 100.0))],
         placement: (weights: "dram", activations: "dram"),
-        vector: (lanes: 16, cycles: []),
+        vector: (lanes: 16, cycles: [(Requantize, 1)]),
     )"#;
-    let mut config: AcceleratorConfig = ron::from_str(text).unwrap();
+    let mut config = config::load_source(&Source { name: "test".into(), text: text.into() }, &[]).unwrap().config;
     edit(&mut config);
     Accelerator::from_valid(config)
 }

@@ -7,7 +7,7 @@ use super::{
     error::Fault,
     numbers::{Adders, Matrix, Numbers, Operand},
     pool::Pool,
-    requantizer::{Record, add},
+    requantizer::{Record, add, leaves},
     store::{Store, Words},
     table,
     trace::Tracer,
@@ -20,7 +20,7 @@ use crate::{
         requantize::{Limits, requantize_row},
     },
     program::{Arithmetic, LayerId, Region, Space, VectorKind, VectorOp},
-    tensor::{AccumulationOrder, DType, Overflow, Quantization, Requantizer},
+    tensor::{AccumulationOrder, DType, Quantization, Requantizer},
 };
 
 /// The unit's scratch memory.
@@ -34,6 +34,8 @@ pub(super) struct VectorUnit {
     result: Vec<i32>,
     bytes: Vec<u8>,
     accumulators: Vec<i64>,
+    /// Sums that left their adder's width, where that is possible at all.
+    pub overflows: u64,
     source: Walk,
     target: Walk,
     /// The table made last, with what it is for.
@@ -160,6 +162,7 @@ impl VectorUnit {
             }
             Ok(())
         })?;
+        self.count_biases(matrix, n, context.adders);
         self.result.clear();
         let finished = self.accumulators.chunks_exact(n.max(1)).flat_map(|row| {
             row.iter().zip(&self.records).map(|(&acc, &record)| finish(acc, record, matrix, context.adders))
@@ -168,10 +171,25 @@ impl VectorUnit {
         self.write(context, op.output.space, matrix.output_type, true)
     }
 
+    /// Counts the accumulators that their bias takes past their width.
+    fn count_biases(&mut self, matrix: &Matrix, channels: usize, adders: Adders) {
+        if matrix.order == AccumulationOrder::Exact {
+            return;
+        }
+        for row in self.accumulators.chunks_exact(channels.max(1)) {
+            let left = row
+                .iter()
+                .zip(&self.records)
+                .filter(|&(&acc, record)| leaves(acc, i64::from(record.bias), adders.accumulator_bits));
+            self.overflows += left.count() as u64;
+        }
+    }
+
     /// The kernel's case: 32-bit accumulators, float32 multiplier, 8-bit outputs, contiguous rows.
     fn requantize_fast(&mut self, context: &mut Context, op: &VectorOp, matrix: &Matrix) -> Result<bool, Fault> {
         let adders = context.adders;
-        let exact = adders.overflow == Overflow::Wrap || matrix.order == AccumulationOrder::Exact;
+        // What may overflow is counted, which the kernel does not.
+        let exact = matrix.order == AccumulationOrder::Exact;
         let byte = matches!(matrix.output_type, DType::UInt8 | DType::Int8) && op.output.element == 1;
         let plain = adders.requantizer == Requantizer::F32Rne && adders.accumulator_bits == 32 && exact;
         let (Some(from), Some(to)) = (self.source.flat(), self.target.flat()) else { return Ok(false) };
@@ -249,9 +267,10 @@ impl VectorUnit {
                     let at = tap * channels + channel;
                     i64::from(values[at]) * i64::from(weights[at])
                 };
-                self.accumulators.push(accumulate(&matrix.order, taps, product)?);
+                self.accumulators.push(accumulate(&matrix.order, taps, product, &mut self.overflows)?);
             }
         }
+        self.count_biases(matrix, channels, adders);
         for row in self.accumulators.chunks_exact(channels.max(1)) {
             self.result
                 .extend(row.iter().zip(&self.records).map(|(&acc, &record)| finish(acc, record, matrix, adders)));
@@ -303,12 +322,21 @@ impl VectorUnit {
         self.result.clear();
         self.result.resize(left.len(), 0);
         let [qa, qb, qc] = [a.0, b.0, numbers.output].map(|q| (table::scale(q), table::zero(q)));
-        if op.kind == VectorKind::Add {
-            let [low, high] = numbers.clamp;
+        let clamp = numbers.clamp;
+        let rescaled = |q: i32, of: &Quantization| table::entry(numbers.op, q, of, numbers.output, clamp);
+        let pair = |x: i32, y: i32| match numbers.op {
+            // Rescaling keeps the order, so that the smaller one may be chosen behind it.
+            Op::Min => rescaled(x, a.0).min(rescaled(y, b.0)),
+            Op::Max => rescaled(x, a.0).max(rescaled(y, b.0)),
+            Op::PRelu => table::prelu((x, a.0), (y, b.0), numbers.output, clamp),
+            _ => multiply(x, y, qa, qb, qc, clamp),
+        };
+        if matches!(numbers.op, Op::Add { .. }) {
+            let [low, high] = clamp;
             elementwise::add(&left, &right, AddCoefficients::new(qa, qb, qc), low, high, &mut self.result);
         } else {
             for ((slot, &x), &y) in self.result.iter_mut().zip(&left).zip(&right) {
-                *slot = multiply(x, y, qa, qb, qc, numbers.clamp);
+                *slot = pair(x, y);
             }
         }
         self.first = left;
@@ -439,11 +467,13 @@ pub(super) fn finish(acc: i64, record: Record, matrix: &Matrix, adders: Adders) 
     scaled.clamp(i64::from(matrix.clamp[0]), i64::from(matrix.clamp[1])) as i32
 }
 
-/// Products added in the layer's order: exactly, or chunk by chunk as `AccumulationOrder` says.
+/// Products added in the layer's order: exactly, or chunk by chunk as `AccumulationOrder` says, with a count of the sums
+/// that left their adder's width.
 pub(super) fn accumulate(
     order: &AccumulationOrder,
     count: usize,
     product: impl Fn(usize) -> i64,
+    overflows: &mut u64,
 ) -> Result<i64, Fault> {
     let AccumulationOrder::Chunked { permutation, chunks, column_bits, accumulator_bits, overflow } = order else {
         return Ok((0..count).map(product).fold(0, i64::wrapping_add));
@@ -460,9 +490,12 @@ pub(super) fn accumulate(
         for _ in 0..chunk {
             let index = permutation.get(next).map_or(Ok(next), |&index| usize::try_from(index));
             let index = index.ok().filter(|&index| index < count).ok_or(Fault::Region("accumulation order"))?;
-            column = add(column, product(index), *column_bits, *overflow);
+            let product = product(index);
+            *overflows += u64::from(leaves(column, product, *column_bits));
+            column = add(column, product, *column_bits, *overflow);
             next += 1;
         }
+        *overflows += u64::from(leaves(sum, column, *accumulator_bits));
         sum = add(sum, column, *accumulator_bits, *overflow);
     }
     Ok(sum)

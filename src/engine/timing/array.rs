@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::{
     TimingError,
     causes::{Cause, CauseGraph, Event, latest},
+    clock::{after, edge, times},
 };
 use crate::{config::Accelerator, dataflow::ArrayLaw, units::Time};
 
@@ -56,7 +57,7 @@ pub(super) struct Phases {
 struct InFlight {
     start: Event,
     /// When its last row is written.
-    end: u64,
+    end: Time,
     accumulators: [i64; 2],
     row_stride: u32,
     row_width: u32,
@@ -81,7 +82,7 @@ impl InFlight {
 /// The array in time.
 #[derive(Debug)]
 pub(super) struct ArrayTimer {
-    period: u64,
+    period: Time,
     law: ArrayLaw,
     shadow_depth: usize,
     loaded: Event,
@@ -100,13 +101,12 @@ pub(super) struct ArrayTimer {
 impl ArrayTimer {
     pub fn new(accelerator: &Accelerator) -> Result<Self, TimingError> {
         let array = &accelerator.config.array;
-        let period = accelerator.array_period.0;
         if array.rows == 0 || array.cols == 0 {
             return Err(TimingError::Machine("an array without rows or columns"));
         }
         let law = ArrayLaw::of(array);
         Ok(Self {
-            period,
+            period: accelerator.array_period,
             shadow_depth: usize::try_from(law.shadow_depth).map_err(|_| TimingError::Overflow)?,
             law,
             loaded: Event::ORIGIN,
@@ -121,13 +121,13 @@ impl ArrayTimer {
     }
 
     /// The first edge at or after `time`.
-    fn edge(&self, time: u64) -> Result<u64, TimingError> {
-        edge(time, Time(self.period))
+    fn edge(&self, time: Time) -> Result<Time, TimingError> {
+        edge(time, self.period)
     }
 
     /// The edge `cycles` after an edge.
-    fn after(&self, edge: u64, cycles: u64) -> Result<u64, TimingError> {
-        sum(edge, product(cycles, self.period)?)
+    fn after(&self, edge: Time, cycles: u64) -> Result<Time, TimingError> {
+        after(edge, times(self.period, cycles)?)
     }
 
     /// Empties the array and changes its dataflow.
@@ -228,7 +228,12 @@ impl ArrayTimer {
     }
 
     /// The later of `bound` and the moment when the rows that the tile adds to are written.
-    fn wait_for_rows(&mut self, graph: &mut CauseGraph, tile: &StreamedTile, bound: Event) -> Result<Event, TimingError> {
+    fn wait_for_rows(
+        &mut self,
+        graph: &mut CauseGraph,
+        tile: &StreamedTile,
+        bound: Event,
+    ) -> Result<Event, TimingError> {
         while self.in_flight.front().is_some_and(|front| front.end <= bound.time) {
             self.in_flight.pop_front();
         }
@@ -267,7 +272,7 @@ impl ArrayTimer {
     }
 }
 
-/// Checked sum of femtoseconds or cycles.
+/// Checked sum.
 #[inline]
 pub(super) fn sum(a: u64, b: u64) -> Result<u64, TimingError> {
     a.checked_add(b).ok_or(TimingError::Overflow)
@@ -277,10 +282,4 @@ pub(super) fn sum(a: u64, b: u64) -> Result<u64, TimingError> {
 #[inline]
 pub(super) fn product(a: u64, b: u64) -> Result<u64, TimingError> {
     a.checked_mul(b).ok_or(TimingError::Overflow)
-}
-
-/// The first edge of a clock at or after `time`.
-#[inline]
-pub(super) fn edge(time: u64, period: Time) -> Result<u64, TimingError> {
-    product(time.div_ceil(period.0), period.0)
 }

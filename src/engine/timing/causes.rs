@@ -7,7 +7,10 @@
 //! the event was computed before the boundary was known. Neighbours of one cause are merged, and nodes that no live
 //! event needs are dropped, so that memory does not grow with the program.
 
-use super::TimingError;
+use super::{
+    TimingError,
+    observer::{Noted, Served},
+};
 use crate::units::Time;
 
 /// A class of time; each stretch of the timeline has exactly one. Same classes and order as in the result's record.
@@ -126,15 +129,14 @@ impl CauseVector {
 /// Something that happened at a time, for a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Event {
-    /// Femtoseconds.
-    pub time: u64,
+    pub time: Time,
     /// The stretch that ends here.
     pub node: u32,
 }
 
 impl Event {
     /// The beginning of the run.
-    pub const ORIGIN: Self = Self { time: 0, node: 0 };
+    pub const ORIGIN: Self = Self { time: Time::ZERO, node: 0 };
 }
 
 /// The last of several events; of equal ones the first listed.
@@ -153,7 +155,7 @@ pub(super) fn latest<const N: usize>(events: [Event; N]) -> Event {
 pub(super) struct Lazy {
     pub base: Event,
     pub cause: Cause,
-    pub time: u64,
+    pub time: Time,
 }
 
 /// One stored stretch, for tests and traces.
@@ -176,7 +178,7 @@ const DENSE: u8 = u8::MAX;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    end: u64,
+    end: Time,
     pred: u32,
     cause: u8,
 }
@@ -194,32 +196,55 @@ pub(super) struct CauseGraph {
     pub instruction: u64,
     /// Instruction of each node, where phases are recorded; nothing is then merged or dropped.
     recorded: Option<Vec<u64>>,
+    /// Phases that an observer is not told of yet, where there is one.
+    pub noted: Vec<Noted>,
+    is_observed: bool,
+    /// Whether phases are recorded or observed.
+    is_watched: bool,
 }
 
 impl CauseGraph {
     /// `limit`: nodes to hold before a compaction is due.
     pub fn new(limit: usize, record: bool) -> Self {
         Self {
-            nodes: vec![Node { end: 0, pred: 0, cause: DENSE }],
+            nodes: vec![Node { end: Time::ZERO, pred: 0, cause: DENSE }],
             dense: vec![(CauseVector::default(), Cause::Issue)],
             limit,
             smallest_limit: limit,
             instruction: 0,
             recorded: record.then(|| vec![0]),
+            noted: Vec::new(),
+            is_observed: false,
+            is_watched: record,
         }
+    }
+
+    /// Notes phases for an observer from now on.
+    pub fn observe(&mut self) {
+        self.is_observed = true;
+        self.is_watched = true;
     }
 
     /// The event at `end`, after a stretch of `cause` from `pred`. A stretch of no length is `pred` itself.
     #[inline]
-    pub fn phase(&mut self, pred: Event, cause: Cause, end: u64) -> Result<Event, TimingError> {
+    pub fn phase(&mut self, pred: Event, cause: Cause, end: Time) -> Result<Event, TimingError> {
+        self.stretch(pred, cause, end, None)
+    }
+
+    /// The phase of a memory that serves bytes.
+    #[inline]
+    pub fn service(&mut self, pred: Event, end: Time, served: Served) -> Result<Event, TimingError> {
+        self.stretch(pred, Cause::MemoryBandwidth, end, Some(served))
+    }
+
+    #[inline]
+    fn stretch(&mut self, pred: Event, cause: Cause, end: Time, served: Option<Served>) -> Result<Event, TimingError> {
         debug_assert!(end >= pred.time, "a phase ends before its predecessor");
         if end <= pred.time {
             return Ok(pred);
         }
         let mut before = pred.node;
-        if let Some(instructions) = &mut self.recorded {
-            instructions.push(self.instruction);
-        } else {
+        if !self.is_watched || !self.watch(Noted { cause, start: pred.time, end, served }) {
             let node = self.nodes[before as usize];
             if node.cause == cause as u8 {
                 before = node.pred;
@@ -230,6 +255,18 @@ impl CauseGraph {
         Ok(Event { time: end, node })
     }
 
+    /// Records or notes a phase; whether it must stay a node of its own.
+    #[cold]
+    fn watch(&mut self, noted: Noted) -> bool {
+        if self.is_observed {
+            self.noted.push(noted);
+        }
+        if let Some(instructions) = &mut self.recorded {
+            instructions.push(self.instruction);
+        }
+        self.recorded.is_some()
+    }
+
     /// Makes the node of a lazy event.
     #[inline]
     pub fn realize(&mut self, lazy: Lazy) -> Result<Event, TimingError> {
@@ -238,7 +275,7 @@ impl CauseGraph {
 
     /// A stretch of `cause` after a lazy event, itself lazy.
     #[inline]
-    pub fn extend(&mut self, lazy: Lazy, cause: Cause, time: u64) -> Result<Lazy, TimingError> {
+    pub fn extend(&mut self, lazy: Lazy, cause: Cause, time: Time) -> Result<Lazy, TimingError> {
         if lazy.cause == cause && self.recorded.is_none() {
             return Ok(Lazy { base: lazy.base, cause, time });
         }
@@ -246,7 +283,7 @@ impl CauseGraph {
     }
 
     /// Time by cause between `since` (no earlier than the last known layer boundary) and the event.
-    pub fn vector(&self, event: Event, since: u64) -> CauseVector {
+    pub fn vector(&self, event: Event, since: Time) -> CauseVector {
         let mut vector = CauseVector::default();
         let mut node = self.nodes[event.node as usize];
         while node.end > since {
@@ -255,7 +292,7 @@ impl CauseGraph {
                 break;
             }
             let pred = self.nodes[node.pred as usize];
-            vector.0[usize::from(node.cause)] += node.end - pred.end.max(since);
+            vector.0[usize::from(node.cause)] += (node.end - pred.end.max(since)).0;
             node = pred;
         }
         vector
@@ -279,7 +316,7 @@ impl CauseGraph {
 
     /// Drops what `roots` do not depend on, and folds what lies before `safe` into vectors. `base` is the last known
     /// layer boundary; no later boundary may lie before `safe`. Returns each old node's new number.
-    pub fn compact(&mut self, roots: &[u32], base: u64, safe: u64) -> Vec<u32> {
+    pub fn compact(&mut self, roots: &[u32], base: Time, safe: Time) -> Vec<u32> {
         const NEEDED: u8 = 1;
         const KEPT: u8 = 2;
         let mut mark = vec![0_u8; self.nodes.len()];
@@ -318,7 +355,7 @@ impl CauseGraph {
                 } else {
                     let pred = self.nodes[node.pred as usize];
                     vector = vectors[vector_of[node.pred as usize] as usize];
-                    vector.0[usize::from(node.cause)] += node.end - pred.end.max(base);
+                    vector.0[usize::from(node.cause)] += (node.end - pred.end.max(base)).0;
                 }
             }
             vector_of[index] = number(vectors.len());
@@ -349,8 +386,8 @@ impl CauseGraph {
             .map(|(node, &instruction)| PhaseRecord {
                 instruction,
                 cause: Cause::ALL[usize::from(node.cause)],
-                start: Time(self.nodes[node.pred as usize].end),
-                end: Time(node.end),
+                start: self.nodes[node.pred as usize].end,
+                end: node.end,
                 predecessor: (node.pred as usize).checked_sub(1),
             })
             .collect()
@@ -364,13 +401,13 @@ mod tests {
     #[test]
     fn a_vector_is_clipped_to_the_boundary_that_it_is_read_from() {
         let mut graph = CauseGraph::new(100, false);
-        let load = graph.phase(Event::ORIGIN, Cause::MemoryBandwidth, 10).unwrap();
-        let stream = graph.phase(load, Cause::ArrayStreaming, 30).unwrap();
+        let load = graph.phase(Event::ORIGIN, Cause::MemoryBandwidth, Time(10)).unwrap();
+        let stream = graph.phase(load, Cause::ArrayStreaming, Time(30)).unwrap();
         let mut expected = CauseVector::default();
         expected.add(Cause::MemoryBandwidth, 6);
         expected.add(Cause::ArrayStreaming, 20);
-        assert_eq!(graph.vector(stream, 4), expected);
-        assert_eq!(graph.vector(stream, 30), CauseVector::default());
+        assert_eq!(graph.vector(stream, Time(4)), expected);
+        assert_eq!(graph.vector(stream, Time(30)), CauseVector::default());
     }
 
     #[test]
@@ -380,18 +417,18 @@ mod tests {
         let mut side = Event::ORIGIN;
         for step in 1..=20_u64 {
             let cause = if step % 2 == 0 { Cause::Vector } else { Cause::Issue };
-            event = graph.phase(event, cause, step * 10).unwrap();
+            event = graph.phase(event, cause, Time(step * 10)).unwrap();
             if step == 9 {
-                side = graph.phase(event, Cause::Host, 95).unwrap();
+                side = graph.phase(event, Cause::Host, Time(95)).unwrap();
             }
         }
-        let before = [graph.vector(event, 15), graph.vector(side, 15)];
-        let renamed = graph.compact(&[event.node, side.node], 15, 120);
+        let before = [graph.vector(event, Time(15)), graph.vector(side, Time(15))];
+        let renamed = graph.compact(&[event.node, side.node], Time(15), Time(120));
         event.node = renamed[event.node as usize];
         side.node = renamed[side.node as usize];
-        assert_eq!([graph.vector(event, 15), graph.vector(side, 15)], before);
+        assert_eq!([graph.vector(event, Time(15)), graph.vector(side, Time(15))], before);
         assert!(graph.nodes.len() < 14, "{} nodes are left", graph.nodes.len());
-        assert_eq!(graph.vector(event, 125).total(), 75);
+        assert_eq!(graph.vector(event, Time(125)).total(), 75);
     }
 
     #[test]

@@ -5,16 +5,21 @@
 //!
 //! - `simulator`: issue unit, queues, tokens, the order of events
 //! - `array`: the array's law
-//! - `dma`, `memory`: bursts, requests in flight, bandwidth and latency
+//! - `dma`, `memory`: requests, those in flight, and when memory answers them
 //! - `work`, `runs`: what an instruction costs
 //! - `causes`, `layers`: to whom and to what each cycle belongs
+//! - `observer`, `occupancy`: who watches a run, and how full the buffers are
+//! - `clock`: checked arithmetic of time
 //! - `report`: the result
 
 mod array;
 mod causes;
+mod clock;
 mod dma;
 mod layers;
 mod memory;
+mod observer;
+mod occupancy;
 mod report;
 mod runs;
 mod simulator;
@@ -27,7 +32,8 @@ mod tests;
 use thiserror::Error;
 
 pub use causes::{Cause, CauseVector, PhaseRecord};
-pub use memory::WINDOW;
+pub use memory::{AccessTap, MemoryAccess, WINDOW};
+pub use observer::{Done, Fill, Issued, LayerSpan, Observer, Phase, Transferred, Unit};
 pub use report::{BufferTiming, EngineTiming, LayerTiming, MemoryTiming, TimingReport};
 
 use crate::{
@@ -87,6 +93,27 @@ pub enum TimingError {
     /// Who signals stands before who waits.
     #[error("token {0} is waited for before the instruction that signals it")]
     UnknownToken(u32),
+    /// A layer's causes do not sum to its share of the timeline.
+    #[error("causes explain {explained} fs of layer {layer}, which takes {share} fs; they may differ by rounding only")]
+    Unexplained {
+        /// The layer.
+        layer: usize,
+        /// Its share of the timeline, fs.
+        share: u64,
+        /// What its causes sum to, fs.
+        explained: u64,
+    },
+    /// A transfer touches fewer bursts than were counted when it was issued.
+    #[error("a transfer has fewer than its {0} bursts")]
+    Bursts(u64),
+    /// Memory answers what nobody waits for.
+    #[error("memory answers request {request} of engine {engine}, which waits for none such")]
+    Answer {
+        /// The engine.
+        engine: u8,
+        /// The number of its request.
+        request: u64,
+    },
     /// Nothing can go on.
     #[error("instruction {0} can never be issued")]
     Stuck(u64),
@@ -115,4 +142,35 @@ pub fn simulate(
     options: Options,
 ) -> Result<TimingReport, TimingError> {
     simulator::Simulator::new(accelerator, header, options, PHASES_HELD)?.run(instructions)
+}
+
+/// The same, telling `tap` of every request of a DMA engine to memory, in the order of time. What the host reads and
+/// writes has no requests.
+///
+/// # Errors
+/// See [`TimingError`].
+pub fn simulate_tapped<'a>(
+    accelerator: &'a Accelerator,
+    header: &'a Header,
+    instructions: impl Iterator<Item = Instruction>,
+    options: Options,
+    tap: &'a mut AccessTap<'a>,
+) -> Result<TimingReport, TimingError> {
+    simulator::Simulator::new(accelerator, header, options, PHASES_HELD)?.with_tap(Some(tap)).run(instructions)
+}
+
+/// The same, telling an observer of everything on the way, and `tap` if there is one.
+///
+/// # Errors
+/// See [`TimingError`].
+pub fn observe<'a>(
+    accelerator: &'a Accelerator,
+    header: &'a Header,
+    instructions: impl Iterator<Item = Instruction>,
+    options: Options,
+    observer: &'a mut impl Observer,
+    tap: Option<&'a mut AccessTap<'a>>,
+) -> Result<TimingReport, TimingError> {
+    let simulator = simulator::Simulator::observed(accelerator, header, options, PHASES_HELD, Some(observer))?;
+    simulator.with_tap(tap).run(instructions)
 }

@@ -1,4 +1,4 @@
-//! How many bytes and bursts a region in memory takes, without walking its elements.
+//! Which bytes and bursts of memory a region takes, and how many, without walking its elements.
 
 use super::TimingError;
 use crate::program::{Dim, Region};
@@ -29,60 +29,156 @@ fn count(dims: &[Dim]) -> Result<u64, TimingError> {
     Ok(product)
 }
 
-/// Calls `visit(address, bytes)` for each contiguous stretch of the walk, like [`Region::for_each_run`], but run by
-/// run instead of element by element where the region has no padding and no window.
-pub(super) fn for_each_run(region: &Region, mut visit: impl FnMut(u64, u64)) -> Result<(), TimingError> {
-    if region.pad.is_some() || region.window.is_some() || region.row_window.is_some() {
-        region.for_each_run(visit);
-        return Ok(());
-    }
-    if elements(region)? == 0 {
-        return Ok(());
-    }
-    let base = u64::try_from(region.base).map_err(|_| TimingError::Address(region.base))?;
-    // Inner loops whose trips lie side by side are one run.
-    let mut length = u64::from(region.element);
-    let mut outer = region.dims.len();
-    while outer > 0 {
-        let dim = region.dims[outer - 1];
-        if dim.count != 1 {
-            if u64::from(dim.stride) != length {
-                break;
-            }
-            length = length.checked_mul(u64::from(dim.count)).ok_or(TimingError::Overflow)?;
-        }
-        outer -= 1;
-    }
-    let dims = &region.dims[..outer];
-    let reach: u64 = dims.iter().map(|dim| u64::from(dim.count - 1) * u64::from(dim.stride)).sum();
-    base.checked_add(reach).and_then(|last| last.checked_add(length)).ok_or(TimingError::Overflow)?;
+/// The contiguous stretches of a region, `(address, bytes)`, in the order of its walk and as long as they can be: those of
+/// [`Region::for_each_run`], one at a time, and loop by loop instead of element by element where the region has no
+/// padding and no window.
+#[derive(Clone, Debug)]
+pub(super) struct Runs {
+    walk: Walk,
+    /// The stretch that was found behind the last one returned.
+    next: Option<(u64, u64)>,
+}
 
-    let mut index = [0_u32; 6];
-    let mut address = base;
-    let [mut start, mut bytes] = [base, 0];
-    loop {
-        if start + bytes == address {
-            bytes += length;
-        } else {
-            visit(start, bytes);
-            [start, bytes] = [address, length];
-        }
-        let mut axis = outer;
-        loop {
-            if axis == 0 {
-                visit(start, bytes);
-                return Ok(());
-            }
-            axis -= 1;
-            let dim = dims[axis];
-            index[axis] += 1;
-            address += u64::from(dim.stride);
-            if index[axis] < dim.count {
+/// A walk over pieces of which runs are made.
+#[derive(Clone, Debug)]
+enum Walk {
+    /// Inner loops whose trips lie side by side are one piece of `length` bytes.
+    Loops {
+        dims: [Dim; 6],
+        outer: usize,
+        index: [u32; 6],
+        length: u64,
+        address: Option<u64>,
+    },
+    Elements {
+        region: Region,
+        row: u32,
+        col: u32,
+    },
+}
+
+impl Runs {
+    pub fn new(region: &Region) -> Result<Self, TimingError> {
+        let mut walk = Self { walk: Walk::of(region)?, next: None };
+        walk.next = walk.walk.next();
+        Ok(walk)
+    }
+}
+
+impl Iterator for Runs {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<(u64, u64)> {
+        let (start, mut bytes) = self.next.take()?;
+        while let Some((address, more)) = self.walk.next() {
+            if start + bytes != address {
+                self.next = Some((address, more));
                 break;
             }
-            address -= u64::from(dim.stride) * u64::from(dim.count);
-            index[axis] = 0;
+            bytes += more;
         }
+        Some((start, bytes))
+    }
+}
+
+impl Walk {
+    fn of(region: &Region) -> Result<Self, TimingError> {
+        if region.pad.is_some() || region.window.is_some() || region.row_window.is_some() {
+            return Ok(Self::Elements { region: *region, row: 0, col: 0 });
+        }
+        let dims = region.dims;
+        if elements(region)? == 0 {
+            return Ok(Self::Loops { dims, outer: 0, index: [0; 6], length: 0, address: None });
+        }
+        let base = u64::try_from(region.base).map_err(|_| TimingError::Address(region.base))?;
+        let mut length = u64::from(region.element);
+        let mut outer = dims.len();
+        while outer > 0 {
+            let dim = dims[outer - 1];
+            if dim.count != 1 {
+                if u64::from(dim.stride) != length {
+                    break;
+                }
+                length = length.checked_mul(u64::from(dim.count)).ok_or(TimingError::Overflow)?;
+            }
+            outer -= 1;
+        }
+        let reach: u64 = dims[..outer].iter().map(|dim| u64::from(dim.count - 1) * u64::from(dim.stride)).sum();
+        base.checked_add(reach).and_then(|last| last.checked_add(length)).ok_or(TimingError::Overflow)?;
+        Ok(Self::Loops { dims, outer, index: [0; 6], length, address: Some(base) })
+    }
+
+    fn next(&mut self) -> Option<(u64, u64)> {
+        match self {
+            Self::Loops { dims, outer, index, length, address } => {
+                let current = (*address)?;
+                let mut next = current;
+                *address = None;
+                for axis in (0..*outer).rev() {
+                    let dim = dims[axis];
+                    index[axis] += 1;
+                    next += u64::from(dim.stride);
+                    if index[axis] < dim.count {
+                        *address = Some(next);
+                        break;
+                    }
+                    next -= u64::from(dim.stride) * u64::from(dim.count);
+                    index[axis] = 0;
+                }
+                Some((current, *length))
+            }
+            Self::Elements { region, row, col } => {
+                while *row < region.rows() {
+                    if *col >= region.cols() {
+                        [*row, *col] = [*row + 1, 0];
+                        continue;
+                    }
+                    let address = region.address(*row, *col);
+                    *col += 1;
+                    if let Some(address) = address {
+                        return Some((address, region.element.into()));
+                    }
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The aligned bursts that a region's runs touch, by address; a block that two runs touch comes twice.
+#[derive(Clone, Debug)]
+pub(super) struct Bursts {
+    runs: Runs,
+    granule_shift: u32,
+    burst: u64,
+    /// The next burst of the run at work, and how many of its bursts are left.
+    next: u64,
+    left: u64,
+}
+
+impl Bursts {
+    /// Bursts of `burst` bytes in blocks of `1 << granule_shift`.
+    pub fn new(region: &Region, granule_shift: u32, burst: u32) -> Result<Self, TimingError> {
+        Ok(Self { runs: Runs::new(region)?, granule_shift, burst: burst.into(), next: 0, left: 0 })
+    }
+}
+
+impl Iterator for Bursts {
+    type Item = u64;
+
+    #[inline]
+    fn next(&mut self) -> Option<u64> {
+        if self.left == 0 {
+            let (address, bytes) = self.runs.next()?;
+            let first = address >> self.granule_shift;
+            let blocks = ((address + bytes - 1) >> self.granule_shift) - first + 1;
+            self.next = first << self.granule_shift;
+            self.left = (blocks << self.granule_shift) / self.burst;
+        }
+        let burst = self.next;
+        self.next = self.next.saturating_add(self.burst);
+        self.left -= 1;
+        Some(burst)
     }
 }
 
@@ -98,10 +194,10 @@ pub(super) struct Touched {
 /// The runs of a region and the aligned blocks of `1 << shift` bytes that they touch.
 pub(super) fn touched(region: &Region, shift: u32) -> Result<Touched, TimingError> {
     let mut found = Touched::default();
-    for_each_run(region, |address, bytes| {
+    for (address, bytes) in Runs::new(region)? {
         found.runs += 1;
         found.blocks += ((address + bytes - 1) >> shift) - (address >> shift) + 1;
-    })?;
+    }
     Ok(found)
 }
 
@@ -128,10 +224,17 @@ mod tests {
                 region.dims[axis] = Dim::new(counts[axis], stride);
                 length = stride * counts[axis];
             }
-            let [mut expected, mut actual] = [Vec::new(), Vec::new()];
-            region.for_each_run(|start, bytes| expected.push((start, bytes)));
-            for_each_run(&region, |start, bytes| actual.push((start, bytes))).unwrap();
-            prop_assert_eq!(actual, expected);
+            for window in [None, Some((1, 3))] {
+                region.window = window.filter(|_| region.dims[3..].iter().map(|dim| dim.count).product::<u32>() > 3);
+                let mut expected = Vec::new();
+                region.for_each_run(|start, bytes| expected.push((start, bytes)));
+                prop_assert_eq!(Runs::new(&region).unwrap().collect::<Vec<_>>(), expected);
+                for shift in [2, 6] {
+                    let bursts = Bursts::new(&region, shift, 4).unwrap().collect::<Vec<_>>();
+                    prop_assert_eq!(bursts.len() as u64, touched(&region, shift).unwrap().blocks << (shift - 2));
+                    prop_assert!(bursts.iter().all(|address| address % 4 == 0));
+                }
+            }
         }
     }
 

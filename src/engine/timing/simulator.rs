@@ -1,9 +1,9 @@
 //! The event loop: one issue unit, in-order engines with queues, tokens between them.
 //!
-//! Everything but the order of bursts at a memory follows in program order from what is known. So instructions are
-//! resolved as soon as all that they depend on is, and only bursts are served in the order of time: when nothing else
-//! can be resolved, every instruction still unknown depends on a burst that is not served yet, hence cannot make a
-//! request before the earliest of those. That burst is served next.
+//! Everything but requests to memory and their answers follows in program order from what is known. So instructions are
+//! resolved as soon as all that they depend on is, and only requests are made in the order of time: when nothing else
+//! can be resolved, every instruction still unknown depends on a request that is not made or not answered yet, hence
+//! cannot make a request before the earliest of those. That one comes next.
 
 use std::collections::VecDeque;
 
@@ -11,11 +11,13 @@ use smallvec::SmallVec;
 
 use super::{
     Options, TimingError,
-    array::{ArrayTimer, Phases, Ready, edge, product, sum},
+    array::{ArrayTimer, Phases, Ready},
     causes::{Cause, CauseGraph, CauseVector, Event, latest},
+    clock::{after, edge, times},
     dma::{DmaEngine, DmaLaw},
     layers::LayerBook,
-    memory::Memory,
+    memory::{AccessTap, Completion, Memory},
+    observer::{Done, Observer, Unit, Watch},
     report::{BufferTiming, EngineTiming, TimingReport},
     tokens::{TokenState, Tokens},
     work::{Decoder, Work},
@@ -61,31 +63,47 @@ struct Engine {
     free: Event,
     retired: Event,
     dma: DmaEngine,
-    /// The transfer at work, and its start.
-    moving: Option<(Queued, u64)>,
-    last_start: u64,
-    busy_until: u64,
-    busy: u64,
-    waiting_token: u64,
-    waiting_issue: u64,
+    /// The transfer whose bursts are being requested, and its start.
+    moving: Option<(Queued, Time)>,
+    /// Those before it that wait for the answers of memory.
+    landing: VecDeque<(Queued, Time)>,
+    last_start: Time,
+    busy_until: Time,
+    busy: Time,
+    waiting_token: Time,
+    waiting_issue: Time,
     instructions: u64,
 }
 
+impl Engine {
+    /// Whether all its transfers are over.
+    fn rests(&self) -> bool {
+        self.moving.is_none() && self.landing.is_empty()
+    }
+
+    /// Whether it can start this work now. Only transfers go ahead of answers that memory still owes: all else retires
+    /// behind them at once.
+    fn takes(&self, work: &Work) -> bool {
+        let asks = matches!(work, Work::Transfer(work) if !work.legs.is_empty());
+        self.moving.is_none() && (asks || self.landing.is_empty())
+    }
+}
+
 /// A program being timed.
-pub(super) struct Simulator<'a> {
+pub(super) struct Simulator<'a, O> {
     header: &'a Header,
     decoder: Decoder<'a>,
     graph: CauseGraph,
     period: Time,
     vector_period: Time,
     queue_depth: usize,
-    issue_time: u64,
-    launch_time: u64,
-    fence_time: u64,
+    issue_time: Time,
+    launch_time: Time,
+    fence_time: Time,
     switch_cycles: u64,
     /// When the issue unit is done with the last instruction.
     issued: Event,
-    issue_stalled: u64,
+    issue_stalled: Time,
     instructions: u64,
     engines: Vec<Engine>,
     array: ArrayTimer,
@@ -93,15 +111,29 @@ pub(super) struct Simulator<'a> {
     memories: Vec<Memory>,
     tokens: Tokens,
     layers: LayerBook,
-    order: Option<Vec<(u64, u64)>>,
+    order: Option<Vec<(Time, u64)>>,
+    tap: Option<&'a mut AccessTap<'a>>,
+    watch: Watch<'a, O>,
 }
 
-impl<'a> Simulator<'a> {
+impl<'a> Simulator<'a, ()> {
     pub fn new(
         accelerator: &'a Accelerator,
         header: &'a Header,
         options: Options,
         limit: usize,
+    ) -> Result<Self, TimingError> {
+        Self::observed(accelerator, header, options, limit, None)
+    }
+}
+
+impl<'a, O: Observer> Simulator<'a, O> {
+    pub fn observed(
+        accelerator: &'a Accelerator,
+        header: &'a Header,
+        options: Options,
+        limit: usize,
+        observer: Option<&'a mut O>,
     ) -> Result<Self, TimingError> {
         let period = accelerator.array_period;
         if period == Time::ZERO
@@ -112,7 +144,8 @@ impl<'a> Simulator<'a> {
         }
         let control = &accelerator.config.control;
         let mut engines = Vec::new();
-        for engine in &accelerator.engines {
+        for (id, engine) in accelerator.engines.iter().enumerate() {
+            let id = u8::try_from(id).map_err(|_| TimingError::Machine("more than 256 engines"))?;
             engines.push(Engine {
                 kind: engine.kind,
                 period: engine.period,
@@ -121,13 +154,14 @@ impl<'a> Simulator<'a> {
                 command_starts: VecDeque::new(),
                 free: Event::ORIGIN,
                 retired: Event::ORIGIN,
-                dma: DmaEngine::new(DmaLaw::new(accelerator, engine.period)?),
+                dma: DmaEngine::new(DmaLaw::new(accelerator, id, engine.period)?),
                 moving: None,
-                last_start: 0,
-                busy_until: 0,
-                busy: 0,
-                waiting_token: 0,
-                waiting_issue: 0,
+                landing: VecDeque::new(),
+                last_start: Time::ZERO,
+                busy_until: Time::ZERO,
+                busy: Time::ZERO,
+                waiting_token: Time::ZERO,
+                waiting_issue: Time::ZERO,
                 instructions: 0,
             });
         }
@@ -136,19 +170,23 @@ impl<'a> Simulator<'a> {
             let id = u8::try_from(index).map_err(|_| TimingError::Machine("more than 256 memory spaces"))?;
             memories.push(Memory::new(accelerator, MemoryId(id)));
         }
+        let mut graph = CauseGraph::new(limit, options.record_phases);
+        if O::ACTIVE {
+            graph.observe();
+        }
         Ok(Self {
             header,
             decoder: Decoder::new(accelerator, header)?,
-            graph: CauseGraph::new(limit, options.record_phases),
+            graph,
             period,
             vector_period: accelerator.vector_period,
             queue_depth: usize::try_from(control.queue_depth.max(1)).unwrap_or(usize::MAX),
-            issue_time: product(control.issue_cycles.into(), period.0)?,
-            launch_time: product(control.launch_cycles.into(), period.0)?,
-            fence_time: product(control.fence_cycles.into(), period.0)?,
+            issue_time: times(period, control.issue_cycles.into())?,
+            launch_time: times(period, control.launch_cycles.into())?,
+            fence_time: times(period, control.fence_cycles.into())?,
             switch_cycles: accelerator.config.array.dataflow_switch_cycles.into(),
             issued: Event::ORIGIN,
-            issue_stalled: 0,
+            issue_stalled: Time::ZERO,
             instructions: 0,
             engines,
             array: ArrayTimer::new(accelerator)?,
@@ -157,7 +195,22 @@ impl<'a> Simulator<'a> {
             tokens: Tokens::default(),
             layers: LayerBook::new(header.layers.len(), period),
             order: options.record_order.then(Vec::new),
+            tap: None,
+            watch: Watch::new(accelerator, observer),
         })
+    }
+
+    /// Tells of every request to memory.
+    pub fn with_tap(mut self, tap: Option<&'a mut AccessTap<'a>>) -> Self {
+        self.tap = tap;
+        self
+    }
+
+    /// The same with other memories, one for each of the machine's.
+    #[cfg(test)]
+    pub fn with_memories(mut self, memories: Vec<Memory>) -> Self {
+        self.memories = memories;
+        self
     }
 
     /// Times all instructions.
@@ -170,7 +223,7 @@ impl<'a> Simulator<'a> {
                     break;
                 }
                 if self.graph.is_full() {
-                    self.compact(0);
+                    self.compact(Time::ZERO);
                 }
                 next = instructions.next();
             }
@@ -193,7 +246,7 @@ impl<'a> Simulator<'a> {
         };
         let is_fence = matches!(instruction.operation, crate::program::Operation::Fence);
         if is_fence {
-            if self.engines.iter().any(|engine| engine.moving.is_some() || !engine.queue.is_empty()) {
+            if self.engines.iter().any(|engine| !engine.rests() || !engine.queue.is_empty()) {
                 return Ok(false);
             }
         } else if instruction.is_command && engine.commands_waiting >= self.queue_depth {
@@ -214,16 +267,18 @@ impl<'a> Simulator<'a> {
         }
         self.issue_stalled += begin.time - self.issued.time;
         let layer = instruction.layer.index();
+        self.watch.issued(instruction, self.issued.time, begin.time);
         let mut now = begin;
-        if self.layers.is_new(layer) && self.launch_time > 0 {
-            let end = sum(edge(now.time, self.period)?, self.launch_time)?;
+        if self.layers.is_new(layer) && self.launch_time > Time::ZERO {
+            let end = after(edge(now.time, self.period)?, self.launch_time)?;
             now = self.graph.phase(now, Cause::Fence, end)?;
         }
-        if instruction.is_command && self.issue_time > 0 {
-            let end = sum(edge(now.time, self.period)?, self.issue_time)?;
+        if instruction.is_command && self.issue_time > Time::ZERO {
+            let end = after(edge(now.time, self.period)?, self.issue_time)?;
             now = self.graph.phase(now, Cause::Issue, end)?;
         }
         self.issued = now;
+        self.watch.phases(&mut self.graph.noted, Unit::Issue, layer, instruction.index);
         self.layers.issue(layer, begin.time, &amounts)?;
         self.instructions += 1;
 
@@ -255,7 +310,7 @@ impl<'a> Simulator<'a> {
         }
         let engine = &mut self.engines[id];
         engine.commands_waiting += usize::from(queued.is_command);
-        if engine.queue.is_empty() && engine.moving.is_none() && queued.pending.is_empty() {
+        if engine.queue.is_empty() && engine.takes(&queued.work) && queued.pending.is_empty() {
             self.start(id, queued)?;
         } else {
             engine.queue.push_back(queued);
@@ -280,9 +335,11 @@ impl<'a> Simulator<'a> {
             bound = latest([bound, engine.retired]);
         }
         bound = latest([bound, queued.issue]);
-        let end = sum(edge(bound.time, self.period)?, self.fence_time)?;
+        let end = after(edge(bound.time, self.period)?, self.fence_time)?;
         let end = self.graph.phase(bound, Cause::Fence, end)?;
         self.issued = end;
+        self.watch.phases(&mut self.graph.noted, Unit::Issue, queued.layer, queued.index);
+        self.watch.done(&done(Unit::Issue, queued, Phases { start: queued.issue, end }))?;
         if let Some(order) = &mut self.order {
             order.push((end.time, queued.index));
         }
@@ -298,7 +355,7 @@ impl<'a> Simulator<'a> {
                 while self.start_head(id)? {
                     progress = true;
                     if self.graph.is_full() {
-                        self.compact(0);
+                        self.compact(Time::ZERO);
                     }
                 }
             }
@@ -312,7 +369,7 @@ impl<'a> Simulator<'a> {
     /// Starts the oldest waiting instruction of an engine if all its tokens are known.
     fn start_head(&mut self, id: usize) -> Result<bool, TimingError> {
         let engine = &mut self.engines[id];
-        if engine.moving.is_some() {
+        if engine.queue.front().is_none_or(|head| !engine.takes(&head.work)) {
             return Ok(false);
         }
         let Some(head) = engine.queue.front_mut() else { return Ok(false) };
@@ -354,7 +411,7 @@ impl<'a> Simulator<'a> {
             Work::Vector(duration) => {
                 let at = edge(bound.time, self.vector_period)?;
                 let start = self.graph.phase(bound, Cause::Vector, at)?;
-                let end = self.graph.phase(start, Cause::Vector, sum(at, *duration)?)?;
+                let end = self.graph.phase(start, Cause::Vector, after(at, *duration)?)?;
                 self.engines[id].free = end;
                 self.started(id, &queued, start);
                 self.finish(id, &queued, Phases { start, end })
@@ -362,11 +419,13 @@ impl<'a> Simulator<'a> {
             Work::Host(work) => {
                 let at = edge(bound.time, self.period)?;
                 let start = self.graph.phase(bound, Cause::Host, at)?;
-                let end = edge(sum(at, work.duration)?, self.period)?;
-                for &(memory, bytes) in &work.accesses {
-                    self.memories[usize::from(memory)].host_access(at, end, bytes)?;
-                }
+                let end = edge(after(at, work.duration)?, self.period)?;
                 let end = self.graph.phase(start, Cause::Host, end)?;
+                for &(memory, bytes) in &work.accesses {
+                    self.memories[usize::from(memory)].host_access(at, end.time, bytes)?;
+                    let during = done(Unit::Engine(id), &queued, Phases { start, end });
+                    self.watch.host_access(&during, memory, bytes);
+                }
                 self.engines[id].free = end;
                 self.started(id, &queued, start);
                 self.finish(id, &queued, Phases { start, end })
@@ -376,10 +435,11 @@ impl<'a> Simulator<'a> {
                 let start = self.graph.phase(bound, Cause::Move, at)?;
                 let moved = self.engines[id].dma.begin(&mut self.graph, start, work)?;
                 self.started(id, &queued, start);
-                if let Some(moved) = moved {
-                    self.engines[id].free = moved.free;
-                    self.finish(id, &queued, Phases { start, end: moved.end })
+                if let Some(end) = moved {
+                    self.engines[id].free = end;
+                    self.finish(id, &queued, Phases { start, end })
                 } else {
+                    self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
                     self.engines[id].moving = Some((queued, start.time));
                     Ok(())
                 }
@@ -417,6 +477,8 @@ impl<'a> Simulator<'a> {
 
     /// Accounts for work that is done at `phases.end`.
     fn finish(&mut self, id: usize, queued: &Queued, phases: Phases) -> Result<(), TimingError> {
+        self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
+        self.watch.done(&done(Unit::Engine(id), queued, phases))?;
         let engine = &mut self.engines[id];
         let from = phases.start.time.max(engine.busy_until);
         let busy = phases.end.time.saturating_sub(from);
@@ -441,12 +503,12 @@ impl<'a> Simulator<'a> {
         self.layers.settle(&self.graph)
     }
 
-    /// Serves bursts in the order of their requests until some transfer has requested all of its own; whether any
-    /// transfer is at work.
+    /// Makes requests in the order of time until some transfer has requested all of its own bursts or memory answers one
+    /// that it owed; whether any transfer is at work.
     fn serve(&mut self) -> Result<bool, TimingError> {
         loop {
-            let mut first: Option<(u64, usize)> = None;
-            let mut second: Option<(u64, usize)> = None;
+            let mut first: Option<(Time, usize)> = None;
+            let mut second: Option<(Time, usize)> = None;
             for (id, engine) in self.engines.iter().enumerate() {
                 let Some(time) = engine.dma.next_request() else { continue };
                 if first.is_none_or(|best| (time, id) < best) {
@@ -456,30 +518,76 @@ impl<'a> Simulator<'a> {
                     second = Some((time, id));
                 }
             }
+            // An answer may let an engine make an earlier request.
+            let owed = self.memories.iter().map(Memory::earliest).min().unwrap_or(Time::END);
+            let horizon = first.map_or(Time::END, |(time, _)| time);
+            if owed <= horizon
+                && let Some(memory) = self.memories.iter_mut().find(|memory| memory.earliest() == owed)
+                && let Some(done) = memory.next_completion(horizon)
+            {
+                self.deliver(done)?;
+                return Ok(true);
+            }
             let Some((_, id)) = first else { return Ok(false) };
             // Of equal requests the lower engine's goes first.
-            let until = second.map_or(u64::MAX, |(time, other)| time.saturating_add(u64::from(id < other)));
+            let until = second.map_or(Time::END, |(time, other)| time + Time(u64::from(id < other)));
             let engine = &mut self.engines[id];
             self.graph.instruction = engine.moving.as_ref().map_or(0, |(queued, _)| queued.index);
-            if let Some(moved) = engine.dma.serve(&mut self.graph, &mut self.memories, until)? {
-                engine.free = moved.free;
-                if let Some((queued, start)) = engine.moving.take() {
-                    let start = Event { time: start, ..moved.end };
-                    self.finish(id, &queued, Phases { start, end: moved.end })?;
-                }
+            let served = engine.dma.serve(&mut self.graph, &mut self.memories, until.min(owed), &mut self.tap)?;
+            if let Some((queued, _)) = &engine.moving {
+                self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
+            }
+            if let Some(free) = served.free {
+                engine.free = free;
+                engine.landing.extend(engine.moving.take());
+                self.land(id)?;
+            }
+            if let Some(done) = served.completion {
+                self.deliver(done)?;
+            }
+            if served.free.is_some() || served.completion.is_some() {
                 return Ok(true);
             }
             if self.graph.is_full() {
-                // Nothing else can be resolved now, so what is unknown comes after the next request.
+                // Nothing else can be resolved now, so what is unknown comes after the next request, or after an answer
+                // that memory owes.
+                let owes = self.engines.iter().any(|engine| engine.dma.is_open());
                 let next = self.engines.iter().filter_map(|engine| engine.dma.next_request()).min();
-                self.compact(next.unwrap_or(0));
+                self.compact(next.filter(|_| !owes).unwrap_or(Time::ZERO));
+            }
+        }
+    }
+
+    /// Hands an answer of memory to the engine that asked.
+    fn deliver(&mut self, done: Completion) -> Result<(), TimingError> {
+        let id = usize::from(done.engine);
+        let engine = &mut self.engines[id];
+        let oldest = engine.landing.front().or(engine.moving.as_ref());
+        self.graph.instruction = oldest.map_or(0, |(queued, _)| queued.index);
+        engine.dma.deliver(&mut self.graph, done)?;
+        if let Some((queued, _)) = oldest {
+            self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
+        }
+        self.land(id)
+    }
+
+    /// Retires an engine's transfers whose data are all there.
+    fn land(&mut self, id: usize) -> Result<(), TimingError> {
+        loop {
+            let engine = &mut self.engines[id];
+            if let Some((queued, _)) = engine.landing.front() {
+                self.graph.instruction = queued.index;
+            }
+            let Some(end) = engine.dma.landed(&mut self.graph)? else { return Ok(()) };
+            if let Some((queued, start)) = engine.landing.pop_front() {
+                self.finish(id, &queued, Phases { start: Event { time: start, ..end }, end })?;
             }
         }
     }
 
     /// Drops the part of the cause graph that nothing depends on. What is not resolved yet retires no earlier than
     /// `pending`.
-    fn compact(&mut self, pending: u64) {
+    fn compact(&mut self, pending: Time) {
         let safe = self.layers.earliest_boundary(self.issued.time, pending);
         let mut roots = Vec::new();
         self.visit_events(&mut |event| roots.push(event.node));
@@ -492,13 +600,13 @@ impl<'a> Simulator<'a> {
         self.array.visit_events(visit);
         self.tokens.visit_events(visit);
         self.layers.visit_events(visit);
-        self.memories.iter_mut().for_each(|memory| visit(&mut memory.free));
+        self.memories.iter_mut().for_each(|memory| memory.visit_events(visit));
         for engine in &mut self.engines {
             visit(&mut engine.free);
             visit(&mut engine.retired);
             engine.dma.visit_events(visit);
             engine.command_starts.iter_mut().for_each(&mut *visit);
-            let moving = engine.moving.iter_mut().map(|(queued, _)| queued);
+            let moving = engine.moving.iter_mut().chain(&mut engine.landing).map(|(queued, _)| queued);
             for queued in engine.queue.iter_mut().chain(moving) {
                 visit(&mut queued.issue);
                 visit(&mut queued.tokens);
@@ -508,7 +616,7 @@ impl<'a> Simulator<'a> {
 
     fn report(mut self) -> Result<TimingReport, TimingError> {
         let end = self.layers.base();
-        let cycles = |time: u64| Time(time).cycles_ceil(self.period);
+        let cycles = |time: Time| time.cycles_ceil(self.period);
         let engines = self.engines.iter().map(|engine| EngineTiming {
             busy: cycles(engine.busy),
             waiting_token: cycles(engine.waiting_token),
@@ -517,7 +625,7 @@ impl<'a> Simulator<'a> {
         });
         let mut report = TimingReport {
             cycles: cycles(end),
-            end: Time(end),
+            end,
             engines: engines.collect(),
             instructions: self.instructions,
             issue_stalled: cycles(self.issue_stalled),
@@ -535,6 +643,7 @@ impl<'a> Simulator<'a> {
             report.issue_order = order.into_iter().map(|(_, index)| index).collect();
         }
         report.layers = self.layers.into_timings();
+        self.watch.finish(report.layers.iter().map(|layer| layer.end));
         let mut causes = CauseVector::default();
         let mut total = Cycles::ZERO;
         for layer in &report.layers {
@@ -545,4 +654,10 @@ impl<'a> Simulator<'a> {
         report.causes = causes;
         Ok(report)
     }
+}
+
+/// An instruction that is done, as an observer is told of it.
+fn done(unit: Unit, queued: &Queued, phases: Phases) -> Done {
+    let Phases { start, end } = phases;
+    Done { unit, layer: queued.layer, instruction: queued.index, start: start.time, end: end.time }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{TimingError, causes::Event};
-use crate::program::Token;
+use crate::{program::Token, units::Time};
 
 /// What is known of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) enum TokenState {
     Past,
 }
 
-const PENDING: u64 = u64::MAX;
+const PENDING: Time = Time::END;
 
 /// All tokens that instructions issued so far signal.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Tokens {
     }
 
     /// Forgets tokens signalled before `time`; every instruction that may still ask is issued at `time` or later.
-    pub fn forget_before(&mut self, time: u64) {
+    pub fn forget_before(&mut self, time: Time) {
         // `PENDING` is later than any time.
         while self.events.front().is_some_and(|event| event.time < time) {
             self.events.pop_front();

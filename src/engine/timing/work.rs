@@ -6,12 +6,14 @@ use smallvec::SmallVec;
 use super::{
     TimingError,
     array::{StreamedTile, product, sum},
+    clock::times,
     dma::{Leg, Move},
     runs,
 };
 use crate::{
     config::{Accelerator, DepthwisePolicy, EngineKind, VectorFunction},
     program::{Header, Instruction, Matmul, Operation, Region, Space, Transfer, VectorKind, VectorOp},
+    units::Time,
 };
 
 /// An instruction's work.
@@ -20,8 +22,8 @@ pub(super) enum Work {
     Preload,
     Stream(StreamedTile),
     Transfer(Move),
-    /// On the vector clock, fs.
-    Vector(u64),
+    /// On the vector clock.
+    Vector(Time),
     Host(HostWork),
     Fence,
 }
@@ -29,8 +31,7 @@ pub(super) enum Work {
 /// A host operator.
 #[derive(Clone, Debug)]
 pub(super) struct HostWork {
-    /// Femtoseconds.
-    pub duration: u64,
+    pub duration: Time,
     /// Memory spaces and the bytes that it reads or writes there.
     pub accesses: SmallVec<[(u8, u64); 4]>,
 }
@@ -240,7 +241,8 @@ impl<'a> Decoder<'a> {
                 let memory = self.memory(memory.0)?;
                 let touched = runs::touched(region, self.granule_shift)?;
                 if touched.blocks > 0 {
-                    work.legs.push(Leg { memory, bursts: product(touched.blocks, 1 << self.granule_bursts)? });
+                    let bursts = product(touched.blocks, 1 << self.granule_bursts)?;
+                    work.legs.push(Leg { memory, write: written, region: *region, bursts });
                     amounts.moved = sum(amounts.moved, product(touched.blocks, 1 << self.granule_shift)?)?;
                 }
                 if !self.accelerator.config.dma.strides {
@@ -298,7 +300,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// `startup + ceil(elements / lanes) * cycles`, on the vector clock.
-    fn vector(&self, op: &VectorOp) -> Result<u64, TimingError> {
+    fn vector(&self, op: &VectorOp) -> Result<Time, TimingError> {
         let unit = &self.accelerator.config.vector;
         let lanes = u64::from(unit.lanes);
         let (function, elements) = match op.kind {
@@ -327,7 +329,7 @@ impl<'a> Decoder<'a> {
             }
             _ => {}
         }
-        product(sum(cycles, unit.startup_cycles.into())?, self.accelerator.vector_period.0)
+        times(self.accelerator.vector_period, sum(cycles, unit.startup_cycles.into())?)
     }
 
     /// `overhead + bytes / bandwidth + elements (or multiply-accumulates) / rate`.
@@ -357,7 +359,7 @@ impl<'a> Decoder<'a> {
         }
         // In range by the check above.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let duration = femtoseconds.round() as u64;
+        let duration = Time(femtoseconds.round() as u64);
         Ok(HostWork { duration, accesses })
     }
 }

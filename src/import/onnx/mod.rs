@@ -309,8 +309,15 @@ fn nodes<'m>(
     imp: &mut Importer<'m>,
     faults: &mut Collector,
 ) {
+    // Names whose elements depend on what the model is fed. Shapes do not: all are known.
+    let fed = graph.input.iter().map(ValueInfoProto::name);
+    let mut varies: HashSet<&str> = fed.filter(|name| matches!(imp.names.get(name), Some(Binding::Value(_)))).collect();
     for &index in order {
         let proto = &graph.node[index];
+        if !matches!(proto.op_type(), "Shape" | "Size") && proto.input.iter().any(|name| varies.contains(name.as_str()))
+        {
+            varies.extend(proto.output.iter().map(String::as_str));
+        }
         initializers(file, proto.input.iter().map(String::as_str), imp, faults);
         let results = match ops::find(proto.domain(), proto.op_type()) {
             None if proto.domain().is_empty() => Err("operator not supported".into()),
@@ -319,7 +326,7 @@ fn nodes<'m>(
                 let version = if operator.domain.is_empty() { versions.onnx } else { 1 };
                 // The name is claimed only where a node of the graph may take it.
                 let view = NodeView { proto, name: imp.node_names.claim(label(proto)), version };
-                import(&operator, &view, file, imp)
+                import(&operator, &view, file, &varies, imp)
             }
         };
         let results = results.unwrap_or_else(|refusal| {
@@ -338,6 +345,7 @@ fn import<'m>(
     operator: &Operator,
     view: &NodeView<'m>,
     file: &File<'m>,
+    varies: &HashSet<&str>,
     imp: &mut Importer<'m>,
 ) -> Fallible<Option<Vec<Binding<'m>>>> {
     let proto = view.proto;
@@ -358,13 +366,23 @@ fn import<'m>(
         refuse!("second result not supported: {:?} is read", clip(second));
     }
     let mut constant = !proto.input.is_empty();
+    let mut refused = false;
     for index in 0..proto.input.len() {
         match view.input(index).map(|name| imp.names.get(name)) {
-            Some(Some(Binding::Refused)) => return Ok(None),
+            Some(Some(Binding::Refused)) => refused = true,
             Some(Some(Binding::Constant(..))) | None => {}
             Some(Some(Binding::Value(_))) => constant = false,
             Some(None) => refuse!("reads {:?}, which nothing makes", clip(view.input(index).unwrap_or_default())),
         }
+    }
+    if refused {
+        // Whatever is wrong with the operand, it is made of the model's inputs: that this operator cannot take it is
+        // said now, and not when the operand has been mended.
+        let varying = proto.input.iter().any(|name| varies.contains(name.as_str()));
+        if operator.run.is_none() && varying {
+            refuse!("supported only where its operands are constants");
+        }
+        return Ok(None);
     }
     match (operator.fold, operator.run) {
         (Some(fold), _) if constant => {

@@ -265,6 +265,9 @@ impl<'a> Builder<'a> {
                 plain(Op::AvgPool { window: window(kernel, stride, one, pad), count_include_pad })
             }
             LayerOp::GlobalAvgPool => plain(Op::GlobalAvgPool),
+            LayerOp::GlobalMaxPool => plain(Op::GlobalMaxPool),
+            LayerOp::Min => plain(Op::Min),
+            LayerOp::Max => plain(Op::Max),
             LayerOp::Concat => plain(Op::Concat { axis: 1 }),
             LayerOp::Flatten => {
                 let (batch, rest) = x.shape.split_first()?;
@@ -309,7 +312,7 @@ impl<'a> Builder<'a> {
         let kept = self.graph.value(inputs[0]).quant.clone()?;
         let equal = inputs.iter().all(|&id| self.graph.value(id).quant.as_ref() == Some(&kept));
         let default = match op {
-            Op::MaxPool { .. } | Op::Reshape => {
+            op if op.is_selection() => {
                 if part.value.scale.is_some() || part.value.zero.is_some() {
                     let field = if part.value.scale.is_some() { "scale" } else { "zero" };
                     self.found.add(part, field, format!("{} keeps the scale of what it reads", op.name()), None);

@@ -13,6 +13,10 @@ fn model(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(format!("{name}.ron"))
 }
 
+fn load(path: &Path, batch: Option<usize>) -> Result<Graph<Float>, Faults> {
+    parse(&read(path)?, &path.display().to_string(), batch)
+}
+
 fn network(name: &str) -> Graph<Float> {
     load(&model(name), None).unwrap()
 }
@@ -138,6 +142,15 @@ fn a_list_becomes_what_a_quantized_onnx_model_becomes() {
 }
 
 #[test]
+fn minima_maxima_and_global_maxima_are_layers() {
+    let text = EXAMPLE.replace("op: Add(activation: Relu6)", "op: Min").replace("op: Concat", "op: Max");
+    let graph = parse(&text.replace("GlobalAvgPool, scale: 0.02", "GlobalMaxPool"), "net.ron", None).unwrap();
+    let op = |name: &str| graph.nodes.iter().find(|node| node.name == name).unwrap().op.clone();
+    assert_eq!(["add", "both", "global"].map(op), [Op::Min, Op::Max, Op::GlobalMaxPool]);
+    verify_quantized(&graph.into_stage::<Quantized>()).unwrap();
+}
+
+#[test]
 fn a_layer_keeps_its_constants_when_another_is_added() {
     let constants = |text: &str| {
         let graph = parse(text, "x", None).unwrap();
@@ -208,6 +221,13 @@ fn a_fault_names_what_is_missing_or_too_much() {
             "MaxPool(kernel: 2, stride: 2)",
             "MaxPool(kernel: 2, stride: 2), scale: 0.1",
             "scale: MaxPool keeps the scale",
+        ),
+        ("op: GlobalAvgPool, scale", "op: GlobalMaxPool, scale", "scale: GlobalMaxPool keeps the scale"),
+        ("op: Add(activation: Relu6), scale: 0.035", "op: Min", "layers[2] \"add\": needs `scale`"),
+        (
+            "from: [\"stem\", \"branch\"], op: Add(activation: Relu6)",
+            "from: \"stem\", op: Max",
+            "from: Max reads 2 layers: 1",
         ),
         ("op: Flatten", "op: Flatten, weight: 0.1", "weight: this operator has no weights"),
         ("op: Concat, scale: 0.03", "op: Concat", "layers[3] \"both\": needs `scale`"),

@@ -1,11 +1,11 @@
 //! The array's work in closed form, from below: the law of `dataflow` summed over the tiles of a layer without a walk.
 
-use super::{Cost, PixelTiles, Rates};
+use super::{ChannelTiles, Cost, PixelTiles, Rates};
 use crate::{
     dataflow::{Nest, Product, schedule},
     mapping::{
         matrix::{MatrixMapping, Trips},
-        tiling::{Lengths, lengths},
+        tiling::Lengths,
     },
 };
 
@@ -134,6 +134,7 @@ pub(super) fn array_work(
     rates: &Rates,
     trips: Trips,
     pixels: &PixelTiles,
+    channels: &ChannelTiles,
     cost: &mut Cost,
 ) -> Stretches {
     if mapping.on_vector {
@@ -147,11 +148,9 @@ pub(super) fn array_work(
     let passes = u64::from(mapping.passes());
     let first_passes = u64::from(mapping.tile.passes.min(mapping.passes()));
     let last_passes = passes - u64::from(trips.passes - 1) * u64::from(tile.passes);
-    // The first of each are those of the first step, the last those of the last.
-    let outputs = lengths(mapping.pass_outputs(), tile.o, trips.o);
-    let channels = lengths(mapping.pass_channels(), tile.c, trips.c);
+    let (outputs, channels) = (&channels.pass_outputs, &channels.pass_channels);
     let last = |lengths: &[(u64, u64)]| lengths.last().map_or(0, |&(length, _)| length);
-    let last_nest = nest(last(pixels.sizes()), last(&outputs), last(&channels));
+    let last_nest = nest(last(pixels.sizes()), last(outputs), last(channels));
     let mut last_step = PassWork::default();
     last_step.add(rates.work(last_nest), last_passes);
     let last_step = rates.to_end(last_step.gaps, last_nest);
@@ -159,7 +158,7 @@ pub(super) fn array_work(
     let mut total = PassWork::default();
     let (mut cycles, first_tile);
     if mapping.keeps_sums(&rates.extents) {
-        let kept = KeptTile::of(taps, rates, &channels);
+        let kept = KeptTile::of(taps, rates, channels);
         total.add(kept.work, trips.pixels() * u64::from(trips.o) * passes);
         cycles = total.gaps.saturating_sub(kept.work.gaps).saturating_add(kept.stretch);
         first_tile = kept.stretch;
@@ -167,8 +166,8 @@ pub(super) fn array_work(
         let mut first = PassWork::default();
         let mut is_first = true;
         for &(m, m_times) in pixels.sizes() {
-            for &(o, o_times) in &outputs {
-                for &(c, c_times) in &channels {
+            for &(o, o_times) in outputs {
+                for &(c, c_times) in channels {
                     let work = rates.work(nest(m, o, c));
                     total.add(work, m_times * o_times * c_times * passes);
                     if is_first {
@@ -180,7 +179,7 @@ pub(super) fn array_work(
         }
         cycles = rates.to_end(total.gaps, last_nest);
         let m = pixels.sizes().first().map_or(0, |&(size, _)| size);
-        first_tile = rates.to_end(first.gaps, nest(m, outputs[0].0, last(&channels)));
+        first_tile = rates.to_end(first.gaps, nest(m, outputs[0].0, last(channels)));
     }
     (cost.preloads, cost.array_tiles, cost.beats) = (total.preloads, total.tiles, total.beats);
     // The first `shadow_depth` loads need not wait for the first stream.

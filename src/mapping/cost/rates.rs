@@ -137,6 +137,11 @@ impl Rates {
         if all.bursts == 0 {
             return Time::ZERO;
         }
+        if let [(first, _), others @ ..] = moved
+            && others.iter().all(|(other, _)| other == first)
+        {
+            return self.transfer(all, self.load_engines, self.memory(*first));
+        }
         let mut time = self.engine_time(all, self.load_engines);
         let mut either: Option<Memory> = None;
         for (index, &(id, _)) in moved.iter().enumerate() {

@@ -108,20 +108,70 @@ impl PixelTiles {
     }
 
     /// All stores of the layer.
-    pub(super) fn stores(&self, mapping: &MatrixMapping, rates: &Rates, trips: Trips) -> Transfers {
+    pub(super) fn stores(&self, mapping: &MatrixMapping, rates: &Rates, channels: &ChannelTiles) -> Transfers {
         if mapping.output_resident {
             return Transfers::default();
         }
-        let (shape, tile) = (&mapping.shape, &mapping.tile);
-        let passes = lengths(mapping.passes(), tile.passes, trips.passes);
-        let channels = pairs(&passes, &lengths(mapping.pass_outputs(), tile.o, trips.o));
+        let shape = &mapping.shape;
         let whole = [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)];
         if shape.is_pair() {
-            return anywhere(&self.images, &channels, u64::from(shape.output_bytes()), rates.requests);
+            return anywhere(&self.images, &channels.output, u64::from(shape.output_bytes()), rates.requests);
         }
         let [rows, cols] = &self.output;
-        let grid = [&self.images, rows, cols, &channels].map(Lengths::as_slice);
+        let grid = [&self.images, rows, cols, &channels.output].map(Lengths::as_slice);
         grid_transfer(grid, whole, u64::from(shape.output_bytes()), rates.requests)
+    }
+
+    /// Every tile of the input once.
+    pub(super) fn inputs(&self, mapping: &MatrixMapping, rates: &Rates, channels: &ChannelTiles) -> Transfers {
+        if mapping.input_resident {
+            return Transfers::default();
+        }
+        let shape = &mapping.shape;
+        if shape.is_pair() {
+            return anywhere(&self.images, &channels.input, u64::from(shape.input_bytes()), rates.requests);
+        }
+        let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
+        let [rows, cols] = &self.input;
+        let grid = [&self.images, rows, cols, &channels.input].map(Lengths::as_slice);
+        grid_transfer(grid, whole, u64::from(shape.input_bytes()), rates.requests)
+    }
+}
+
+/// What a mapping's tiles of passes and channels have in common, whatever its tiles of pixels.
+#[derive(Clone, Debug)]
+pub struct ChannelTiles {
+    /// Output and input channels of a tile within a pass; the first and the last step's stand first and last.
+    pub(super) pass_outputs: Lengths,
+    pub(super) pass_channels: Lengths,
+    /// Channels of a tile, all its passes.
+    output: Lengths,
+    input: Lengths,
+    /// Every tile of weights once.
+    weights: Transfers,
+    /// Every tile of parameter records once.
+    parameters: Transfers,
+}
+
+impl ChannelTiles {
+    /// Those of a mapping.
+    pub fn of(mapping: &MatrixMapping, rates: &Rates) -> Self {
+        let (tile, trips) = (&mapping.tile, mapping.trips());
+        let passes = lengths(mapping.passes(), tile.passes, trips.passes);
+        let pass_outputs = lengths(mapping.pass_outputs(), tile.o, trips.o);
+        let pass_channels = lengths(mapping.pass_channels(), tile.c, trips.c);
+        let output = pairs(&passes, &pass_outputs);
+        let (mut weights, mut parameters) = (Transfers::default(), Transfers::default());
+        let weight = mapping.shape.taps() * u64::from(mapping.shape.weight_bytes);
+        for &(o, o_times) in &output {
+            for &(c, c_times) in &pass_channels {
+                weights = weights.plus(rates.requests.of(1, o * c * weight).times(o_times * c_times));
+            }
+            let records = rates.requests.of(1, o * u64::from(mapping.parameter_bytes));
+            parameters = parameters.plus(records.times(o_times));
+        }
+        // Passes and channels are never both cut.
+        Self { input: pairs(&passes, &pass_channels), output, pass_outputs, pass_channels, weights, parameters }
     }
 }
 
@@ -150,36 +200,9 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    pub(super) fn of(mapping: &MatrixMapping, rates: &Rates, trips: Trips, pixels: &PixelTiles) -> Self {
-        let (shape, tile) = (&mapping.shape, &mapping.tile);
-        let passes = lengths(mapping.passes(), tile.passes, trips.passes);
-        let outputs = pairs(&passes, &lengths(mapping.pass_outputs(), tile.o, trips.o));
-        let channels = lengths(mapping.pass_channels(), tile.c, trips.c);
-        let mut loads =
-            Self { inputs: Transfers::default(), weights: Transfers::default(), parameters: Transfers::default() };
-        if !mapping.input_resident {
-            // Passes and channels are never both cut.
-            let channels = pairs(&passes, &channels);
-            let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
-            let [rows, cols] = &pixels.input;
-            let grid = [&pixels.images, rows, cols, &channels].map(Lengths::as_slice);
-            let element = u64::from(shape.input_bytes());
-            loads.inputs = if shape.is_pair() {
-                anywhere(&pixels.images, &channels, element, rates.requests)
-            } else {
-                grid_transfer(grid, whole, element, rates.requests)
-            };
-        }
-        let weight = shape.taps() * u64::from(shape.weight_bytes);
-        for &(o, o_times) in &outputs {
-            for &(c, c_times) in &channels {
-                let one = rates.requests.of(1, o * c * weight);
-                loads.weights = loads.weights.plus(one.times(o_times * c_times));
-            }
-            let records = rates.requests.of(1, o * u64::from(mapping.parameter_bytes));
-            loads.parameters = loads.parameters.plus(records.times(o_times));
-        }
-        loads
+    pub(super) fn of(mapping: &MatrixMapping, rates: &Rates, pixels: &PixelTiles, channels: &ChannelTiles) -> Self {
+        let inputs = pixels.inputs(mapping, rates, channels);
+        Self { inputs, weights: channels.weights, parameters: channels.parameters }
     }
 
     /// All loads of inputs: again for every output tile unless the tile is still there.

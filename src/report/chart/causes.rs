@@ -59,7 +59,7 @@ fn legend(scene: &mut Scene, result: &RunResult) -> f64 {
             continue;
         }
         scene.rect(PANEL, y - 5.0, PANEL + 10.0, y + 5.0, CAUSES[index]);
-        scene.text(words(name), (PANEL + 16.0, y), Align::Start, regular(9.5, INK));
+        scene.text(words(name.as_str()), (PANEL + 16.0, y), Align::Start, regular(9.5, INK));
         scene.text(percent(share(cycles, whole)), (RIGHT, y), Align::End, regular(9.5, INK));
         y += 15.0;
     }

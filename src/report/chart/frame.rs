@@ -61,7 +61,7 @@ pub fn scene(result: &RunResult, what: &str, note: &str) -> Scene {
         with_unit(&si(machine.clock_mhz * 1e6), "Hz"),
         with_unit(&si(machine.peak_macs_per_s), "MAC/s"),
         clean(&result.provenance.systole_version),
-        clean(&result.provenance.fidelity),
+        result.provenance.fidelity,
         clean(&result.provenance.config_hash),
         clean(&result.provenance.model_hash),
     );

@@ -385,7 +385,7 @@ fn panel(scene: &mut Scene, result: &RunResult, limits: &Ceilings, points: &[Poi
     for (place, cause) in present.iter().enumerate() {
         let left = PANEL + (place % 2) as f64 * 106.0;
         scene.disc((left + 6.0, y), 4.0, CAUSES[*cause]);
-        let name = fit(&words(causes[*cause].0), 90.0, 8.5, Face::Regular);
+        let name = fit(&words(causes[*cause].0.as_str()), 90.0, 8.5, Face::Regular);
         scene.text(name, (left + 16.0, y), Align::Start, regular(8.5, INK));
         if place % 2 == 1 || place + 1 == present.len() {
             y += 13.5;

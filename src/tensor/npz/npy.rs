@@ -1,13 +1,15 @@
 //! One array in numpy's `.npy` format (versions 1 to 3 of `numpy.lib.format`): a small dictionary as text, then the
 //! elements.
 
+use std::io::Read;
+
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 use thiserror::Error;
 
-use crate::tensor::{Tensor, checked_elements};
+use crate::tensor::{DType, Tensor, checked_elements};
 
 /// Longest header; numpy writes 118 bytes for ordinary arrays.
-const MAX_HEADER: usize = 1 << 16;
+const MAX_HEADER: u32 = 1 << 16;
 /// Most dimensions, as numpy 1 has it.
 const MAX_RANK: usize = 32;
 
@@ -40,29 +42,81 @@ struct Header {
     shape: Option<Vec<usize>>,
 }
 
+/// What stands before the elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Byte order and element type in numpy's code.
+    descr: String,
+    /// Whether elements stand column by column.
+    pub fortran: bool,
+    /// The dimensions.
+    pub shape: Vec<usize>,
+    /// Bytes before the elements.
+    pub start: u64,
+}
+
+impl Form {
+    /// Reads as far as the elements.
+    ///
+    /// # Errors
+    /// Bytes that are no array, or end too early.
+    pub fn read(reader: &mut impl Read) -> Result<Self, NpyError> {
+        let mut take = |bytes: &mut [u8]| reader.read_exact(bytes).map_err(|_| NpyError::NoArray);
+        let mut magic = [0; 8];
+        take(&mut magic)?;
+        let [b'\x93', b'N', b'U', b'M', b'P', b'Y', version, _] = magic else { return Err(NpyError::NoArray) };
+        let (mut short, mut long) = ([0; 2], [0; 4]);
+        let (length, start) = match version {
+            1 => {
+                take(&mut short)?;
+                (u32::from(u16::from_le_bytes(short)), 10)
+            }
+            2 | 3 => {
+                take(&mut long)?;
+                (u32::from_le_bytes(long), 12)
+            }
+            _ => return Err(NpyError::NoArray),
+        };
+        if length > MAX_HEADER {
+            return Err(NpyError::NoArray);
+        }
+        let mut text = vec![0; length as usize];
+        take(&mut text)?;
+        let header = Reader { text: &text, at: 0 }.header()?;
+        Ok(Self {
+            descr: header.descr.ok_or(NpyError::Missing("descr"))?,
+            fortran: header.fortran.ok_or(NpyError::Missing("fortran_order"))?,
+            shape: header.shape.ok_or(NpyError::Missing("shape"))?,
+            start: start + u64::from(length),
+        })
+    }
+
+    /// Type and bytes of an element.
+    ///
+    /// # Errors
+    /// A type that is not read.
+    pub fn element(&self) -> Result<(DType, u64), NpyError> {
+        let none = elements(&self.descr, false, &[0], &[])?.dtype();
+        Ok((none, none.bytes()))
+    }
+
+    /// Elements of this type under `shape`, from exactly their bytes.
+    ///
+    /// # Errors
+    /// As [`parse`].
+    pub fn elements(&self, shape: &[usize], data: &[u8]) -> Result<Tensor, NpyError> {
+        elements(&self.descr, self.fortran, shape, data)
+    }
+}
+
 /// Reads an array; column-major ones are brought into row-major order.
 ///
 /// # Errors
 /// Bytes that are no array, of an unknown type, or fewer or more than the shape needs.
 pub fn parse(bytes: &[u8]) -> Result<Tensor, NpyError> {
-    let [b'\x93', b'N', b'U', b'M', b'P', b'Y', version, _, rest @ ..] = bytes else { return Err(NpyError::NoArray) };
-    let (length, rest) = match (version, rest) {
-        (1, [a, b, rest @ ..]) => (usize::from(u16::from_le_bytes([*a, *b])), rest),
-        (2 | 3, [a, b, c, d, rest @ ..]) => {
-            let length = u32::from_le_bytes([*a, *b, *c, *d]);
-            (usize::try_from(length).map_err(|_| NpyError::NoArray)?, rest)
-        }
-        _ => return Err(NpyError::NoArray),
-    };
-    if length > MAX_HEADER || length > rest.len() {
-        return Err(NpyError::NoArray);
-    }
-    let (text, data) = rest.split_at(length);
-    let header = Reader { text, at: 0 }.header()?;
-    let descr = header.descr.ok_or(NpyError::Missing("descr"))?;
-    let fortran = header.fortran.ok_or(NpyError::Missing("fortran_order"))?;
-    let shape = header.shape.ok_or(NpyError::Missing("shape"))?;
-    elements(&descr, fortran, &shape, data)
+    let mut data = bytes;
+    let form = Form::read(&mut data)?;
+    form.elements(&form.shape, data)
 }
 
 fn elements(descr: &str, fortran: bool, shape: &[usize], data: &[u8]) -> Result<Tensor, NpyError> {

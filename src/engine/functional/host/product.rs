@@ -115,7 +115,7 @@ pub(super) fn run(
             let w_at = if input_major { w_at % depth * outputs + w_at / depth } else { w_at };
             x_at.map_or(0, |at| x[at] - i64::from(matrix.input.zero)) * (weights[w_at] - zero)
         };
-        let sum = accumulate(&matrix.order, taps.len(), product)?;
+        let sum = accumulate(&matrix.order, taps.len(), product, &mut 0)?;
         let bias = biases.as_ref().and_then(|all| all.get(channel)).copied().unwrap_or(0);
         let bias = i32::try_from(bias).map_err(|_| Fault::Arithmetic("a bias of 32 bits"))?;
         let scales = [table::scale(input), weight.scale_of(channel), table::scale(numbers.output)];

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::memory::Memory, *};
 use crate::{engine::timing::Cause, units::Time};
 
 /// One random instruction: kind, size, distance back to a token, whether it accumulates or begins a layer.
@@ -107,6 +107,45 @@ proptest! {
     }
 
     #[test]
+    fn answers_may_come_in_any_order(draws in draws(), machine in machines(), seed: u64, spread in 0..300_u64, copies: bool) {
+        let mut program = program(&draws, &[0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 1, 2, 0, 4, 3, 2]);
+        if copies {
+            let region = Region::flat(Space::Memory(MemoryId(0)), 100, 1, 700);
+            program.push(LOAD, Operation::Move(Transfer { source: region, target: region }), &[]);
+            program.load(100, &[]);
+        }
+        let accelerator = Accelerator::from_valid(machine);
+        let header = header(program.layers());
+        let run = |options: Options, held: usize| {
+            let memory = Memory::shuffled(seed, Time(spread * 1_000_000));
+            let simulator = Simulator::new(&accelerator, &header, options, held).unwrap().with_memories(vec![memory]);
+            simulator.run(program.instructions.iter().cloned()).unwrap()
+        };
+        let recorded = run(Options { record_phases: true, record_order: true }, PHASES_HELD);
+        let compacted = run(Options::default(), 0);
+        for layer in 0..program.layers() {
+            prop_assert_eq!(compacted.layers[layer].causes.total(), compacted.layers[layer].cycles.0);
+            let walked = walk(&recorded, layer, accelerator.array_period);
+            prop_assert_eq!(compacted.layers[layer].causes, walked, "layer {}", layer);
+        }
+        // Nothing starts before what it waits for, nor before what stands ahead of it in its queue.
+        let mut position = vec![0; program.instructions.len()];
+        for (at, &index) in recorded.issue_order.iter().enumerate() {
+            position[usize::try_from(index).unwrap()] = at;
+        }
+        for (index, instruction) in program.instructions.iter().enumerate() {
+            for token in &instruction.waits {
+                // Each instruction signals the token of its own number.
+                prop_assert!(position[token.0 as usize] < position[index]);
+            }
+            let before = program.instructions[..index].iter().rposition(|other| other.engine == instruction.engine);
+            prop_assert!(before.is_none_or(|before| position[before] < position[index]));
+        }
+        let bursts: u64 = recorded.layers.iter().map(|layer| layer.moved_bytes.0).sum();
+        prop_assert_eq!(recorded.memories[0].moved.0, bursts);
+    }
+
+    #[test]
     fn nothing_is_lost(draws in draws(), machine in machines(), output_stationary: bool) {
         let kinds = if output_stationary { [0, 5, 5, 3, 4, 5, 6, 7] } else { [0, 1, 2, 3, 4, 2, 6, 7] };
         let program = program(&draws, &kinds);
@@ -137,7 +176,7 @@ proptest! {
     fn a_better_machine_is_never_slower_with_one_requester(draws in draws(), machine in machines(), change in 0..8_u8) {
         let program = program(&draws, &[0, 1, 2, 3, 0, 5, 6, 7]);
         let mut better = machine.clone();
-        let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns } = machine.memories[0].model;
+        let MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns, .. } = machine.memories[0].model;
         match change {
             0 => memory(&mut better, bandwidth_gb_per_s * 1.3, latency_ns),
             1 => memory(&mut better, bandwidth_gb_per_s, latency_ns * 0.6),

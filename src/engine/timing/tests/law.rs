@@ -10,6 +10,7 @@ use super::{
     *,
 };
 use crate::{
+    config::KPacking,
     dataflow::{ArrayExtents, ArrayTile, Command, Product, schedule},
     mapping::{
         BufferTile, LoopOrder, MatrixMapping, MatrixShape, Slots,
@@ -56,7 +57,7 @@ fn recurrence(accelerator: &Accelerator, dataflow: Dataflow, product: &Product) 
             last = timer.stream_end();
         }
     });
-    (Time(last.time) - Time(first.unwrap().time)).cycles_ceil(accelerator.array_period).0
+    (last.time - first.unwrap().time).cycles_ceil(accelerator.array_period).0
 }
 
 /// The same in closed form, all in one buffer tile.

@@ -523,10 +523,62 @@ fn faults_of_a_program_are_errors() {
 
 #[test]
 fn time_that_does_not_fit_is_an_error() {
+    // Descriptors of a tenth of a second each, one a run: five hours are 180,000.
     let mut program = Builder::default();
-    program.load(1 << 20, &[]);
+    program.load_rows(200_000, 1, 64);
     let mut machine = config();
-    memory(&mut machine, 1e-9, 20.0);
+    machine.array.clock_mhz = 1.0;
+    machine.dma.descriptor_cycles = 100_000;
+    machine.dma.strides = false;
     let result = program.run_with(&machine, Options::default(), PHASES_HELD);
     assert_eq!(result.unwrap_err(), TimingError::Overflow);
+}
+
+#[test]
+fn a_memory_turns_between_reads_and_writes() {
+    let mut machine = config();
+    memory(&mut machine, 16.0, 20.0);
+    let mut run = |turnaround: f64, program: &Builder| {
+        let MemoryModel::Ideal { turnaround_ns, .. } = &mut machine.memories[0].model;
+        *turnaround_ns = turnaround;
+        program.run(&machine)
+    };
+    // A burst each of four cycles; the second one's turn comes three later.
+    let mut program = Builder::default();
+    program.load(64, &[]);
+    program.store(64, &[]);
+    assert_eq!(run(0.0, &program).causes, vector(&[(MemoryBandwidth, 8), (MemoryLatency, 20)]));
+    let report = run(3.0, &program);
+    assert_eq!(report.causes, vector(&[(MemoryBandwidth, 11), (MemoryLatency, 20)]));
+    assert_eq!(report.memories[0].busy.0, 8_000_000);
+    // Reads follow each other as before, and an idle memory has turned when the write comes: by 4 + 3, not by 4 + 7.
+    let mut program = Builder::default();
+    program.load(128, &[]);
+    assert_eq!(run(3.0, &program).cycles.0, 28);
+    let mut program = Builder::default();
+    program.load(64, &[]);
+    let computed = program.vector(VectorKind::Add, 28, &[]);
+    program.store(64, &[computed]);
+    assert_eq!(run(3.0, &program).cycles.0, 7 + 4 + 20);
+    assert_eq!(run(4.0, &program).cycles.0, 8 + 4 + 20);
+}
+
+#[test]
+fn a_tap_hears_of_every_burst_with_its_address() {
+    let mut program = Builder::default();
+    program.load_rows(2, 100, 1000);
+    program.store(64, &[]);
+    let accelerator = Accelerator::from_valid(config());
+    let header = header(1);
+    let mut heard = Vec::new();
+    let mut tap = |access: MemoryAccess| {
+        heard.push((access.time.0 / 1_000_000, access.address, access.write));
+    };
+    let instructions = program.instructions.into_iter();
+    let report = simulate_tapped(&accelerator, &header, instructions, Options::default(), &mut tap).unwrap();
+    let reads = [(0, 0), (4, 64), (8, 960), (12, 1024), (16, 1088)].map(|(time, address)| (time, address, false));
+    let mut expected = reads.to_vec();
+    expected.insert(1, (0, 0, true));
+    assert_eq!(heard, expected);
+    assert_eq!(report.memories[0].moved.0, 64 * 6);
 }

@@ -4,25 +4,29 @@ mod bursts;
 mod causes;
 mod law;
 mod micro;
+mod observed;
 mod rtl;
 mod speed;
+mod ties;
 
 use smallvec::SmallVec;
 
-use super::{CauseVector, Options, PHASES_HELD, TimingError, TimingReport, simulate, simulator::Simulator};
+use super::{
+    CauseVector, MemoryAccess, Options, PHASES_HELD, TimingError, TimingReport, simulate, simulate_tapped,
+    simulator::Simulator,
+};
 use crate::{
     config::{
-        Accelerator, AcceleratorConfig, Accumulators, Array, ArrayKind, Buffer, BufferId, BufferLayout, Buffers,
-        Control, Dataflow, DepthwisePolicy, Dma, EngineId, Host, KPacking, MemoryId, MemoryModel, MemorySpace,
-        Placement, VectorFunction, VectorPlacement, VectorUnit, WeightLoad,
+        Accelerator, AcceleratorConfig, BufferId, BufferLayout, Dataflow, EngineId, MemoryId, MemoryModel,
+        VectorPlacement, WeightLoad, load_source,
     },
+    diag::Source,
     ir::NodeId,
     program::{
         Arithmetic, Dim, Header, Instruction, Layer, LayerId, LayerKind, Matmul, Operation, Region, Space, Token,
         Transfer, VectorKind, VectorOp,
     },
-    tensor::{DType, Overflow, Requantizer},
-    units::{Macs, Time},
+    units::Macs,
 };
 
 pub const LOAD: EngineId = EngineId(0);
@@ -34,74 +38,23 @@ pub const HOST: EngineId = EngineId(4);
 /// 4x4, weights in 4 cycles behind the stream; 1 GHz; a 64-byte burst holds the memory for 1 cycle and arrives 20
 /// later, eight in flight, and the engine moves it in 4; vector 4 elements a cycle; issue costs nothing.
 pub fn config() -> AcceleratorConfig {
-    let buffer = Buffer { bytes: 1 << 20, banks: 4, word_bytes: 16, ports: 1, latency: 1 };
-    AcceleratorConfig {
-        name: "test".into(),
-        description: String::new(),
-        array: Array {
-            kind: ArrayKind::Systolic,
-            rows: 4,
-            cols: 4,
-            count: 1,
-            clock_mhz: 1000.0,
-            dataflows: vec![Dataflow::WS],
-            input_type: DType::Int8,
-            weight_type: DType::Int8,
-            zero_points: true,
-            per_channel_scales: true,
-            column_bits: 32,
-            overflow: Overflow::default(),
-            pe_registers: 0,
-            hop_registers: 0,
-            weight_load: WeightLoad { cycles: 4, shadow_depth: 1 },
-            min_stream: 1,
-            max_stream: 0,
-            overlap_tiles: true,
-            dataflow_switch_cycles: 0,
-            k_packing: KPacking::default(),
-        },
-        buffers: Buffers { layout: BufferLayout::Shared(buffer), double_buffering: true, weight_fifo_tiles: 0 },
-        accumulators: Accumulators { bytes: 1 << 16, bits: 32, banks: 1, ports: 2, read_width: 0 },
-        dma: Dma {
-            load_engines: 1,
-            store_engines: 1,
-            bytes_per_cycle: 16,
-            burst_bytes: 64,
-            bursts_in_flight: 8,
-            descriptor_cycles: 0,
-            strides: true,
-            zero_fill: true,
-            alignment_bytes: 1,
-            channel_brick: 1,
-        },
-        memories: vec![MemorySpace {
-            name: "dram".into(),
-            model: MemoryModel::Ideal { bandwidth_gb_per_s: 64.0, latency_ns: 20.0 },
-            bytes: 0,
-        }],
-        placement: Placement { weights: "dram".into(), activations: "dram".into(), ..Placement::default() },
-        vector: VectorUnit {
-            placement: VectorPlacement::Separate,
-            lanes: 4,
-            clock_mhz: 0.0,
-            startup_cycles: 0,
-            cycles: vec![
-                (VectorFunction::Requantize, 1),
-                (VectorFunction::Add, 1),
-                (VectorFunction::MaxPool, 1),
-                (VectorFunction::Softmax, 3),
-            ],
-            requantizer: Requantizer::default(),
-        },
-        depthwise: DepthwisePolicy::default(),
-        control: Control { issue_cycles: 0, ..Control::default() },
-        host: Host::default(),
-        residency: false,
-    }
+    let text = r#"(
+        name: "test",
+        array: (rows: 4, cols: 4, clock_mhz: 1000, dataflows: [WS], input_type: Int8, weight_type: Int8,
+                weight_load: (cycles: 4, shadow_depth: 1)),
+        buffers: (layout: Shared((bytes: 1048576, banks: 4))),
+        accumulators: (bytes: 65536),
+        dma: (bytes_per_cycle: 16, burst_bytes: 64, bursts_in_flight: 8),
+        memories: [(name: "dram", model: Ideal(bandwidth_gb_per_s: 64, latency_ns: 20))],
+        placement: (weights: "dram", activations: "dram"),
+        vector: (lanes: 4, cycles: [(Requantize, 1), (Add, 1), (MaxPool, 1), (Softmax, 3)]),
+        control: (issue_cycles: 0),
+    )"#;
+    load_source(&Source { name: "test".into(), text: text.into() }, &[]).unwrap().config
 }
 
 pub fn memory(config: &mut AcceleratorConfig, bandwidth_gb_per_s: f64, latency_ns: f64) {
-    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns };
+    config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s, latency_ns, turnaround_ns: 0.0 };
 }
 
 pub fn header(layers: usize) -> Header {

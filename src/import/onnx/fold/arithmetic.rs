@@ -49,8 +49,6 @@ fn binary(name: &str) -> Option<Binary> {
                 Some(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
             },
         },
-        "Min" => Binary { float: |a, b| if a < b || a.is_nan() { a } else { b }, integer: |a, b| Some(a.min(b)) },
-        "Max" => Binary { float: |a, b| if a > b || a.is_nan() { a } else { b }, integer: |a, b| Some(a.max(b)) },
         "Pow" => Binary { float: f32::powf, integer: |a, b| a.checked_pow(u32::try_from(b).ok()?) },
         _ => return op::elementwise(name)?.default.as_ref().and_then(Binary::of),
     })

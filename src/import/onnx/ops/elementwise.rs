@@ -7,7 +7,7 @@ use crate::{
         limits::{Fallible, refuse},
         node::NodeView,
     },
-    ir::{Activation, Op, op::elementwise},
+    ir::{Activation, Op, ValueId, op::elementwise},
 };
 
 const ADD: Op = Op::Add { activation: Activation::None };
@@ -34,23 +34,47 @@ pub(super) fn function<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Falli
 pub(super) fn binary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let op = named(node)?;
     let mut operands = vec![imp.float(node, 0)?, imp.float(node, 1)?];
-    // Where order does not matter, a constant stands second.
-    if matches!(op, Op::Add { .. } | Op::Mul) && imp.is_fixed(operands[0]) && !imp.is_fixed(operands[1]) {
-        operands.swap(0, 1);
-    }
+    constant_second(imp, &op, &mut operands);
     Ok(vec![Binding::Value(window::pointwise(imp, node, op, &operands, &[], Kind::FLOAT)?)])
 }
 
-/// `Sum` of any number of operands: a chain of additions, from the left.
-pub(super) fn sum<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+/// Where order does not matter, a constant stands second.
+fn constant_second(imp: &Importer<'_>, op: &Op, operands: &mut [ValueId]) {
+    let commutes = matches!(op, Op::Add { .. } | Op::Mul | Op::Min | Op::Max);
+    if commutes && imp.is_fixed(operands[0]) && !imp.is_fixed(operands[1]) {
+        operands.swap(0, 1);
+    }
+}
+
+/// `Sum`, `Min` and `Max` of any number of operands: a chain, from the left.
+pub(super) fn chain<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+    let op = if node.op() == "Sum" { ADD } else { named(node)? };
     let count = node.proto.input.len();
     let mut total = imp.float(node, 0)?;
     for index in 1..count {
-        let next = imp.float(node, index)?;
+        let mut operands = [total, imp.float(node, index)?];
+        constant_second(imp, &op, &mut operands);
         let step = if index + 1 == count { Step::WHOLE } else { Step::helper("partial") };
-        total = imp.emit(node, step, ADD, vec![total, next], Kind::FLOAT, None)?;
+        total = imp.emit(node, step, op.clone(), operands.to_vec(), Kind::FLOAT, None)?;
     }
     Ok(vec![Binding::Value(total)])
+}
+
+/// `PRelu`; with one constant slope for all elements it is a `LeakyRelu`, which a table computes.
+pub(super) fn prelu<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+    let x = imp.float(node, 0)?;
+    let rank = imp.shape(x).len();
+    let (op, operands) = match imp.binding(node, 1)? {
+        Some(Binding::Constant(slope, _)) if slope.len() == 1 && slope.shape().len() <= rank => {
+            let alpha = slope.to_f32()[0];
+            if !alpha.is_finite() {
+                refuse!("its slope is not a finite number: {alpha}");
+            }
+            (Op::LeakyRelu { alpha }, vec![x])
+        }
+        _ => (Op::PRelu, vec![x, imp.float(node, 1)?]),
+    };
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &operands, &[], Kind::FLOAT)?)])
 }
 
 /// `Clip`, with limits as attributes (before version 11) or operands. Without limits it is nothing, with a lower

@@ -50,16 +50,23 @@ pub(super) fn average_of<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, x: Val
     window::lower(imp, node, y, rank)
 }
 
-/// `GlobalAveragePool`.
-pub(super) fn global_average_pool<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+/// `GlobalAveragePool`, `GlobalMaxPool`.
+pub(super) fn global_pool<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
+    let op = if node.op() == "GlobalMaxPool" { Op::GlobalMaxPool } else { Op::GlobalAvgPool };
     let x = imp.float(node, 0)?;
-    Ok(vec![Binding::Value(global_of(imp, node, x, Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(global_of(imp, node, op, x, Kind::FLOAT)?)])
 }
 
-/// A global average pool of any kind of value.
-pub(super) fn global_of<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, x: ValueId, kind: Kind) -> Fallible<ValueId> {
+/// A pool of a whole image of any kind of value.
+pub(super) fn global_of<'m>(
+    imp: &mut Importer<'m>,
+    node: &NodeView<'m>,
+    op: Op,
+    x: ValueId,
+    kind: Kind,
+) -> Fallible<ValueId> {
     let (image, rank) = window::lift(imp, node, x)?;
-    let y = imp.emit(node, window::step(rank), Op::GlobalAvgPool, vec![image], kind, None)?;
+    let y = imp.emit(node, window::step(rank), op, vec![image], kind, None)?;
     window::lower(imp, node, y, rank)
 }
 

@@ -64,7 +64,7 @@ pub(super) fn global_average_pool<'m>(imp: &mut Importer<'m>, node: &NodeView<'m
     channels_first(node)?;
     let x = qdq::activation(imp, node, 0, 1, 2)?;
     let kind = qdq::result(imp, node, 3, 4, x)?;
-    Ok(vec![Binding::Value(pool::global_of(imp, node, x, kind)?)])
+    Ok(vec![Binding::Value(pool::global_of(imp, node, Op::GlobalAvgPool, x, kind)?)])
 }
 
 /// `QLinearSoftmax`: `[x, xs, xz, ys, yz]`; which rules hold for the axis is said by the attribute `opset`.

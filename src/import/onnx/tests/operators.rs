@@ -192,10 +192,55 @@ fn activations_have_the_defaults_of_the_standard() {
         ("LeakyRelu", vec![], Op::LeakyRelu { alpha: 0.01 }),
         ("LeakyRelu", vec![float("alpha", 0.3)], Op::LeakyRelu { alpha: 0.3 }),
         ("HardSigmoid", vec![], Op::HardSigmoid { alpha: 0.2, beta: 0.5 }),
+        ("Elu", vec![], Op::Elu { alpha: 1.0 }),
+        ("Elu", vec![float("alpha", -0.5)], Op::Elu { alpha: -0.5 }),
     ] {
         assert_eq!(becomes(&unary(14, name, &[2, 3], attributes)), (op, vec![2, 3]));
     }
-    assert!(unary(14, "LeakyRelu", &[2], vec![float("alpha", f32::INFINITY)]).refused().contains("finite"));
+    for name in ["LeakyRelu", "Elu", "HardSigmoid"] {
+        for number in [f32::INFINITY, f32::NAN] {
+            assert!(unary(14, name, &[2], vec![float("alpha", number)]).refused().contains("finite"));
+        }
+        assert!(unary(14, name, &[2], vec![int("alpha", 1)]).refused().contains("alpha"));
+    }
+}
+
+#[test]
+fn minima_and_maxima_of_several_operands_become_chains_with_constants_second() {
+    for (name, op) in [("Min", Op::Min), ("Max", Op::Max)] {
+        let model = Model::new(13).input("x", &[2, 2]).input("z", &[2]).floats("c", &[1], &[0.5]);
+        let graph = model.node(name, "c x z", "y", vec![]).output("y").ok();
+        assert_eq!(graph.nodes.iter().map(|node| node.op.clone()).collect::<Vec<_>>(), [op.clone(), op]);
+        assert!(graph.value(graph.nodes[0].inputs[1]).constant.is_some());
+        let one = Model::new(13).input("x", &[2]).node(name, "x", "t", vec![]).node("Tanh", "t", "y", vec![]);
+        assert_eq!(ops(&one.output("y").ok()), ["Tanh"]);
+        let none = Model::new(13).input("x", &[2]).node(name, "", "y", vec![]).output("y");
+        assert!(none.refused().contains("operands"));
+    }
+}
+
+#[test]
+fn a_prelu_of_one_constant_slope_is_a_leaky_relu() {
+    let model = |shape: &[i64], slopes: &[f32]| {
+        Model::new(16)
+            .input("x", &[1, 2, 3, 3])
+            .floats("s", shape, slopes)
+            .node("PRelu", "x s", "y", vec![])
+            .output("y")
+    };
+    assert_eq!(model(&[1, 1], &[0.5]).ok().nodes[0].op, Op::LeakyRelu { alpha: 0.5 });
+    assert_eq!(model(&[2, 1, 1], &[0.5, -1.0]).ok().nodes[0].op, Op::PRelu);
+    assert!(model(&[1], &[f32::NAN]).refused().contains("finite"));
+    assert!(model(&[3, 1, 1], &[1.0; 3]).refused().contains("broadcast"));
+    assert!(model(&[4, 2, 3, 3], &[1.0; 72]).refused().contains("broadcast"));
+}
+
+#[test]
+fn a_global_maximum_is_of_images_and_sequences() {
+    assert_eq!(becomes(&unary(13, "GlobalMaxPool", &[2, 3, 4, 5], vec![])), (Op::GlobalMaxPool, vec![2, 3, 1, 1]));
+    let sequence = unary(13, "GlobalMaxPool", &[2, 3, 4], vec![]).ok();
+    assert_eq!(sequence.value(sequence.outputs[0]).shape, [2, 3, 1]);
+    assert!(unary(13, "GlobalMaxPool", &[2, 3], vec![]).refused().contains("only [N, C, H, W]"));
 }
 
 #[test]
@@ -292,6 +337,29 @@ fn softmax_before_version_13_normalizes_the_rest_together() {
     assert_eq!(ops(&graph), ["Reshape", "Softmax", "Reshape"]);
     assert_eq!(graph.value(graph.nodes[1].inputs[0]).shape, [2, 12]);
     assert_eq!(result(&graph).shape, [2, 3, 4]);
+}
+
+#[test]
+fn operators_on_constants_only_are_listed_behind_what_is_unsupported_too() {
+    let text = Model::new(13)
+        .input("x", &[1, 3, 8, 8])
+        .named("l1", "LRN", "x", "a", vec![])
+        .named("c1", "ConstantOfShape", "a", "b", vec![])
+        .named("s1", "Shape", "a", "s", vec![])
+        // A shape is constant whatever the tensor is: nothing is wrong here once `l1` is mended.
+        .named("f1", "Floor", "s", "t", vec![])
+        .output("b")
+        .output("t")
+        .refused();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "node \"l1\" (LRN): operator not supported",
+            "node \"c1\" (ConstantOfShape): supported only where its operands are constants",
+        ],
+        "{text}"
+    );
 }
 
 #[test]
