@@ -43,10 +43,14 @@ fn digest_of(tensor: &Tensor) -> u64 {
     let mut digest = Digest::new();
     digest.bytes(format!("{:?} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
     if let Tensor::F32(values) = tensor {
-        values.iter().for_each(|value| digest.bytes(&value.to_bits().to_le_bytes()));
+        for value in values {
+            digest.bytes(&value.to_bits().to_le_bytes());
+        }
     } else {
         let values = tensor.to_integers().expect("integers where not f32");
-        values.iter().for_each(|value| digest.bytes(&value.to_le_bytes()));
+        for value in values {
+            digest.bytes(&value.to_le_bytes());
+        }
     }
     digest.0
 }

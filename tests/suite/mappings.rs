@@ -78,7 +78,7 @@ fn the_tiles_of_a_weight_image_cover_it_without_holes() {
     {
         let mut config = tight().config;
         config.depthwise = policy;
-        config.array.rows = 80;
+        config.array.rows = 40;
         config.array.cols = 12;
         let program = mapped(&grouped(groups), &Accelerator::from_valid(config)).unwrap();
         let (image, mapping) = (&program.header.weights[0], matrix(&program.layers[0].mapping));

@@ -121,6 +121,8 @@ const LAYER: Kind = Kind {
         "compulsory_bytes",
         "causes",
         "mapping",
+        "may_overflow",
+        "overflows",
     ],
     formulas: &[
         ("cycles", |row, _| row["causes"].as_object().unwrap().values().map(|cycles| cycles.as_f64().unwrap()).sum()),
