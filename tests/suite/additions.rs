@@ -198,6 +198,7 @@ fn order_agrees(
     outputs: u64,
 ) -> Result<(), TestCaseError> {
     let image = program.header.weights.iter().find(|image| image.layer.index() == layer).unwrap();
+    #[allow(clippy::single_match_else, reason = "two kinds of second operand, side by side")]
     let (weights, memory) = match image.weights {
         Some(_) => (weights_of(image), Space::Memory(image.memory)),
         None => {
