@@ -236,7 +236,7 @@ pub fn map_cached<'a>(
     let graph = &network.quantized;
     let inexact: Vec<NodeId> = graph
         .nodes_with_ids()
-        .filter(|(_, node)| matches!(node.op.name(), "Conv" | "MatMul") && may_overflow(graph, node, accelerator))
+        .filter(|(_, node)| node.op.sums_products() && may_overflow(graph, node, accelerator))
         .map(|(id, _)| id)
         .collect();
     let plan = mapping::plan_cached(graph, accelerator, &PlanOptions { inexact }, cache)?;

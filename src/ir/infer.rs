@@ -177,6 +177,7 @@ pub fn infer(op: &Op, inputs: &[&[usize]], requested: Option<&[usize]>) -> Resul
         op if op.kind() == Kind::Binary => broadcast(name, x, inputs[1])?,
         Op::Conv { window, groups, .. } => conv(name, inputs, window, *groups)?,
         Op::MatMul { transposed, .. } => matmul(name, inputs, *transposed)?,
+        Op::BatchMatMul => batch_matmul(name, x, inputs[1])?,
         Op::BatchNorm { .. } => batch_norm(name, x, &inputs[1..])?,
         Op::MaxPool { window } | Op::AvgPool { window, .. } => {
             let [n, c, h, w] = rank4(name, "x", x)?;
@@ -308,6 +309,17 @@ fn matmul(op: &'static str, inputs: &[&[usize]], transposed: bool) -> Result<Vec
     }
     let mut result = leading.to_vec();
     result.push(n);
+    Ok(result)
+}
+
+fn batch_matmul(op: &'static str, a: &[usize], b: &[usize]) -> Result<Vec<usize>, InferError> {
+    let short =
+        |operand, found: &[usize]| InferError::Rank { op, operand, expected: "2 or more", found: found.to_vec() };
+    let [a_batch @ .., m, k] = a else { return Err(short("a", a)) };
+    let [b_batch @ .., b_k, n] = b else { return Err(short("b", b)) };
+    extent(op, "reduced dimension of b", *k, *b_k)?;
+    let mut result = broadcast(op, a_batch, b_batch)?;
+    result.extend([*m, *n]);
     Ok(result)
 }
 
@@ -457,6 +469,16 @@ mod tests {
         assert_eq!(one(&Op::GlobalAvgPool, &[&[3, 9, 7, 7]]), Ok(vec![3, 9, 1, 1]));
         assert_eq!(one(&Op::GlobalMaxPool, &[&[3, 9, 7, 7]]), Ok(vec![3, 9, 1, 1]));
         assert!(matches!(one(&Op::GlobalMaxPool, &[&[3, 9]]), Err(InferError::Rank { .. })));
+    }
+
+    #[test]
+    fn batches_of_products_broadcast() {
+        let a: &[usize] = &[2, 1, 5, 7];
+        assert_eq!(one(&Op::BatchMatMul, &[a, &[3, 7, 4]]), Ok(vec![2, 3, 5, 4]));
+        assert_eq!(one(&Op::BatchMatMul, &[&[5, 7], &[7, 4]]), Ok(vec![5, 4]));
+        assert!(matches!(one(&Op::BatchMatMul, &[a, &[3, 6, 4]]), Err(InferError::Extent { .. })));
+        assert!(matches!(one(&Op::BatchMatMul, &[a, &[3, 3, 7, 4]]), Err(InferError::Broadcast { .. })));
+        assert!(matches!(one(&Op::BatchMatMul, &[a, &[7]]), Err(InferError::Rank { .. })));
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub fn macs<S: Stage>(graph: &Graph<S>, node: &Node) -> u64 {
     let shape = |index: usize| node.inputs.get(index).map_or(&[][..], |&id| graph.value(id).shape.as_slice());
     let products: &[usize] = match &node.op {
         Op::Conv { .. } => shape(1).get(1..).unwrap_or_default(),
-        Op::MatMul { .. } => shape(0).last().map_or(&[][..], std::slice::from_ref),
+        Op::MatMul { .. } | Op::BatchMatMul => shape(0).last().map_or(&[][..], std::slice::from_ref),
         _ => return 0,
     };
     let results = node.outputs.first().map_or(&[][..], |&id| graph.value(id).shape.as_slice());

@@ -52,6 +52,8 @@ pub enum Activation {
 pub enum Kind {
     /// Sums of products with constant weights; the second operand is the weight, a third one the bias.
     Product,
+    /// Sums of products of two activations.
+    Pair,
     /// A function of each element alone; of a byte, it is a table. The result has the operand's shape.
     Function,
     /// Element by element of two operands, which broadcast as numpy's do.
@@ -323,6 +325,9 @@ operators! {
             /// Fused into the store.
             activation: Activation,
         } => TWO_OR_THREE, Product, Own;
+        /// `[a [..., M, K], b [..., K, N]] -> [y [..., M, N]]`: products of two activations, either of which may be
+        /// constant. Dimensions before the last two broadcast as numpy's do.
+        BatchMatMul => TWO, Pair, Own;
         /// `[x [N,C,...], scale [C], bias [C], mean [C], var [C]] -> [y]`, inference form.
         BatchNorm {
             /// Added to the variance.
@@ -394,6 +399,11 @@ impl Op {
     /// What kind of work it is.
     pub const fn kind(&self) -> Kind {
         self.spec().kind
+    }
+
+    /// Whether it sums products, so that partial sums may overflow.
+    pub const fn sums_products(&self) -> bool {
+        matches!(self.kind(), Kind::Product | Kind::Pair)
     }
 
     /// Whether it is a function of each element alone.

@@ -154,7 +154,7 @@ impl TileCost {
         let first_input = input_tile(mapping, rates, &first);
         let first_weight = weight_tile(mapping, rates, &first);
         let loads = |weights: Transfers, inputs: Transfers| {
-            rates.loads(&[(rates.weight_memory, weights), (mapping.input_memory, inputs)])
+            rates.loads(&[(mapping.weight_memory, weights), (mapping.input_memory, inputs)])
         };
         let schedule = schedule(mapping.dataflow);
         let mut until_streaming = loads(first_weight, first_input);
@@ -193,11 +193,16 @@ impl TileCost {
     pub fn ordered(&self, mapping: &MatrixMapping, rates: &Rates) -> OrderCost {
         let trips = self.trips;
         let (operands, parameters) = (self.loads.weights(mapping, trips), self.loads.parameters(mapping, trips));
-        let mut cost =
-            Cost { input: self.loads.inputs(mapping, trips), weight: operands.plus(parameters), ..self.cost };
-        let (weights_from, inputs_from) = (rates.weight_memory, mapping.input_memory);
-        let all_from = [(weights_from, cost.weight), (inputs_from, cost.input)];
-        let operand_loads = rates.loads(&[(weights_from, operands), (inputs_from, cost.input)]) + self.last_step;
+        let inputs = self.loads.inputs(mapping, trips);
+        let (input, weight) = if mapping.shape.is_pair() {
+            (inputs.plus(operands), parameters)
+        } else {
+            (inputs, operands.plus(parameters))
+        };
+        let mut cost = Cost { input, weight, ..self.cost };
+        let operands_from = [(mapping.weight_memory, operands), (mapping.input_memory, inputs)];
+        let all_from = [operands_from[0], (rates.weight_memory, parameters), operands_from[1]];
+        let operand_loads = rates.loads(&operands_from) + self.last_step;
         let moves = cost.input.plus(cost.weight).plus(cost.output).instructions;
         let output_tiles = trips.steps() / u64::from(trips.c);
         let commands = moves.saturating_add(output_tiles).saturating_add(if mapping.on_vector {

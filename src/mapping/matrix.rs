@@ -88,6 +88,8 @@ pub struct MatrixMapping {
     pub output_resident: bool,
     /// The memory space that inputs are loaded from.
     pub input_memory: MemoryId,
+    /// The memory space that weights are loaded from.
+    pub weight_memory: MemoryId,
     /// The memory space that results are stored to.
     pub output_memory: MemoryId,
     /// Bytes of one parameter record.

@@ -7,6 +7,7 @@ pub mod cache;
 mod classify;
 pub mod cost;
 pub mod describe;
+pub mod layout;
 pub mod matrix;
 pub mod order;
 pub mod place;
@@ -17,8 +18,9 @@ pub mod tiling;
 pub mod vector;
 
 pub use cache::MappingCache;
+pub use layout::Layout;
 pub use matrix::{BufferTile, LoopOrder, MatrixMapping, Slots};
 pub use place::Place;
 pub use plan::{LayerMapping, LayerPlan, Plan, PlanOptions, plan, plan_cached};
-pub use shape::MatrixShape;
+pub use shape::{MatrixShape, Second};
 pub use vector::{VectorMapping, VectorShape};

@@ -4,7 +4,7 @@ use super::matrix::MatrixMapping;
 use crate::{
     config::Accelerator,
     dataflow::{ArrayExtents, schedule},
-    ir::{Constant, Distribution, Graph, Node, Quantized, Value},
+    ir::{Constant, Distribution, Graph, Node, Op, Quantized, Value},
     tensor::{AccumulationOrder, Tensor},
 };
 
@@ -45,7 +45,7 @@ pub fn may_overflow(graph: &Graph<Quantized>, node: &Node, accelerator: &Acceler
         return false;
     }
     let depth: u64 = match w.shape.as_slice() {
-        [_, rest @ .., _] if w.shape.len() == 4 => {
+        [_, rest @ .., _] if matches!(node.op, Op::Conv { .. }) => {
             rest.iter().map(|&dim| dim as u64).product::<u64>() * w.shape[w.shape.len() - 1] as u64
         }
         _ => x.shape.last().copied().unwrap_or(1) as u64,

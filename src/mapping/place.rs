@@ -1,7 +1,7 @@
 //! Where each value lies before anything stays on chip: in a memory space of its own, in another value's bytes, or on the
 //! user's side of the boundary.
 
-use super::classify::{Class, Classifier, is_channel_axis, is_conversion, is_free_reshape};
+use super::classify::{Class, Classifier, View, is_conversion};
 use crate::{
     config::{Accelerator, MemoryId},
     ir::{Graph, NodeId, Op, Quantized, ValueId},
@@ -26,17 +26,15 @@ pub enum Place {
         /// First channel.
         channel: usize,
     },
+    /// The same bytes as the other side of a transposition.
+    View {
+        /// The other side.
+        of: ValueId,
+        /// The transposition.
+        transposition: NodeId,
+    },
     /// On the user's side of a boundary conversion.
     Outside,
-}
-
-/// `[n, h, w, c]` of a value as it lies in memory: rank 4 as NHWC, other ranks as rows of the last dimension.
-pub fn extents(shape: &[usize]) -> [usize; 4] {
-    match *shape {
-        [n, c, h, w] => [n, h, w, c],
-        [] => [1, 1, 1, 1],
-        [ref rows @ .., c] => [rows.iter().product(), 1, 1, c],
-    }
 }
 
 /// Place and memory space of every value, by value index.
@@ -76,11 +74,23 @@ impl Placer<'_> {
                 _ if is_conversion(node) && self.nodes.is_boundary_output(node) => {
                     self.places[node.outputs[0].index()] = Some(Place::Outside);
                 }
-                Op::Reshape if is_free_reshape(graph.value(node.inputs[0]), graph.value(node.outputs[0])) => {
+                Op::Reshape if self.nodes.is_free_reshape(node) => {
                     self.places[node.outputs[0].index()] = Some(Place::Alias(node.inputs[0]));
                 }
+                Op::Transpose { .. } => {
+                    let (x, y) = (node.inputs[0], node.outputs[0]);
+                    match self.nodes.view(node) {
+                        Some(View::OfOperand) => {
+                            self.places[y.index()] = Some(Place::View { of: x, transposition: id });
+                        }
+                        Some(View::OfResult) => {
+                            self.places[x.index()] = Some(Place::View { of: y, transposition: id });
+                        }
+                        None => {}
+                    }
+                }
                 Op::Concat { axis }
-                    if is_channel_axis(graph.value(node.outputs[0]), *axis)
+                    if self.nodes.is_channel_axis(node.outputs[0], *axis)
                         && matches!(self.nodes.classify(node), Class::Concat) =>
                 {
                     self.place_parts(id);
@@ -110,13 +120,13 @@ impl Placer<'_> {
         let mut channel = 0;
         for &input in &node.inputs {
             let (part, result) = (graph.value(input), graph.value(whole));
-            let channels = extents(&part.shape)[3];
+            let channels = self.nodes.extents(input)[3];
             let twice = node.inputs.iter().filter(|&&other| other == input).count() > 1;
             let elsewhere = graph.inputs.contains(&input) || graph.outputs.contains(&input);
             // The rows of a part are not adjacent: an alias with rows of another length could not be walked.
             let recut = self.nodes.consumers[input.index()].iter().any(|&consumer| {
                 let other = graph.node(consumer);
-                matches!(other.op, Op::Reshape) && extents(&graph.value(other.outputs[0]).shape)[3] != channels
+                matches!(other.op, Op::Reshape) && self.nodes.extents(other.outputs[0])[3] != channels
             });
             if part.quant == result.quant
                 && part.dtype == result.dtype
@@ -163,7 +173,9 @@ impl Placer<'_> {
 
     /// The value whose bytes hold another's.
     fn owner(&self, mut id: ValueId) -> ValueId {
-        while let Some(Place::Alias(of) | Place::Part { whole: of, .. }) = self.places[id.index()] {
+        while let Some(Place::Alias(of) | Place::Part { whole: of, .. } | Place::View { of, .. }) =
+            self.places[id.index()]
+        {
             id = of;
         }
         id

@@ -8,8 +8,9 @@ use super::{
     cache::{Known, MappingCache},
     classify::{Class, Classifier, narrow, unit_window},
     cost::{Cost, Part, Rates},
+    layout::Layout,
     matrix::{LoopOrder, MatrixMapping, Occupied},
-    place::{self, Place, extents},
+    place::{self, Place},
     search::{self, Constraints, Found, Infeasible},
     shape::{MatrixShape, byte_width},
     vector::{self, OperandShape, VectorMapping, VectorShape},
@@ -18,7 +19,7 @@ use crate::{
     config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
     dataflow::ArrayExtents,
     diag::{Diagnostic, Faults},
-    ir::{Graph, Node, NodeId, Quantized, Value, ValueId},
+    ir::{Graph, Kind, Node, NodeId, Quantized, Value, ValueId},
     units::{Time, thousands},
 };
 
@@ -131,6 +132,8 @@ pub struct Plan {
     pub layers: Vec<LayerPlan>,
     /// Where each value lies, by value index; `None` for weights, biases and values that nothing uses.
     pub places: Vec<Option<Place>>,
+    /// How each value lies, by value index.
+    pub layouts: Vec<Layout>,
     /// The memory space of each value, by value index, for those that lie in one.
     pub memories: Vec<MemoryId>,
 }
@@ -178,7 +181,7 @@ pub fn plan_cached(
     planner.search_ahead();
     let layers = planner.layers();
     Faults::check(std::mem::take(&mut planner.faults))?;
-    Ok(Plan { layers, places: planner.places, memories: planner.memories })
+    Ok(Plan { layers, places: planner.places, layouts: planner.nodes.layouts, memories: planner.memories })
 }
 
 struct Planner<'a> {
@@ -232,11 +235,13 @@ impl Planner<'_> {
 
     fn constraints(&self, id: NodeId, reserved: u64, input_resident: bool, output_resident: bool) -> Constraints {
         let node = self.graph.node(id);
+        let is_pair = node.op.kind() == Kind::Pair;
         Constraints {
             reserved,
             input_resident,
             output_resident,
             input_memory: self.memories[node.inputs[0].index()],
+            weight_memory: if is_pair { self.memories[node.inputs[1].index()] } else { self.accelerator.weight_memory },
             output_memory: self.memories[node.outputs[0].index()],
             single_groups: self.options.inexact.contains(&id),
         }
@@ -307,6 +312,10 @@ impl Planner<'_> {
             || graph.outputs.contains(&output)
             || self.places[output.index()] != Some(Place::Memory)
         {
+            return None;
+        }
+        // Operands of a product of two activations are cut and repeated by batch, on their way from memory.
+        if next.op.kind() == Kind::Pair {
             return None;
         }
         let next_class = self.nodes.classify(next);
@@ -450,7 +459,7 @@ impl Planner<'_> {
                 continue;
             }
             let value = graph.value(input);
-            let extent = narrow(extents(&value.shape));
+            let extent = narrow(self.nodes.extents(input));
             let same = value.quant == output.quant && value.dtype == output.dtype;
             let base = VectorMapping {
                 function: (!same).then_some(VectorFunction::Table),

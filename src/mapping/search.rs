@@ -28,6 +28,8 @@ pub struct Constraints {
     pub output_resident: bool,
     /// The memory space that inputs are loaded from.
     pub input_memory: MemoryId,
+    /// The memory space that weights are loaded from.
+    pub weight_memory: MemoryId,
     /// The memory space that results are stored to.
     pub output_memory: MemoryId,
     /// Whether groups must not be bundled: an accumulator may overflow, and the order of zeros between groups would
@@ -158,11 +160,9 @@ pub fn best(
 ) -> Result<Found, Infeasible> {
     let config = &accelerator.config;
     let on_vector = depthwise_on_vector(shape, accelerator);
-    let bundles: Vec<u32> = if config.depthwise == DepthwisePolicy::BlockDiagonal && !constraints.single_groups {
-        bundle_candidates(shape, config.array.rows, config.array.cols)
-    } else {
-        vec![1]
-    };
+    let bundled = config.depthwise == DepthwisePolicy::BlockDiagonal && !constraints.single_groups && !shape.is_pair();
+    let bundles: Vec<u32> =
+        if bundled { bundle_candidates(shape, config.array.rows, config.array.cols) } else { vec![1] };
     let dataflows: &[Dataflow] = if on_vector { &[OFF_THE_ARRAY] } else { &config.array.dataflows };
     let smallest = MatrixMapping {
         shape: *shape,
@@ -175,6 +175,7 @@ pub fn best(
         input_resident: constraints.input_resident,
         output_resident: constraints.output_resident,
         input_memory: constraints.input_memory,
+        weight_memory: constraints.weight_memory,
         output_memory: constraints.output_memory,
         parameter_bytes: u32::try_from(accelerator.parameter_bytes()).expect("8 or 12"),
     };
@@ -246,7 +247,8 @@ impl Search<'_> {
             (trips.o, BufferTile { o: grown(mapping.pass_outputs(), trips.o), ..tile }),
             (trips.passes, BufferTile { passes: grown(mapping.passes(), trips.passes), ..tile }),
         ];
-        larger.into_iter().filter(|&(trips, _)| trips > 1).find_map(|(_, tile)| {
+        let larger = &larger[..if shape.is_pair() { larger.len() - 1 } else { larger.len() }];
+        larger.iter().filter(|(trips, _)| *trips > 1).find_map(|&(_, tile)| {
             let mut mapping = MatrixMapping { tile, ..mapping };
             let trips = mapping.trips();
             normalize_slots(&mut mapping, trips);
@@ -269,7 +271,8 @@ impl Search<'_> {
             if self.accelerator.config.buffers.double_buffering { &SLOTS } else { &SLOTS[SLOTS.len() - 1..] };
         // Whole passes together, or parts of one.
         let mut combinations: Vec<(u32, u32, u32)> = Vec::new();
-        if base.passes() > 1 {
+        // Products of a batch lie anywhere: one at a time.
+        if base.passes() > 1 && !base.shape.is_pair() {
             for passes in distinct_tiles(base.passes()) {
                 if passes > 1 {
                     combinations.push((passes, base.pass_outputs(), base.pass_channels()));

@@ -7,6 +7,16 @@ use crate::{
     tensor::DType,
 };
 
+/// Where the second operand of a layer on the array comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Second {
+    /// Constant weights, in an image that is tiled beforehand.
+    #[default]
+    Image,
+    /// An activation, as it lies in memory.
+    Activation,
+}
+
 /// Loop bounds of a convolution: `y[n, o, p, q] = sum over c, r, s of x[n, c, p*stride + r*dilation - pad, ...] *
 /// w[o, c, r, s]`, `c` within the output's group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +45,8 @@ pub struct MatrixShape {
     pub dilation: [u32; 2],
     /// Padding at the top and at the left.
     pub pad: [u32; 2],
+    /// Where weights come from. Each product of a batch of two activations is a group.
+    pub second: Second,
     /// Type of input elements.
     pub input_type: DType,
     /// Bytes of a weight.
@@ -122,6 +134,16 @@ impl MatrixShape {
                 let rows: usize = x.shape[..x.shape.len() - 1].iter().product();
                 Ok(types(Self { n: dim(rows)?, c: dim(k)?, o: dim(o)?, ..Self::EMPTY }))
             }
+            Op::BatchMatMul => {
+                let (&[.., m, k], &[ref batch @ .., _, o]) = (x.shape.as_slice(), y.shape.as_slice()) else {
+                    return Err("a matrix product needs operands of rank 2 or more".into());
+                };
+                let groups: usize = batch.iter().product();
+                let all = |size: usize| dim(size.saturating_mul(groups));
+                let second = Second::Activation;
+                let groups = dim(groups)?;
+                Ok(types(Self { n: dim(m)?, c: all(k)?, o: all(o)?, groups, second, ..Self::EMPTY }))
+            }
             other => Err(format!("`{}` does not run on the array", other.name())),
         }
     }
@@ -140,6 +162,7 @@ impl MatrixShape {
         stride: [1, 1],
         dilation: [1, 1],
         pad: [0, 0],
+        second: Second::Image,
         input_type: DType::UInt8,
         weight_bytes: 1,
         output_type: DType::UInt8,
@@ -161,8 +184,13 @@ impl MatrixShape {
     }
 
     /// Whether each channel has a filter of its own.
-    pub const fn is_depthwise(&self) -> bool {
-        self.groups > 1 && self.groups == self.c && self.o == self.c
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.c && self.o == self.c && !self.is_pair()
+    }
+
+    /// Whether it is a product of two activations.
+    pub fn is_pair(&self) -> bool {
+        self.second == Second::Activation
     }
 
     /// Bytes of an input element.

@@ -6,7 +6,7 @@ use crate::{
     config::Accelerator,
     ir::{Activation, Graph, Node, Op, Quantized, Value, ValueId},
     mapping::{
-        LayerMapping, MatrixMapping, Place, Plan,
+        LayerMapping, Layout, MatrixMapping, Place, Plan, Second,
         order::{accumulation_order, may_overflow},
         plan::RESIDENT_ALIGNMENT,
     },
@@ -127,7 +127,8 @@ impl Builder<'_> {
         }
         let value = self.graph.value(id);
         let element = value.dtype.bytes();
-        let own_strides = strides_of(&value.shape, element);
+        let layout = self.plan.layouts[id.index()];
+        let own_strides = layout.strides(&value.shape, element);
         let (space, base, strides) = match self.plan.places[id.index()]? {
             Place::Outside => return None,
             Place::Memory => {
@@ -143,18 +144,33 @@ impl Builder<'_> {
             Place::Alias(of) => {
                 let of = self.tensor(of)?;
                 let place = self.tensors[of.0 as usize].clone();
-                let strides = if place.strides == strides_of(&place.shape, element) {
+                let strides = if place.strides == place.layout.strides(&place.shape, element) {
                     own_strides
                 } else {
                     // Rows of a part of a concatenation: the innermost dimension is contiguous, rows are a whole apart.
-                    alias_strides(&value.shape, &place, element)
+                    alias_strides(&value.shape, layout, &place, element)
                 };
+                (place.space, place.base, strides)
+            }
+            Place::View { of, transposition } => {
+                let of = self.tensor(of)?;
+                let place = &self.tensors[of.0 as usize];
+                let Op::Transpose { perm } = &self.graph.node(transposition).op else { return None };
+                let mut strides = vec![0; perm.len()];
+                let backwards = self.graph.node(transposition).inputs[0] == id;
+                for (to, &from) in perm.iter().enumerate() {
+                    if backwards {
+                        strides[from] = place.strides[to];
+                    } else {
+                        strides[to] = place.strides[from];
+                    }
+                }
                 (place.space, place.base, strides)
             }
             Place::Part { whole, channel } => {
                 let whole = self.tensor(whole)?;
                 let place = &self.tensors[whole.0 as usize];
-                let channel_stride = place.strides[channel_axis(&place.shape)];
+                let channel_stride = place.strides[place.layout.channel_axis(place.shape.len())];
                 (place.space, place.base + channel as u64 * channel_stride, place.strides.clone())
             }
         };
@@ -166,6 +182,7 @@ impl Builder<'_> {
             dtype: value.dtype,
             space,
             base,
+            layout,
             strides,
         });
         self.ids[id.index()] = Some(tensor);
@@ -194,9 +211,14 @@ impl Builder<'_> {
     fn image(&mut self, layer: LayerId, node: &Node, mapping: &MatrixMapping) -> WeightImage {
         let shape = &mapping.shape;
         let element = u64::from(shape.weight_bytes);
-        let weights = u64::from(shape.o) * u64::from(mapping.pass_channels()) * shape.taps() * element;
+        let (weights, records) = match shape.second {
+            Second::Image => {
+                (u64::from(shape.o) * u64::from(mapping.pass_channels()) * shape.taps() * element, shape.o)
+            }
+            Second::Activation => (0, mapping.pass_outputs()),
+        };
         let parameters_offset = weights.next_multiple_of(4);
-        let bytes = parameters_offset + u64::from(shape.o) * u64::from(mapping.parameter_bytes);
+        let bytes = parameters_offset + u64::from(records) * u64::from(mapping.parameter_bytes);
         let memory = self.accelerator.weight_memory;
         let base = self.allocate(memory, bytes);
         WeightImage {
@@ -204,7 +226,7 @@ impl Builder<'_> {
             memory,
             base,
             bytes,
-            weights: node.inputs[1],
+            weights: (shape.second == Second::Image).then(|| node.inputs[1]),
             input_major: matches!(node.op, Op::MatMul { transposed: false, .. }),
             bias: node.inputs.get(2).copied(),
             element_bytes: u8::try_from(shape.weight_bytes).expect("at most 8"),
@@ -311,37 +333,19 @@ fn label(graph: &Graph<Quantized>, node: &Node) -> String {
     }
 }
 
-/// The dimension that lies innermost.
-fn channel_axis(shape: &[usize]) -> usize {
-    if shape.len() == 4 { 1 } else { shape.len().saturating_sub(1) }
-}
-
-/// Bytes between neighbours along each logical dimension: NHWC for rank 4, row-major otherwise.
-pub fn strides_of(shape: &[usize], element: u64) -> Vec<u64> {
-    if let &[_, c, h, w] = shape {
-        let (c, h, w) = (c as u64, h as u64, w as u64);
-        return vec![h * w * c * element, element, w * c * element, c * element];
-    }
-    let mut strides = vec![element; shape.len()];
-    for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis] as u64;
-    }
-    strides
-}
-
 /// Strides of a free reshape of a tensor whose rows are not adjacent: neighbouring pixels keep their distance.
-fn alias_strides(shape: &[usize], of: &TensorPlace, element: u64) -> Vec<u64> {
+fn alias_strides(shape: &[usize], layout: Layout, of: &TensorPlace, element: u64) -> Vec<u64> {
     // A free reshape changes no more than the leading dimensions or drops ones, so that rows of the innermost dimension
     // stay rows; their distance is the whole's pixel stride.
-    let row = match *of.shape.as_slice() {
-        [_, _, _, w] if w > 1 => of.strides[3],
-        [_, _, h, _] if h > 1 => of.strides[2],
-        [_, _, _, _] => of.strides[0],
-        [.., _, _] => of.strides[of.strides.len() - 2],
-        _ => element,
+    let [n, h, w, _] = of.layout.loop_strides(&of.strides);
+    let row = match of.layout.extents(&of.shape) {
+        _ if of.shape.len() < 2 => element,
+        [_, _, cols, _] if cols > 1 => w,
+        [_, rows, ..] if rows > 1 => h,
+        _ => n,
     };
     let mut strides = vec![element; shape.len()];
-    if let &[_, _, h, w] = shape {
+    if let (Layout::Image, &[_, _, h, w]) = (layout, shape) {
         strides[3] = row;
         strides[2] = row * w as u64;
         strides[0] = row * w as u64 * h as u64;

@@ -19,6 +19,7 @@ pub use region::{Dim, Pad, Region, Space};
 use crate::{
     config::{Dataflow, MemoryId},
     ir::{NodeId, Op, ValueId},
+    mapping::Layout,
     tensor::{AccumulationOrder, DType, Quantization},
     units::Macs,
 };
@@ -158,8 +159,10 @@ pub struct TensorPlace {
     pub space: Space,
     /// Address of the first element, bytes.
     pub base: u64,
-    /// Bytes between neighbours along each logical dimension. Rank 4 lies as NHWC, other ranks row-major, a part
-    /// of a concatenation inside the whole.
+    /// In which order the dimensions are walked.
+    pub layout: Layout,
+    /// Bytes between neighbours along each logical dimension: the layout's, or for a part of a concatenation the
+    /// whole's.
     pub strides: Vec<u64>,
 }
 
@@ -184,8 +187,9 @@ pub struct WeightImage {
     pub base: u64,
     /// Its size.
     pub bytes: u64,
-    /// The weights in the graph: `[O, C/g, R, S]`, or a matrix.
-    pub weights: ValueId,
+    /// The weights in the graph: `[O, C/g, R, S]`, or a matrix. None where the second operand is an activation: then
+    /// the image holds one record an output channel of a block, for all blocks.
+    pub weights: Option<ValueId>,
     /// Whether `weights` is a matrix `[K, O]` rather than `[O, ...]`.
     pub input_major: bool,
     /// The bias in the graph: int32 of `[O]`.

@@ -5,6 +5,7 @@ use std::{borrow::Cow, ops::Range};
 
 use super::{
     Outcome, Reason,
+    batch::Batch,
     elementwise::{broadcast, lanes},
     geometry::Geometry,
     integers::{array, to_float},
@@ -43,6 +44,19 @@ pub(super) fn evaluate(op: &Op, operands: &[&Tensor]) -> Outcome<Tensor> {
             };
             let finish = |channel: usize, sum: f64| activate(narrow(sum + bias[channel]), *activation);
             tensor(&output, matrix([m, k, n], &x, part, *transposed, k, finish)?)
+        }
+        Op::BatchMatMul => {
+            let batch = Batch::new(shape, operands[1].shape())?;
+            let [m, k, n] = batch.matrix;
+            let b = to_float(operands[1])?;
+            let mut y = Vec::new();
+            for (x, b) in batch.operands(&x, &b) {
+                let part = |columns: Range<usize>| {
+                    Cow::Owned(b.chunks_exact(n).flat_map(|row| &row[columns.clone()]).copied().collect())
+                };
+                y.extend(matrix([m, k, n], x, part, false, k, |_, sum| narrow(sum))?);
+            }
+            tensor(&batch.output, y)
         }
         op if op.kind() == Kind::Binary => {
             let b = to_float(operands[1])?;

@@ -5,6 +5,7 @@
 //! requantizers' parameters on its own. Tensors are logical (`[N, C, H, W]`), dense and row-major.
 
 mod accumulate;
+mod batch;
 mod chunked;
 #[cfg(test)]
 mod conformance;
@@ -306,7 +307,7 @@ fn evaluate<S: Stage>(graph: &Graph<S>, id: NodeId, operands: &[&Tensor], settin
         moved
     } else if node.op.kind() == Kind::Conversion || (output.quant.is_some() && inputs[0].quant.is_some()) {
         let order = match node.op.kind() {
-            Kind::Product => (settings.order)(id),
+            Kind::Product | Kind::Pair => (settings.order)(id),
             _ => AccumulationOrder::Exact,
         };
         quantized::evaluate(&node.op, &inputs, output, operands, settings.requantizer, &order)?

@@ -4,6 +4,7 @@
 use super::{
     Outcome, Reason,
     accumulate::{Operands, Product, Weight, exact},
+    batch::Batch,
     chunked::Order,
     elementwise, float,
     geometry::Geometry,
@@ -55,6 +56,7 @@ pub(super) fn evaluate(
             )?;
             return from_i32(output.dtype, &shape, &y);
         }
+        Op::BatchMatMul => return batch_products(inputs, operands, output, requantizer, order),
         _ => {}
     }
     let activation = if let Op::Add { activation } = op { *activation } else { Activation::None };
@@ -150,6 +152,41 @@ fn products(
             Ok(order.run(product, &operands, &bias, |channel, sum| requantize.apply(channel, sum)))
         }
     }
+}
+
+/// Products of two activations: `sum (a - za)(b - zb)`, requantized.
+fn batch_products(
+    inputs: &[&Value],
+    operands: &[&Tensor],
+    output: &Value,
+    requantizer: Requantizer,
+    order: &AccumulationOrder,
+) -> Outcome<Tensor> {
+    let batch = Batch::new(operands[0].shape(), operands[1].shape())?;
+    let [m, k, n] = batch.matrix;
+    let (scale, _) = per_tensor(inputs[0])?;
+    per_tensor(inputs[1])?;
+    let target = activated_target(output, Activation::None)?;
+    let requantize = Requantize::new(requantizer, scale, quantization(inputs[1])?, target)?;
+    let less_zero = |operand: usize| -> Outcome<Vec<i32>> {
+        let (_, zero) = per_tensor(inputs[operand])?;
+        let subtract = |x: i32| x.checked_sub(zero).ok_or_else(out_of_range);
+        to_i32(operands[operand])?.into_iter().map(subtract).collect()
+    };
+    let (a, b) = (less_zero(0)?, less_zero(1)?);
+    let product = Product::Matrix { m, k, n, transposed: false };
+    let mut y = Vec::new();
+    for (a, b) in batch.operands(&a, &b) {
+        let operands = Operands { x: a.to_vec(), weight: Weight::Wide(b.to_vec()) };
+        y.extend(match order {
+            AccumulationOrder::Exact => exact(&product, &operands, |channel, sum| requantize.apply(channel, sum))?,
+            AccumulationOrder::Chunked { permutation, chunks, column_bits, accumulator_bits, overflow } => {
+                let order = Order::new(&product, permutation, chunks, [*column_bits, *accumulator_bits], *overflow)?;
+                order.run(&product, &operands, &[], |channel, sum| requantize.apply(channel, sum))
+            }
+        });
+    }
+    from_i32(output.dtype, &batch.output, &y)
 }
 
 /// The elements of a weight less their channel's zero point.

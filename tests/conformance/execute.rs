@@ -112,7 +112,7 @@ fn node_tests_give_the_expected_results_on_the_reference_and_the_machine() {
 }
 
 /// `systole run` as a user calls it; its JSON, or what it complained about.
-fn run(arguments: &[&str]) -> Result<Json, String> {
+pub(crate) fn run(arguments: &[&str]) -> Result<Json, String> {
     let output = Command::new(env!("CARGO_BIN_EXE_systole")).arg("run").args(arguments).arg("--json").output();
     let output = output.map_err(|error| error.to_string())?;
     // Exit code 2 says that something differs; the JSON says what.

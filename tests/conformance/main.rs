@@ -4,6 +4,7 @@
 
 mod execute;
 mod import;
+mod products;
 
 use std::path::PathBuf;
 

@@ -8,7 +8,7 @@ use systole::{
     config::{Accelerator, BufferId, Dataflow},
     ir::{Graph, Quantized},
     mapping::{LayerMapping, order::accumulation_order},
-    program::{Arithmetic, Matmul, Operation, Program, Region, Space, Transfer, VectorKind, WeightImage},
+    program::{Arithmetic, Matmul, Operation, Program, Region, Space, TensorPlace, Transfer, VectorKind, WeightImage},
     tensor::AccumulationOrder,
 };
 
@@ -58,6 +58,28 @@ fn weights_of(image: &WeightImage) -> BTreeMap<u64, (u32, u32)> {
         }
     }
     weights
+}
+
+/// The same of a second operand that is an activation `[..., K, N]`: columns of different matrices are channels apart.
+fn activations_of(place: &TensorPlace) -> BTreeMap<u64, (u32, u32)> {
+    let narrow = |dim: usize| u32::try_from(dim).unwrap();
+    let [batch @ .., depth, columns] = place.shape.as_slice() else { return BTreeMap::new() };
+    let mut found = BTreeMap::new();
+    for matrix in 0..batch.iter().product() {
+        let (mut rest, mut base) = (matrix, place.base);
+        for (&dim, &stride) in batch.iter().zip(&place.strides).rev() {
+            base += (rest % dim) as u64 * stride;
+            rest /= dim;
+        }
+        let [.., down, right] = place.strides.as_slice() else { unreachable!("a stride a dimension") };
+        for k in 0..*depth {
+            for column in 0..*columns {
+                let address = base + k as u64 * down + column as u64 * right;
+                found.insert(address, (narrow(matrix * columns + column), narrow(k)));
+            }
+        }
+    }
+    found
 }
 
 /// The addresses of a region's elements in the order of its walk.
@@ -176,10 +198,18 @@ fn order_agrees(
     outputs: u64,
 ) -> Result<(), TestCaseError> {
     let image = program.header.weights.iter().find(|image| image.layer.index() == layer).unwrap();
+    #[allow(clippy::single_match_else, reason = "two kinds of second operand, side by side")]
+    let (weights, memory) = match image.weights {
+        Some(_) => (weights_of(image), Space::Memory(image.memory)),
+        None => {
+            let second = &program.header.tensors[program.header.layers[layer].inputs[1].index()];
+            (activations_of(second), second.space)
+        }
+    };
     let mut walker = Walker {
         dataflow,
-        image: weights_of(image),
-        memory: Space::Memory(image.memory),
+        image: weights,
+        memory,
         buffers: BTreeMap::new(),
         stationary: None,
         elements: BTreeMap::new(),

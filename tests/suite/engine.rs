@@ -10,15 +10,15 @@ use systole::{
     engine::{functional::Machine, timing},
     ir::{Constant, Graph, Quantized, ValueId},
     pipeline::ReferenceHost,
-    program::{Arithmetic, Instruction, Operation, Program, TensorId, orders::random_legal},
+    program::{Arithmetic, Instruction, LayerKind, Operation, Program, TensorId, orders::random_legal},
     reference::{self, Keep, Settings},
     tensor::{AccumulationOrder, Overflow, Tensor},
 };
 
 use crate::{
-    layers::{random_layer, small_network},
+    layers::{attention, random_layer, small_network},
     programs::mapped,
-    support::{cases, inputs_of, machines, plain_config, spread_machines, tight_output_stationary},
+    support::{Builder, cases, inputs_of, machines, plain_config, spread_machines, tight_output_stationary},
 };
 
 /// A dense constant of a graph.
@@ -60,6 +60,24 @@ pub fn machine<'g>(graph: &'g Graph<Quantized>, program: &Program, inputs: &[Ten
         machine.set_input(index, input).unwrap();
     }
     machine
+}
+
+#[test]
+fn an_attention_block_multiplies_on_the_array_and_leaves_nothing_to_the_host() {
+    for (name, seed) in [("edge_16x16", 1), ("edge_32x32", 2)] {
+        let accelerator = systole::config::load(name, &[]).unwrap();
+        let graph = attention(Builder::new(seed));
+        let program = mapped(&graph, &accelerator).unwrap();
+        for layer in &program.header.layers {
+            let expected = match layer.op.as_str() {
+                "MatMul" | "BatchMatMul" => LayerKind::Array,
+                "Reshape" | "Transpose" => LayerKind::Free,
+                _ => LayerKind::Vector,
+            };
+            assert_eq!(layer.kind, expected, "{} on {name}", layer.name);
+        }
+        bit_exact(&graph, &accelerator, seed).unwrap();
+    }
 }
 
 fn outputs_equal(

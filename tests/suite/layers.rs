@@ -1,7 +1,7 @@
 //! Random layers and small networks: one seed, one graph.
 
 use systole::{
-    ir::{Activation, Graph, Op, Quantized, ValueId, Window},
+    ir::{Activation, Graph, Op, Quantized, ValueId, Window, infer::infer},
     tensor::{DType, Quantization},
 };
 
@@ -10,7 +10,7 @@ use crate::support::Builder;
 /// One random layer of any kind that the machine may meet.
 pub fn random_layer(seed: u64) -> Graph<Quantized> {
     let mut b = Builder::new(seed);
-    match b.pick(0, 12) {
+    match b.pick(0, 15) {
         0..=4 => conv(b),
         5 => grouped(b),
         6 => matmul(b),
@@ -18,6 +18,8 @@ pub fn random_layer(seed: u64) -> Graph<Quantized> {
         8 | 9 => pool(b),
         10 => table(b),
         11 => concat(b),
+        12 | 13 => product(b),
+        14 => attention(b),
         _ => softmax(b),
     }
 }
@@ -70,6 +72,88 @@ fn matmul(mut b: Builder) -> Graph<Quantized> {
     let x = b.input(&shape);
     let outputs = size(&mut b, 1, 70);
     let y = b.matmul(x, outputs);
+    b.finish(&[y])
+}
+
+/// A product of two activations of rank 2 to 4, with batches that broadcast, of operands that may be transposed.
+fn product(mut b: Builder) -> Graph<Quantized> {
+    let [m, k, n] = [size(&mut b, 1, 40), size(&mut b, 1, 50), size(&mut b, 1, 40)];
+    let batch: Vec<usize> = (0..b.pick(0, 2)).map(|_| size(&mut b, 1, 3)).collect();
+    let operand = |b: &mut Builder, rows: usize, cols: usize| {
+        let own = batch[size(b, 0, i64::try_from(batch.len()).unwrap())..].to_vec();
+        let mut shape: Vec<usize> = own.into_iter().map(|dim| if b.pick(0, 3) == 0 { 1 } else { dim }).collect();
+        let turned = b.pick(0, 2) == 0;
+        shape.extend(if turned { [cols, rows] } else { [rows, cols] });
+        let x = if b.pick(0, 5) == 0 {
+            let scale = b.scale();
+            b.constant(&shape, DType::Int8, Some(Quantization::per_tensor(scale, -7)), -128, 127)
+        } else {
+            b.input(&shape)
+        };
+        if turned {
+            let last = shape.len() - 1;
+            let mut perm: Vec<usize> = (0..=last).collect();
+            perm.swap(last - 1, last);
+            transposed(b, x, perm)
+        } else {
+            x
+        }
+    };
+    let x = operand(&mut b, m, k);
+    let y = operand(&mut b, k, n);
+    let z = pair(&mut b, x, y);
+    b.finish(&[z])
+}
+
+fn pair(b: &mut Builder, x: ValueId, y: ValueId) -> ValueId {
+    let shapes = [x, y].map(|id| b.graph.value(id).shape.clone());
+    let shape = infer(&Op::BatchMatMul, &[&shapes[0], &shapes[1]], None).unwrap().remove(0);
+    let [x_scale, y_scale] = [x, y].map(|id| b.graph.value(id).quant.as_ref().unwrap().scale_of(0));
+    let (dtype, mut quant) = b.activation();
+    // Results neither all saturate nor vanish.
+    quant.scale[0] = x_scale * y_scale * (*shapes[0].last().unwrap() as f32).sqrt() * b.pick(20, 200) as f32;
+    b.node(Op::BatchMatMul, &[x, y], &shape, dtype, Some(quant))
+}
+
+fn transposed(b: &mut Builder, x: ValueId, perm: Vec<usize>) -> ValueId {
+    let value = b.graph.value(x).clone();
+    let shape: Vec<usize> = perm.iter().map(|&axis| value.shape[axis]).collect();
+    b.node(Op::Transpose { perm }, &[x], &shape, value.dtype, value.quant)
+}
+
+/// An attention block: projections, heads, scores with scale and mask, softmax, values, projection, residual.
+pub fn attention(mut b: Builder) -> Graph<Quantized> {
+    let [n, t, heads, depth] = [size(&mut b, 1, 2), size(&mut b, 2, 12), size(&mut b, 1, 4), size(&mut b, 1, 9)];
+    let x = b.input(&[n, t, heads * depth]);
+    let split = |b: &mut Builder, perm: &[usize]| {
+        let projected = b.matmul(x, heads * depth);
+        let value = b.graph.value(projected).clone();
+        let split = b.node(Op::Reshape, &[projected], &[n, t, heads, depth], value.dtype, value.quant);
+        transposed(b, split, perm.to_vec())
+    };
+    let q = split(&mut b, &[0, 2, 1, 3]);
+    let k = split(&mut b, &[0, 2, 3, 1]);
+    let v = split(&mut b, &[0, 2, 1, 3]);
+    let scores = pair(&mut b, q, k);
+    let shape = [n, heads, t, t];
+    let own = |b: &mut Builder, op: Op, inputs: &[ValueId]| {
+        let (dtype, quant) = b.activation();
+        b.node(op, inputs, &shape, dtype, Some(quant))
+    };
+    let scale = b.scale();
+    let factor = b.constant(&[], DType::Int8, Some(Quantization::per_tensor(scale, 0)), 127, 127);
+    let scaled = own(&mut b, Op::Mul, &[scores, factor]);
+    let mask = b.constant(&[1, 1, t, t], DType::Int8, Some(Quantization::per_tensor(scale, 3)), -128, 127);
+    let masked = own(&mut b, Op::Add { activation: Activation::None }, &[scaled, mask]);
+    let weights = own(&mut b, Op::Softmax { axis: 3 }, &[masked]);
+    let mixed = pair(&mut b, weights, v);
+    let mixed = transposed(&mut b, mixed, vec![0, 2, 1, 3]);
+    let value = b.graph.value(mixed).clone();
+    let joined = b.node(Op::Reshape, &[mixed], &[n, t, heads * depth], value.dtype, value.quant);
+    let projected = b.matmul(joined, heads * depth);
+    let (dtype, quant) = b.activation();
+    let add = Op::Add { activation: Activation::None };
+    let y = b.node(add, &[x, projected], &[n, t, heads * depth], dtype, Some(quant));
     b.finish(&[y])
 }
 

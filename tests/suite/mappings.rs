@@ -257,6 +257,7 @@ fn stage() -> Header {
         dtype: DType::Int8,
         space: Space::Memory(MemoryId(0)),
         base: 0,
+        layout: systole::mapping::Layout::Rows,
         strides: vec![1],
     };
     Header {

@@ -22,7 +22,7 @@ pub fn mapped(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Option<Pro
 pub fn planned(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Option<(Plan, Program)> {
     let inexact = graph
         .nodes_with_ids()
-        .filter(|(_, node)| matches!(node.op.name(), "Conv" | "MatMul") && may_overflow(graph, node, accelerator))
+        .filter(|(_, node)| node.op.sums_products() && may_overflow(graph, node, accelerator))
         .map(|(id, _)| id)
         .collect();
     let plan = plan(graph, accelerator, &PlanOptions { inexact }).ok()?;

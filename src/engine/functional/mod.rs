@@ -333,7 +333,7 @@ impl<'h> Machine<'h> {
     }
 }
 
-/// Writes one image; the type of its weights.
+/// Writes one image; the type of the second operand.
 fn write_image(
     image: &WeightImage,
     header: &Header,
@@ -343,13 +343,19 @@ fn write_image(
 ) -> Result<DType, Fault> {
     let layer = header.layers.get(image.layer.index()).ok_or(Fault::NoLayer(image.layer))?;
     let constant = |id: ValueId| constants(id).ok_or(Fault::NoConstant(id.0));
-    let weights = constant(image.weights)?;
+    let weights = image.weights.map(constant).transpose()?;
     let bias = image.bias.map(constant).transpose()?;
     let Arithmetic::Matrix { input, weight, output, .. } = &layer.arithmetic else {
         return Err(Fault::Arithmetic("a weight image"));
     };
     let memory = store.bytes_mut(crate::program::Space::Memory(image.memory))?;
-    let total = pack::weights(image, &weights, weight, memory)?;
+    let (total, dtype) = if let Some(weights) = &weights {
+        (pack::weights(image, weights, weight, memory)?, weights.dtype())
+    } else {
+        let second = layer.inputs.get(1).and_then(|id| header.tensors.get(id.index()));
+        let second = second.ok_or(Fault::Arithmetic("a second operand"))?;
+        (usize::try_from(image.outputs).map_err(|_| Fault::Region("weight image"))?, second.dtype)
+    };
     pack::parameters(image, total, bias.as_ref(), [input, weight, output], adders.requantizer, memory)?;
-    Ok(weights.dtype())
+    Ok(dtype)
 }

@@ -318,10 +318,7 @@ impl<'m> Importer<'m> {
     pub(super) fn check_weight(&mut self, value: ValueId) -> Fallible<()> {
         let name = &self.graph.value(value).name;
         if !self.is_fixed(value) {
-            refuse!(
-                "weight or bias {:?} must be a constant: products of two computed tensors are not supported",
-                clip(name)
-            );
+            refuse!("weight or bias {:?} must be a constant: only MatMul takes two computed tensors", clip(name));
         }
         let Some(tensor) = self.tensor_of(value) else { return Ok(()) };
         if self.finite.insert(Arc::as_ptr(&tensor).addr())

@@ -114,6 +114,9 @@ impl PixelTiles {
         }
         let shape = &mapping.shape;
         let whole = [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)];
+        if shape.is_pair() {
+            return anywhere(&self.images, &channels.output, u64::from(shape.output_bytes()), rates.requests);
+        }
         let [rows, cols] = &self.output;
         let grid = [&self.images, rows, cols, &channels.output].map(Lengths::as_slice);
         grid_transfer(grid, whole, u64::from(shape.output_bytes()), rates.requests)
@@ -125,6 +128,9 @@ impl PixelTiles {
             return Transfers::default();
         }
         let shape = &mapping.shape;
+        if shape.is_pair() {
+            return anywhere(&self.images, &channels.input, u64::from(shape.input_bytes()), rates.requests);
+        }
         let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
         let [rows, cols] = &self.input;
         let grid = [&self.images, rows, cols, &channels.input].map(Lengths::as_slice);
@@ -167,6 +173,13 @@ impl ChannelTiles {
         // Passes and channels are never both cut.
         Self { input: pairs(&passes, &pass_channels), output, pass_outputs, pass_channels, weights, parameters }
     }
+}
+
+/// Boxes of rows of channels of a tensor that may lie in any order: from below, each is one run.
+fn anywhere(rows: &Lengths, channels: &Lengths, element: u64, requests: Requests) -> Transfers {
+    let boxes =
+        rows.iter().flat_map(|&(n, n_times)| channels.iter().map(move |&(c, c_times)| (n * c, n_times * c_times)));
+    boxes.fold(Transfers::default(), |sum, (size, times)| sum.plus(requests.of(1, size * element).times(times)))
 }
 
 /// Lengths of both loops, one inside the other.
@@ -227,6 +240,9 @@ pub(super) fn input_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) ->
     let channels = u64::from(step.c.len) * u64::from(step.passes.len);
     let rows = u64::from(mapping.rows(step.p).present.len);
     let cols = u64::from(mapping.cols(step.q).present.len);
+    if shape.is_pair() {
+        return rates.requests.of(1, u64::from(step.n.len) * channels * u64::from(shape.input_bytes()));
+    }
     image_transfer(
         [u64::from(step.n.len), rows, cols, channels],
         [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)],
@@ -242,6 +258,9 @@ pub(super) fn output_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -
     }
     let shape = &mapping.shape;
     let channels = u64::from(step.o.len) * u64::from(step.passes.len);
+    if shape.is_pair() {
+        return rates.requests.of(1, step.pixels() * channels * u64::from(shape.output_bytes()));
+    }
     image_transfer(
         [u64::from(step.n.len), u64::from(step.p.len), u64::from(step.q.len), channels],
         [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)],

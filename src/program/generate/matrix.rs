@@ -7,7 +7,7 @@ use smallvec::smallvec;
 
 use super::{Builder, address, bounding, element, image, span, stride};
 use crate::{
-    mapping::{MatrixMapping, matrix::Step},
+    mapping::{MatrixMapping, matrix::Step, tiling::Range},
     program::{
         Operation, Program, TensorPlace, Transfer, VectorKind, VectorOp, WeightImage,
         build::LayerProgram,
@@ -69,6 +69,8 @@ pub(super) struct MatrixEmitter<'a> {
     mapping: &'a MatrixMapping,
     image: &'a WeightImage,
     input: &'a TensorPlace,
+    /// The second operand, where it is an activation.
+    second: Option<&'a TensorPlace>,
     output: &'a TensorPlace,
     at: Addresses,
     steps: u64,
@@ -105,6 +107,7 @@ impl<'a> MatrixEmitter<'a> {
             mapping,
             image: &header.weights[layer.image.expect("a layer with weights has an image")],
             input: &header.tensors[layer.operands[0].index()],
+            second: mapping.shape.is_pair().then(|| &header.tensors[layer.operands[1].index()]),
             output: &header.tensors[header.layers[index].outputs[0].index()],
             at,
             steps: mapping.trips().steps(),
@@ -180,6 +183,11 @@ impl<'a> MatrixEmitter<'a> {
     }
 
     fn load_weights(&self, builder: &mut Builder, step: &Step, slot: u32) {
+        if let Some(second) = self.second {
+            let (batch, [k, o]) = self.matrix(second, step);
+            let target = (Space::Buffer(builder.accelerator.weight_buffer), self.weight_slot(slot));
+            return load_rows(builder, (second, batch), [(step.o, o), (step.c, k)], target);
+        }
         let bytes = self.weight_bytes(step);
         let source = self.image.tile_address(step.passes.start, step.index.o, step.index.c);
         let target = self.weight_slot(slot);
@@ -188,7 +196,9 @@ impl<'a> MatrixEmitter<'a> {
 
     fn load_parameters(&self, builder: &mut Builder, step: &Step, slot: u32) {
         let record = u64::from(self.mapping.parameter_bytes);
-        let first = u64::from(step.passes.start) * u64::from(self.mapping.pass_outputs()) + u64::from(step.o.start);
+        // All products of a batch share their records.
+        let pass = if self.second.is_some() { 0 } else { step.passes.start };
+        let first = u64::from(pass) * u64::from(self.mapping.pass_outputs()) + u64::from(step.o.start);
         let bytes = step.channels() * record;
         let source = self.image.base + self.image.parameters_offset + first * record;
         let target = self.parameter_slot(slot);
@@ -247,6 +257,11 @@ impl<'a> MatrixEmitter<'a> {
     }
 
     fn load_input(&self, builder: &mut Builder, step: &Step, slot: u32) {
+        if self.second.is_some() {
+            let (batch, [m, k]) = self.matrix(self.input, step);
+            let target = (Space::Buffer(builder.accelerator.input_buffer), self.input_slot(slot));
+            return load_rows(builder, (self.input, batch), [(step.n, m), (step.c, k)], target);
+        }
         let rows = self.mapping.rows(step.p).present;
         let cols = self.mapping.cols(step.q).present;
         let (first_channel, channels) = self.input_channels(step);
@@ -289,6 +304,25 @@ impl<'a> MatrixEmitter<'a> {
         let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, base, self.input_bytes(step))];
         let engine = builder.next_load_engine();
         builder.whole(engine, Operation::Load(Transfer { source, target }), &accesses);
+    }
+
+    /// Of a product of two activations: where the matrix of a step's pass starts within an operand or the result, and
+    /// the distances of its rows and columns.
+    fn matrix(&self, place: &TensorPlace, step: &Step) -> (u64, [u64; 2]) {
+        let mut pass = u64::from(step.passes.start);
+        let mut offset = 0;
+        let ([batch @ .., _, _], [strides @ .., row, col]) = (self.output.shape.as_slice(), place.strides.as_slice())
+        else {
+            return (0, [0; 2]);
+        };
+        // Aligned at the last dimension; what an operand has one of is repeated.
+        for (&extent, (&dim, &stride)) in batch.iter().rev().zip(place.shape.iter().zip(strides).rev()) {
+            if dim > 1 {
+                offset += pass % extent as u64 * stride;
+            }
+            pass /= extent as u64;
+        }
+        (offset, [*row, *col])
     }
 
     /// The image walk `[n, oh, ow | r, s, c]` of a step over `channels` channels from `first` within the tile.
@@ -384,11 +418,18 @@ impl<'a> MatrixEmitter<'a> {
     fn finish(&self, builder: &mut Builder, placement: &Placement) {
         let (step, mapping) = (&placement.step, self.mapping);
         let channels = u32::try_from(step.channels()).expect("a tile's channels fit a buffer");
-        let [n, h, w, c] = image(self.output);
-        let offset = u64::from(step.n.start) * u64::from(n.stride)
+        let [mut n, h, w, mut c] = image(self.output);
+        let (mut batch, mut first) = (0, self.first_output(step));
+        if self.second.is_some() {
+            let (start, [row, col]) = self.matrix(self.output, step);
+            (batch, first) = (start, step.o.start);
+            (n, c) = (Dim::new(n.count, stride(row)), Dim::new(c.count, stride(col)));
+        }
+        let offset = batch
+            + u64::from(step.n.start) * u64::from(n.stride)
             + u64::from(step.p.start) * u64::from(h.stride)
             + u64::from(step.q.start) * u64::from(w.stride)
-            + u64::from(self.first_output(step)) * u64::from(c.stride);
+            + u64::from(first) * u64::from(c.stride);
         // The tile where it finally lies.
         let place = Region {
             base: address(self.output.base + offset),
@@ -482,4 +523,31 @@ impl<'a> MatrixEmitter<'a> {
             builder.whole(engine, Operation::Store(Transfer { source: packed, target: place }), &accesses);
         }
     }
+}
+
+/// Loads rows of columns of a matrix that starts `from` bytes into a tensor, given by ranges with the distances of
+/// neighbours, packed to a slot. The walk goes along whichever lies closer together in memory: the DMA engine turns the
+/// matrix as it writes it.
+fn load_rows(
+    builder: &mut Builder,
+    (tensor, from): (&TensorPlace, u64),
+    [(rows, down), (cols, right)]: [(Range, u64); 2],
+    (buffer, slot): (Space, u64),
+) {
+    let size = element(tensor);
+    let offset = from + u64::from(rows.start) * down + u64::from(cols.start) * right;
+    let packed = cols.len * u32::from(size);
+    let mut loops = [(rows.len, stride(down), packed), (cols.len, stride(right), u32::from(size))];
+    if right > down {
+        loops.swap(0, 1);
+    }
+    let region = |space, base, [outer, inner]: [u32; 2]| {
+        Region::matrix(space, address(base), size, Dim::new(loops[0].0, outer), Dim::new(loops[1].0, inner))
+    };
+    let source = region(tensor.space, tensor.base + offset, loops.map(|(_, memory, _)| memory));
+    let target = region(buffer, slot, loops.map(|(.., slot)| slot));
+    let bytes = u64::from(rows.len) * u64::from(packed);
+    let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, slot, bytes)];
+    let engine = builder.next_load_engine();
+    builder.whole(engine, Operation::Load(Transfer { source, target }), &accesses);
 }

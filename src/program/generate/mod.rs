@@ -179,7 +179,7 @@ impl Builder<'_> {
     }
 }
 
-/// A whole tensor as a region: `[n, h, w, c]` as it lies, in the order of its dimensions for other ranks.
+/// A whole tensor as a region, in the loops of its layout.
 fn whole(place: &TensorPlace) -> Region {
     let [n, h, w, c] = image(place);
     Region {
@@ -198,16 +198,10 @@ fn element(place: &TensorPlace) -> u8 {
     u8::try_from(place.dtype.bytes()).expect("at most 8")
 }
 
-/// The loops `[n, h, w, c]` over a tensor as `mapping::place::extents` numbers it.
+/// The loops `[n, h, w, c]` over a tensor, as its layout numbers them.
 fn image(place: &TensorPlace) -> [Dim; 4] {
-    let extent = crate::mapping::place::extents(&place.shape).map(narrow);
-    let s = |axis: usize| place.strides[axis];
-    let strides = match place.shape.len() {
-        4 => [s(0), s(2), s(3), s(1)],
-        0 => [0; 4],
-        1 => [0, 0, 0, s(0)],
-        rank => [s(rank - 2), 0, 0, s(rank - 1)],
-    };
+    let extent = place.layout.extents(&place.shape).map(narrow);
+    let strides = place.layout.loop_strides(&place.strides);
     std::array::from_fn(|i| Dim::new(extent[i], stride(strides[i])))
 }
 

@@ -163,6 +163,7 @@ impl<'a> Part<'a> {
         }
         let missing = self.output.shape.len() - place.shape.len();
         let mut padded = place.clone();
+        padded.layout = self.output.layout;
         padded.shape = vec![1; missing];
         padded.shape.extend_from_slice(&place.shape);
         padded.strides = vec![0; missing];

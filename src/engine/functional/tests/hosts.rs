@@ -57,6 +57,7 @@ fn execute(
             dtype: *dtype,
             space: MEMORY,
             base: 4096 * index as u64,
+            layout: crate::mapping::Layout::Rows,
             strides: strides.collect(),
         });
     }

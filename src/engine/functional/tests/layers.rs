@@ -24,7 +24,7 @@ pub(super) fn image(shape: &Shape, bundle: u32) -> WeightImage {
         memory: MemoryId(0),
         base: 0,
         bytes: parameters_offset + u64::from(shape.outputs) * 12,
-        weights: ValueId(0),
+        weights: Some(ValueId(0)),
         input_major: false,
         bias: None,
         element_bytes: 1,
@@ -116,6 +116,7 @@ fn pointwise(requantizer: Requantizer) -> (Machine<'static>, Vec<Instruction>, T
             dtype: DType::Int8,
             space: MEMORY,
             base,
+            layout: crate::mapping::Layout::Image,
             strides: vec![(c * h * w) as u64, 1, (w * c) as u64, c as u64],
         }
     };

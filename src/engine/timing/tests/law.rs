@@ -75,6 +75,7 @@ fn closed_form(accelerator: &Accelerator, dataflow: Dataflow, product: &Product)
         input_resident: false,
         output_resident: false,
         input_memory: MemoryId(0),
+        weight_memory: MemoryId(0),
         output_memory: MemoryId(0),
         parameter_bytes: 8,
     };

@@ -417,7 +417,7 @@ fn bytes_are_told_apart_by_operand_and_whole_bursts_are_counted() {
         memory: MemoryId(0),
         base: 4096,
         bytes: 4096,
-        weights: crate::ir::ValueId(0),
+        weights: Some(crate::ir::ValueId(0)),
         input_major: false,
         bias: None,
         element_bytes: 1,

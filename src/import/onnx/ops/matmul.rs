@@ -1,4 +1,4 @@
-//! Matrix products with a constant factor, float and quantized.
+//! Matrix products, float and quantized.
 
 use std::sync::Arc;
 
@@ -16,16 +16,34 @@ use crate::{
     tensor::{DType, Tensor},
 };
 
-/// `MatMul`: `[a, b]`, `b` constant.
+/// `MatMul`: `[a, b]`.
 pub(super) fn matmul<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let x = imp.float(node, 0)?;
     let w = imp.float(node, 1)?;
-    build(imp, node, x, w, Kind::FLOAT)
+    if imp.is_fixed(w) && matrix_of(&imp.shape(x), &imp.shape(w)).is_some() {
+        return build(imp, node, x, w, Kind::FLOAT);
+    }
+    pair(imp, node, [x, w], Kind::FLOAT)
 }
 
-/// `QLinearMatMul`: `[a, as, az, b, bs, bz, ys, yz]`, `b` constant.
+/// `QLinearMatMul`: `[a, as, az, b, bs, bz, ys, yz]`; scales of `b` for each column where it is one constant matrix.
 pub(super) fn qlinear_matmul<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
-    let rank = imp.constant(node, 3)?.map_or(0, |tensor| tensor.shape().len());
+    let x_shape = match imp.binding(node, 0)? {
+        Some(Binding::Value(id)) => imp.shape(id),
+        Some(Binding::Constant(tensor, _)) => tensor.shape().to_vec(),
+        _ => refuse!("operand 0 is missing"),
+    };
+    let constant = match imp.binding(node, 3)? {
+        Some(Binding::Constant(tensor, _)) => Some(tensor.shape().to_vec()),
+        _ => None,
+    };
+    let Some(shape) = constant.filter(|shape| matrix_of(&x_shape, shape).is_some()) else {
+        let a = qdq::activation(imp, node, 0, 1, 2)?;
+        let b = qdq::activation(imp, node, 3, 4, 5)?;
+        let kind = qdq::result(imp, node, 6, 7, a)?;
+        return pair(imp, node, [a, b], kind);
+    };
+    let rank = shape.len();
     let scales = Scales::of(imp, node, 3, 4, 5, rank.checked_sub(1))?;
     let x = qdq::activation(imp, node, 0, 1, 2)?;
     let w = qdq::weight(imp, node, 3, scales)?;
@@ -33,7 +51,51 @@ pub(super) fn qlinear_matmul<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) ->
     build(imp, node, x, w, kind)
 }
 
-/// A product by numpy's rules, as far as the second factor is one constant matrix.
+/// `[k, n]` of a second factor that is one matrix.
+fn matrix_of(x: &[usize], w: &[usize]) -> Option<[usize; 2]> {
+    match *w {
+        [k] => Some([k, 1]),
+        [ref batch @ .., k, n] if batch.iter().all(|&dim| dim == 1) && w.len() <= x.len().max(2) => Some([k, n]),
+        _ => None,
+    }
+}
+
+/// A product of two tensors by numpy's rules.
+fn pair<'m>(
+    imp: &mut Importer<'m>,
+    node: &NodeView<'m>,
+    [mut a, mut b]: [ValueId; 2],
+    kind: Kind,
+) -> Fallible<Vec<Binding<'m>>> {
+    let (a_shape, b_shape) = (imp.shape(a), imp.shape(b));
+    if a_shape.is_empty() || b_shape.is_empty() || a_shape.len().max(b_shape.len()) > 4 {
+        refuse!("factors of shapes {a_shape:?} and {b_shape:?}; expected 1 to 4 dimensions");
+    }
+    if let [k] = *a_shape.as_slice() {
+        a = imp.reshape(node, Step::helper("as_row"), a, &[1, k])?;
+    }
+    if let [k] = *b_shape.as_slice() {
+        b = imp.reshape(node, Step::helper("as_column"), b, &[k, 1])?;
+    }
+    let direct = a_shape.len() > 1 && b_shape.len() > 1;
+    let step = if direct { Step::WHOLE } else { Step::work("matrix") };
+    let y = imp.emit(node, step, Op::BatchMatMul, vec![a, b], kind, None)?;
+    if direct {
+        return Ok(vec![Binding::Value(y)]);
+    }
+    // A vector on either side leaves no dimension in the result.
+    let mut shape = imp.shape(y);
+    if b_shape.len() == 1 {
+        shape.pop();
+    }
+    if a_shape.len() == 1 {
+        let row = shape.len() - usize::from(b_shape.len() > 1) - 1;
+        shape.remove(row);
+    }
+    Ok(vec![Binding::Value(imp.reshape(node, Step::last("as_vector"), y, &shape)?)])
+}
+
+/// A product by numpy's rules whose second factor is one constant matrix.
 fn build<'m>(
     imp: &mut Importer<'m>,
     node: &NodeView<'m>,
@@ -43,14 +105,8 @@ fn build<'m>(
 ) -> Fallible<Vec<Binding<'m>>> {
     imp.check_weight(w)?;
     let (x_shape, w_shape) = (imp.shape(x), imp.shape(w));
-    let matrix = match *w_shape.as_slice() {
-        [k] => [k, 1],
-        [.., k, n]
-            if w_shape[..w_shape.len() - 2].iter().all(|&dim| dim == 1) && w_shape.len() <= x_shape.len().max(2) =>
-        {
-            [k, n]
-        }
-        _ => refuse!("second factor of shape {w_shape:?}; only one matrix is supported"),
+    let Some(matrix) = matrix_of(&x_shape, &w_shape) else {
+        refuse!("second factor of shape {w_shape:?}; expected one matrix");
     };
     let Some(w) = weight::reshaped(imp, node, w, &matrix)? else {
         refuse!("second factor of shape {w_shape:?} must be a constant");

@@ -137,8 +137,27 @@ fn matrix_products_take_vectors_and_one_matrix() {
     ] {
         assert_eq!(result(&model(x, w).ok()).shape, y, "{x:?} {w:?}");
     }
-    assert!(model(&[5, 2, 3], &[5, 3, 4]).refused().contains("only one matrix"));
     assert!(model(&[2, 3], &[4, 3]).refused().contains("(MatMul)"));
+}
+
+#[test]
+fn a_matmul_of_two_computed_factors_follows_the_rules_of_numpy_too() {
+    let model = |x: &[i64], w: &[i64]| {
+        Model::new(13).input("x", x).input("w", w).node("MatMul", "x w", "y", vec![]).output("y")
+    };
+    for (x, w, y) in [
+        (&[2, 3][..], &[3, 4][..], &[2, 4][..]),
+        (&[5, 2, 3], &[5, 3, 4], &[5, 2, 4]),
+        (&[5, 1, 2, 3], &[6, 3, 4], &[5, 6, 2, 4]),
+        (&[3], &[5, 3, 4], &[5, 4]),
+        (&[5, 2, 3], &[3], &[5, 2]),
+    ] {
+        let graph = model(x, w).ok();
+        assert_eq!(result(&graph).shape, y, "{x:?} {w:?}");
+        assert!(ops(&graph).contains(&"BatchMatMul"));
+    }
+    assert!(model(&[5, 2, 3], &[4, 3, 4]).refused().contains("(MatMul)"));
+    assert!(model(&[1, 1, 1, 2, 3], &[3, 4]).refused().contains("1 to 4 dimensions"));
 }
 
 #[test]
