@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use super::{Kind, Op, Window};
+use super::{Kind, Op, Window, fold};
 use crate::tensor::checked_elements;
 
 /// Largest number of elements of any tensor: 2^40, a tebibyte of bytes. Products of two such numbers with small
@@ -323,18 +323,9 @@ fn batch_matmul(op: &'static str, a: &[usize], b: &[usize]) -> Result<Vec<usize>
     Ok(result)
 }
 
-/// Numpy's rule: shapes are aligned at the last dimension; extents are equal or one of them is 1.
+/// [`fold::broadcast`], with the operator in its error.
 fn broadcast(op: &'static str, a: &[usize], b: &[usize]) -> Result<Vec<usize>, InferError> {
-    let rank = a.len().max(b.len());
-    let at = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(rank).map_or(1, |j| shape[j]);
-    (0..rank)
-        .map(|i| match (at(a, i), at(b, i)) {
-            (x, y) if x == y => Ok(x),
-            (1, y) => Ok(y),
-            (x, 1) => Ok(x),
-            _ => Err(InferError::Broadcast { op, a: a.to_vec(), b: b.to_vec() }),
-        })
-        .collect()
+    fold::broadcast(a, b).map_err(|_| InferError::Broadcast { op, a: a.to_vec(), b: b.to_vec() })
 }
 
 fn batch_norm(op: &'static str, x: &[usize], parameters: &[&[usize]]) -> Result<Vec<usize>, InferError> {

@@ -11,6 +11,7 @@ scales as the bits of float32, tensors of a case in the order of `data`: inputs,
 - `random`: random shapes, scales and zero points;
 - `ties`: power-of-two scales, and accumulators aimed at halves. They do not come by chance;
 - `large`: accumulators past 2^24, where the conversion to float32 rounds;
+- `aimed`: accumulators for which another order of the multiplier's scales, or double precision, rounds the other way;
 - `float`: float32 operands and result;
 - `between`: a float operator between `DequantizeLinear` and `QuantizeLinear`;
 - `moved`: integers that keep their scale and zero point.
@@ -327,6 +328,37 @@ def unit(t):
     return np.float32(1 / 256), np.asarray(0 if t == np.uint8 else -128).astype(t)
 
 
+def aimed():
+    """A 1x1 convolution whose input is at its zero point, so that accumulators are biases, each of which tells the float32
+    multiplier `(xs ws) / ys` from one of the formulas that come near it."""
+    f32, f64 = np.float32, np.float64
+    xs, ws = scale(-8, -2), scale(-9, -4)
+    ys = f32(xs * ws * 2.0 ** rng.uniform(15, 20))
+    near = [
+        lambda acc: acc.astype(f32) * f32(xs * f32(ws / ys)),
+        lambda acc: f32(f32(acc.astype(f32) * xs) * ws) / ys,
+        lambda acc: acc.astype(f64) * (f64(xs) * f64(ws) / f64(ys)),
+    ]
+    exact = lambda acc: np.rint(acc.astype(f32) * f32(f32(xs * ws) / ys))
+    halves = (rng.integers(-120, 120, 4000) + 0.5) * (f64(ys) / (f64(xs) * f64(ws)))
+    acc = (np.rint(halves)[:, None] + np.arange(-2, 3)).astype(np.int64).ravel()
+    chosen = []
+    for formula in near:
+        chosen.extend(acc[np.rint(formula(acc)) != exact(acc)][:16])
+    biases = np.array(chosen, np.int32)
+    if not biases.size:
+        return
+    x = Q(np.full((1, 1, 1, 1), 128, np.uint8), xs, 128)
+    weight = Q(full(np.int8, (biases.size, 1, 1, 1)), ws, 0)
+    y_zero = np.asarray(128).astype(np.uint8)
+    arrays = [(x.data, False)] + [(part, True) for part in [*x.parameters(), weight.data, *weight.parameters(), ys, y_zero, biases]]
+    y = run("QLinearConv", "", arrays, np.uint8, {})
+    expected = np.clip(exact(biases) + 128, 0, 255)
+    assert (y.ravel() == expected).all(), "the runtime's formula is another"
+    attributes = {"kernel_shape": [1, 1], "strides": [1, 1], "dilations": [1, 1], "pads": [0, 0, 0, 0], "group": 1}
+    record("QLinearConv", "aimed", attributes, [x, weight, Q(biases, 1.0, 0)], Q(y, ys, y_zero))
+
+
 def main():
     for kind, count in [("random", 60), ("ties", 60), ("large", 40)]:
         for _ in range(count):
@@ -359,6 +391,8 @@ def main():
             for op in ["Min", "Max", "PRelu", "GlobalMaxPool"]:
                 in_float(op, kind, {})
             in_float("Elu", kind, {"alpha": float(np.float32(rng.choice([0.25, 0.7, 1.0, 1.5])))})
+    for _ in range(30):
+        aimed()
     rng.bit_generator.state = state
     save("operator_cases.npz")
 
