@@ -298,11 +298,8 @@ fn add_taps<A>(geometry: &Geometry, x: &[i32], weight: &[i32], sums: &mut [A], a
             let Some(row) = geometry.row(p, r) else { continue };
             for s in 0..columns {
                 let inside = geometry.inside(s);
-                if inside.is_empty() {
-                    continue;
-                }
+                let Some(first) = geometry.column(inside.start, s) else { continue };
                 let w = weight[r * columns + s];
-                let first = inside.start * stride + s * geometry.window.dilation[1] - geometry.window.pad[1];
                 let source = &x[row * geometry.w + first..(row + 1) * geometry.w];
                 if stride == 1 {
                     line[inside].iter_mut().zip(source).for_each(|(sum, &x)| add(sum, x, w));

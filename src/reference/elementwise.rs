@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{
     Outcome, Reason, checked_size, float,
-    integers::{Target, real, saturating_i64},
+    integers::{Target, real, round_even, saturating_i64},
 };
 use crate::ir::Op;
 
@@ -96,7 +96,7 @@ pub(super) fn add((sa, za): (f32, i32), (sb, zb): (f32, i32), target: Target) ->
     let k = target.zero as f32 - ra.mul_add(za as f32, rb * zb as f32);
     move |a, b| {
         let y = (a as f32).mul_add(ra, (b as f32).mul_add(rb, k));
-        target.clip(saturating_i64(y.round_ties_even()))
+        target.clip(saturating_i64(round_even(y)))
     }
 }
 
@@ -105,7 +105,7 @@ pub(super) fn mul((sa, za): (f32, i32), (sb, zb): (f32, i32), target: Target) ->
     let scale = (sa * sb) / target.scale;
     move |a, b| {
         let product = (i64::from(a) - i64::from(za)) as f32 * (i64::from(b) - i64::from(zb)) as f32;
-        target.clip(saturating_i64((product * scale + target.zero as f32).round_ties_even()))
+        target.clip(saturating_i64(round_even(product * scale + target.zero as f32)))
     }
 }
 

@@ -121,8 +121,7 @@ impl Geometry {
             let inside = self.inside(s);
             for p in rows.clone() {
                 let Some(line) = lines.next() else { return };
-                let (Some(row), false) = (self.row(p, r), inside.is_empty()) else { continue };
-                let first = inside.start * stride + s * self.window.dilation[1] - self.window.pad[1];
+                let (Some(row), Some(first)) = (self.row(p, r), self.column(inside.start, s)) else { continue };
                 let source = &image[(c * self.h + row) * self.w + first..(c * self.h + row + 1) * self.w];
                 let target = &mut line[inside.clone()];
                 if stride == 1 {

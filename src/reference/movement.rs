@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{
     Outcome, Reason, checked_size,
-    geometry::{image, window_output},
+    geometry::{Geometry, image, window_output},
     integers::{Target, array, elements, quantization},
 };
 use crate::{
@@ -131,29 +131,31 @@ fn pooled<T: Copy + PartialOrd + Send + Sync>(x: &ArrayD<T>, window: &Window) ->
     let [n, c, h, w] = image(x.shape())?;
     let [p, q] = window_output(window, h, w)?;
     checked_size(&[n, c, p, q])?;
+    let [kernel_rows, kernel_columns] = window.kernel;
+    // A plane by itself: a convolution of one channel has the same taps.
+    let geometry = Geometry { n: 1, c: 1, h, w, o: 1, p, q, groups: 1, window: *window };
     let data = elements(x);
-    let planes: Vec<Option<Vec<T>>> = (0..n * c)
-        .into_par_iter()
-        .map(|plane| {
-            let plane = &data[plane * h * w..][..h * w];
-            (0..p * q)
-                .map(|pixel| {
-                    let mut largest = None;
-                    for index in window_elements(window, [h, w], [pixel / q, pixel % q]) {
-                        let value = plane[index];
-                        largest = Some(match largest {
-                            Some(largest) if value <= largest => largest,
-                            _ => value,
-                        });
+    let mut largest: Vec<Option<T>> = vec![None; n * c * p * q];
+    largest.par_chunks_mut((p * q).max(1)).enumerate().for_each(|(plane, largest)| {
+        let plane = &data[plane * h * w..][..h * w];
+        // Tap by tap over whole rows: each window still meets its elements in row-major order.
+        for (p, line) in largest.chunks_exact_mut(q.max(1)).enumerate() {
+            for (r, s) in (0..kernel_rows).flat_map(|r| (0..kernel_columns).map(move |s| (r, s))) {
+                let inside = geometry.inside(s);
+                let (Some(row), Some(first)) = (geometry.row(p, r), geometry.column(inside.start, s)) else { continue };
+                let source = plane[row * w + first..(row + 1) * w].iter().step_by(window.stride[1]);
+                for (largest, &value) in line[inside].iter_mut().zip(source) {
+                    match largest {
+                        Some(largest) if value <= *largest => {}
+                        _ => *largest = Some(value),
                     }
-                    largest
-                })
-                .collect()
-        })
-        .collect();
-    let planes: Option<Vec<Vec<T>>> = planes.into_iter().collect();
-    let planes = planes.ok_or_else(|| Reason::Shape("a window lies in the padding alone".into()))?;
-    array(&[n, c, p, q], planes.concat())
+                }
+            }
+        }
+    });
+    let largest: Option<Vec<T>> = largest.into_iter().collect();
+    let largest = largest.ok_or_else(|| Reason::Shape("a window lies in the padding alone".into()))?;
+    array(&[n, c, p, q], largest)
 }
 
 /// Offsets in a plane of the elements that the window of output `[p, q]` covers, in row-major order, without the

@@ -66,14 +66,11 @@ pub(super) fn convolve<'a, T: Real, Y: Copy + Default + Send>(
                 let filters = filters.slice(ndarray::s![.., range]);
                 multiply(&filters, &taps, out)
             })?;
-            Ok(sums
-                .chunks_exact(columns)
-                .zip(block.channels.clone())
-                .flat_map(|(sums, channel)| {
-                    let finish = &finish;
-                    sums.iter().map(move |&sum| finish(first + channel, sum))
-                })
-                .collect())
+            let mut finished = Vec::with_capacity(sums.len());
+            for (sums, channel) in sums.chunks_exact(columns).zip(block.channels.clone()) {
+                finished.extend(sums.iter().map(|&sum| finish(first + channel, sum)));
+            }
+            Ok(finished)
         })
         .collect::<Outcome<_>>()?;
     for (block, result) in blocks.iter().zip(results) {

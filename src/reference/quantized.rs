@@ -8,7 +8,9 @@ use super::{
     chunked::Order,
     elementwise, float,
     geometry::Geometry,
-    integers::{Target, array, elements, from_i32, per_tensor, quantization, real, saturating_i64, to_float, to_i32},
+    integers::{
+        Target, array, elements, from_i32, per_tensor, quantization, real, round_even, saturating_i64, to_float, to_i32,
+    },
     pool,
     requantize::{Requantize, activated_target},
 };
@@ -94,7 +96,7 @@ pub(super) fn evaluate(
                 let sum = elements.iter().fold(0.0_f32, |sum, &index| sum + real(x[index], scale, zero));
                 let mean = sum / if *count_include_pad { padded } else { elements.len() } as f32;
                 // The zero point goes in before the rounding.
-                target.clip(saturating_i64((mean / target.scale + target.zero as f32).round_ties_even()))
+                target.clip(saturating_i64(round_even(mean / target.scale + target.zero as f32)))
             })?
         }
         Op::GlobalAvgPool => {
@@ -229,7 +231,7 @@ fn mean(
 ) -> Outcome<(Vec<usize>, Vec<i32>)> {
     let (shape, sums, count) = pool::sums(shape, axes, keep_dims, |index| i64::from(x[index]) - i64::from(zero))?;
     let multiplier = scale / (target.scale * count as f32);
-    let y = sums.into_iter().map(|sum| target.place((sum as f32 * multiplier).round_ties_even())).collect();
+    let y = sums.into_iter().map(|sum| target.place(round_even(sum as f32 * multiplier))).collect();
     Ok((shape, y))
 }
 

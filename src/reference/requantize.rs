@@ -3,7 +3,10 @@
 //! Intermediate values are held in 128 bits and never wrap, so that a definition has no hidden width. Results past
 //! the output's range are clipped, whatever their size.
 
-use super::{Outcome, Reason, integers::Target};
+use super::{
+    Outcome, Reason,
+    integers::{Target, round_even},
+};
 use crate::{
     ir::{Activation, Value},
     tensor::{Quantization, Requantizer, Rounding},
@@ -69,7 +72,7 @@ impl Requantize {
     pub(super) fn apply(&self, channel: usize, accumulator: i64) -> i32 {
         let multiplier = if self.multipliers.len() == 1 { self.multipliers[0] } else { self.multipliers[channel] };
         let scaled = match multiplier {
-            Multiplier::Float(m) => return self.target.place((accumulator as f32 * m).round_ties_even()),
+            Multiplier::Float(m) => return self.target.place(round_even(accumulator as f32 * m)),
             Multiplier::Double { q, e } => double_rounded(accumulator, q, e),
             Multiplier::Single { q, e } => {
                 let product = i128::from(accumulator) * i128::from(q);
