@@ -111,25 +111,6 @@ pub fn stretched<T: Clone>(array: &ArrayD<T>, shape: &[usize]) -> Result<ArrayD<
         .ok_or_else(|| FoldError::Broadcast(array.raw_dim().slice().to_vec(), shape.to_vec()))
 }
 
-/// The tensor with dimension `i` being the old dimension `perm[i]`; `None` unless `perm` is a permutation.
-pub fn permuted(tensor: &Tensor, perm: &[usize]) -> Option<Tensor> {
-    let mut sorted = perm.to_vec();
-    sorted.sort_unstable();
-    if sorted.len() != tensor.shape().len() || sorted.iter().enumerate().any(|(index, &dim)| index != dim) {
-        return None;
-    }
-    macro_rules! each {
-        ($($variant:ident),*) => {
-            match tensor {
-                $(Tensor::$variant(array) => Tensor::$variant(
-                    array.view().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned(),
-                ),)*
-            }
-        };
-    }
-    Some(each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
-}
-
 fn activated(tensor: Tensor, activation: Activation) -> Tensor {
     match (tensor, activation) {
         (Tensor::F32(array), Activation::Relu) => Tensor::F32(array.mapv(|x| x.max(0.0))),
@@ -146,7 +127,7 @@ pub fn evaluate(op: &Op, operands: &[&Tensor], shape: &[usize]) -> Result<Tensor
     let &x = operands.first().ok_or(FoldError::Unsupported)?;
     match (op, operands.get(1)) {
         (Op::Reshape, _) => x.clone().reshaped(shape).ok_or(FoldError::Unsupported),
-        (Op::Transpose { perm }, _) => permuted(x, perm).ok_or(FoldError::Unsupported),
+        (Op::Transpose { perm }, _) => x.permuted(perm).ok_or(FoldError::Unsupported),
         (Op::Relu, _) => Ok(activated(x.clone(), Activation::Relu)),
         (&Op::Clip { low, high }, _) => Ok(activated(x.clone(), Activation::Clip { low, high })),
         (op, Some(b)) => {
@@ -178,13 +159,5 @@ mod tests {
             Binary::of(&Op::Mul).unwrap().apply(&float, &integers(&[1])),
             Err(FoldError::Types(DType::Fp32, DType::Int8))
         );
-    }
-
-    #[test]
-    fn only_permutations_permute() {
-        let tensor = Tensor::from_f32(&[2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
-        assert_eq!(permuted(&tensor, &[1, 0]).unwrap().to_f32(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
-        assert_eq!(permuted(&tensor, &[0, 0]), None);
-        assert_eq!(permuted(&tensor, &[0]), None);
     }
 }

@@ -2,7 +2,7 @@
 //! flattened image as a convolution whose window is the whole image, so that the image need not be rearranged.
 
 use crate::{
-    ir::{Constant, Node, Op, ValueId, Window, fold::permuted},
+    ir::{Constant, Node, Op, ValueId, Window},
     tensor::Quantization,
 };
 
@@ -22,7 +22,7 @@ fn transpose(work: &mut Work, slot: Slot) -> Option<()> {
     let node = work.node(slot)?;
     let Op::MatMul { transposed: false, activation } = node.op else { return None };
     let w = *node.inputs.get(1)?;
-    let turned = permuted(work.dense(w)?, &[1, 0])?;
+    let turned = work.dense(w)?.permuted(&[1, 0])?;
     let quant =
         work.value(w).quant.clone().map(|quant| Quantization { axis: quant.axis.map(|axis| 1 - axis.min(1)), ..quant });
     // An int4 constant is stored in bytes; its type is not the tensor's.
@@ -70,7 +70,7 @@ fn as_convolution(work: &mut Work, slot: Slot) -> Option<()> {
     value.constant = Some(match source.constant.as_ref()? {
         Constant::Dense(tensor) if innermost => {
             let nhwc = tensor.as_ref().clone().reshaped(&[outputs, h, w, c])?;
-            Constant::Dense(permuted(&nhwc, &[0, 3, 1, 2])?.into())
+            Constant::Dense(nhwc.permuted(&[0, 3, 1, 2])?.into())
         }
         Constant::Dense(tensor) => Constant::Dense(tensor.as_ref().clone().reshaped(&value.shape)?.into()),
         Constant::Synthetic(recipe) => Constant::Synthetic(recipe.clone()),

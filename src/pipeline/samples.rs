@@ -114,17 +114,20 @@ impl Samples {
                 inputs.push(Source::Held(single(array.read()?)));
             }
         }
-        let count = count.unwrap_or(0);
-        if faults.is_empty() && count == 0 {
+        if faults.is_empty() && count.unwrap_or(0) == 0 {
             faults.push(Diagnostic::error("the file has no samples").with_file(path));
         }
         let labels = match named("labels") {
-            Some(array) if array.shape() == [count] => array.read()?.to_integers(),
+            Some(array) if array.shape().len() == 1 && count.is_none_or(|count| array.shape() == [count]) => {
+                array.read()?.to_integers()
+            }
             _ => None,
         };
         if labels.is_none() && named("labels").is_some() {
-            faults.push(Diagnostic::error(format!("`labels` must be {count} integers, one a sample")).with_file(path));
+            let integers = count.map_or("integers".into(), |count| format!("{count} integers"));
+            faults.push(Diagnostic::error(format!("`labels` must be {integers}, one a sample")).with_file(path));
         }
+        let count = count.unwrap_or(0);
         Faults::check(faults)?;
         Ok(Self { inputs, labels, count })
     }
@@ -226,41 +229,17 @@ pub(super) fn block_of<S: Stage>(graph: &Graph<S>, kept: bool) -> usize {
 
 /// Samples `start..start + len` of a tensor; the last sample is repeated where there are not enough.
 pub(super) fn batch_of(tensor: &Tensor, start: usize, len: usize) -> Tensor {
-    macro_rules! each {
-        ($($variant:ident),*) => {
-            match tensor {
-                // One number, the same for all samples.
-                $(Tensor::$variant(array) if array.ndim() == 0 => Tensor::$variant(array.clone()),)*
-                $(Tensor::$variant(array) => {
-                    let last = array.shape()[0] - 1;
-                    let indices: Vec<usize> = (start..start + len).map(|i| i.min(last)).collect();
-                    Tensor::$variant(array.select(ndarray::Axis(0), &indices))
-                })*
-            }
-        };
-    }
-    each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool)
+    // One number is the same for all samples.
+    let Some(&samples) = tensor.shape().first() else { return tensor.clone() };
+    let indices: Vec<usize> = (start..start + len).map(|index| index.min(samples.saturating_sub(1))).collect();
+    tensor.selected(0, &indices).unwrap_or_else(|| tensor.clone())
 }
 
 /// Joins tensors along the first dimension and keeps the first `count` samples.
 pub(super) fn join(parts: &[Tensor], count: usize) -> Option<Tensor> {
-    macro_rules! each {
-        ($($variant:ident),*) => {
-            match parts.first()? {
-                $(Tensor::$variant(_) => {
-                    let views: Vec<_> = parts
-                        .iter()
-                        .map(|part| if let Tensor::$variant(array) = part { Some(array.view()) } else { None })
-                        .collect::<Option<_>>()?;
-                    let joined = ndarray::concatenate(ndarray::Axis(0), &views).ok()?;
-                    let kept = joined.shape()[0].min(count);
-                    let cut = joined.slice_axis(ndarray::Axis(0), ndarray::Slice::from(..kept)).to_owned();
-                    Tensor::$variant(cut)
-                })*
-            }
-        };
-    }
-    Some(each!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool))
+    let joined = Tensor::joined(&parts.iter().collect::<Vec<_>>(), 0)?;
+    let kept: Vec<usize> = (0..count.min(*joined.shape().first()?)).collect();
+    joined.selected(0, &kept)
 }
 
 #[cfg(test)]

@@ -46,27 +46,13 @@ fn reshape(x: &Tensor, declared: &[usize]) -> Outcome<Tensor> {
 }
 
 fn transpose(x: &Tensor, perm: &[usize]) -> Outcome<Tensor> {
-    let mut sorted = perm.to_vec();
-    sorted.sort_unstable();
-    if !sorted.iter().copied().eq(0..x.shape().len()) {
-        return Err(Reason::Shape(format!("{perm:?} does not permute {:?}", x.shape())));
-    }
-    Ok(map_array!(x, a => a.view().permuted_axes(perm).as_standard_layout().into_owned()))
+    x.permuted(perm).ok_or_else(|| Reason::Shape(format!("{perm:?} does not permute {:?}", x.shape())))
 }
 
 /// Joins along an axis; all other dimensions must agree.
 pub(super) fn concat(operands: &[&Tensor], axis: usize) -> Outcome<Tensor> {
-    fn joined<T: Clone>(parts: &[&ArrayD<T>], axis: usize) -> Outcome<ArrayD<T>> {
-        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-        let rank = views.first().map_or(0, ndarray::ArrayBase::ndim);
-        if axis >= rank || views.iter().any(|view| view.ndim() != rank) {
-            return Err(Reason::Shape(format!("axis {axis} of operands of rank {rank}")));
-        }
-        let joined = ndarray::concatenate(ndarray::Axis(axis), &views);
-        joined.map(|joined| joined.as_standard_layout().into_owned()).map_err(|fault| Reason::Shape(fault.to_string()))
-    }
-    map_array!(all operands, parts => joined(&parts, axis)?)
-        .ok_or_else(|| Reason::Type("operands of different types".into()))
+    let types = operands.iter().map(|operand| (operand.dtype(), operand.shape())).collect::<Vec<_>>();
+    Tensor::joined(operands, axis).ok_or_else(|| Reason::Shape(format!("{types:?} are not joined along axis {axis}")))
 }
 
 fn pad(x: &Tensor, before: &[usize], after: &[usize], value: f32, output: &Value) -> Outcome<Tensor> {

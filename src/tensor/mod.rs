@@ -5,7 +5,7 @@ pub mod arithmetic;
 pub mod npz;
 pub mod quant;
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, Axis, IxDyn};
 use serde::{Deserialize, Serialize};
 
 pub use arithmetic::{AccumulationOrder, Overflow, Requantizer, Rounding};
@@ -219,6 +219,34 @@ impl Tensor {
             array.as_standard_layout().into_owned().into_shape_with_order(IxDyn(shape)).ok()?
         }))
     }
+
+    /// The tensor with dimension `i` being the old dimension `perm[i]`; `None` unless `perm` is a permutation.
+    pub fn permuted(&self, perm: &[usize]) -> Option<Self> {
+        let mut sorted = perm.to_vec();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..self.shape().len()) {
+            return None;
+        }
+        Some(map_array!(self, array => array.view().permuted_axes(perm).as_standard_layout().into_owned()))
+    }
+
+    /// The elements at `indices` of a dimension, in their order; `None` where the dimension or an index is not there.
+    pub fn selected(&self, axis: usize, indices: &[usize]) -> Option<Self> {
+        let extent = *self.shape().get(axis)?;
+        if indices.iter().any(|&index| index >= extent) {
+            return None;
+        }
+        Some(map_array!(self, array => array.select(Axis(axis), indices)))
+    }
+
+    /// Tensors one after the other along a dimension; `None` where there are none, or types or other dimensions differ.
+    pub fn joined(parts: &[&Self], axis: usize) -> Option<Self> {
+        map_array!(all parts, arrays => {
+            let views: Vec<_> = arrays.iter().map(|array| array.view()).collect();
+            let fits = views.iter().all(|view| axis < view.ndim() && view.ndim() == views[0].ndim());
+            ndarray::concatenate(Axis(axis), if fits { &views } else { &[] }).ok()?.as_standard_layout().into_owned()
+        })
+    }
 }
 
 /// Product of the dimensions, or `None` where it passes `limit`.
@@ -228,4 +256,42 @@ pub fn checked_elements(shape: &[usize], limit: u64) -> Option<u64> {
         product = product.checked_mul(dim as u64)?;
     }
     (product <= limit).then_some(product)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counting(shape: &[usize]) -> Tensor {
+        let values: Vec<i64> = (0..).take(shape.iter().product()).collect();
+        Tensor::from_integers(DType::Int16, shape, &values).unwrap()
+    }
+
+    #[test]
+    fn only_permutations_permute() {
+        let turned = counting(&[2, 3]).permuted(&[1, 0]).unwrap();
+        assert_eq!((turned.shape(), turned.to_integers().unwrap()), (&[3, 2][..], vec![0, 3, 1, 4, 2, 5]));
+        assert_eq!(counting(&[2, 3]).permuted(&[0, 0]), None);
+        assert_eq!(counting(&[2, 3]).permuted(&[0]), None);
+    }
+
+    #[test]
+    fn what_is_selected_is_there() {
+        let picked = counting(&[2, 3]).selected(1, &[2, 0, 2]).unwrap();
+        assert_eq!((picked.shape(), picked.to_integers().unwrap()), (&[2, 3][..], vec![2, 0, 2, 5, 3, 5]));
+        assert_eq!(counting(&[2, 3]).selected(1, &[3]), None);
+        assert_eq!(counting(&[2, 3]).selected(2, &[0]), None);
+    }
+
+    #[test]
+    fn what_is_joined_has_one_type_and_fits() {
+        let (a, b) = (counting(&[2, 1]), counting(&[2, 2]));
+        let joined = Tensor::joined(&[&a, &b], 1).unwrap();
+        assert_eq!((joined.shape(), joined.to_integers().unwrap()), (&[2, 3][..], vec![0, 0, 1, 1, 2, 3]));
+        assert_eq!(Tensor::joined(&[&a, &b], 0), None);
+        assert_eq!(Tensor::joined(&[&a, &a], 2), None);
+        assert_eq!(Tensor::joined(&[&a, &counting(&[2])], 0), None);
+        assert_eq!(Tensor::joined(&[&a, &Tensor::from_f32(&[2, 1], vec![0.0; 2]).unwrap()], 0), None);
+        assert_eq!(Tensor::joined(&[], 0), None);
+    }
 }

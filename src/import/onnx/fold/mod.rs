@@ -15,25 +15,6 @@ use crate::tensor::{DType, Tensor, checked_elements};
 /// An evaluation: the node, its operands, what it may still cost.
 pub(super) type Fold = for<'m> fn(&NodeView<'m>, &[Option<Arc<Tensor>>], &mut Budget) -> Fallible<Arc<Tensor>>;
 
-/// A tensor of the same type as `$tensor`, with `$array` bound to its typed array.
-macro_rules! same {
-    ($tensor:expr, $array:ident => $body:expr) => {
-        match $tensor {
-            Tensor::F32($array) => Tensor::F32($body),
-            Tensor::F64($array) => Tensor::F64($body),
-            Tensor::I8($array) => Tensor::I8($body),
-            Tensor::U8($array) => Tensor::U8($body),
-            Tensor::I16($array) => Tensor::I16($body),
-            Tensor::U16($array) => Tensor::U16($body),
-            Tensor::I32($array) => Tensor::I32($body),
-            Tensor::U32($array) => Tensor::U32($body),
-            Tensor::I64($array) => Tensor::I64($body),
-            Tensor::Bool($array) => Tensor::Bool($body),
-        }
-    };
-}
-use same;
-
 /// An operand that must be there.
 fn operand(operands: &[Option<Arc<Tensor>>], index: usize) -> Fallible<&Arc<Tensor>> {
     match operands.get(index) {

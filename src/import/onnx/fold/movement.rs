@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use ndarray::{ArrayD, CowArray, IxDyn};
+use ndarray::{ArrayD, IxDyn};
 
-use super::{charge, list, operand, same, sizes};
+use super::{charge, list, operand, sizes};
 use crate::{
     import::onnx::{
         limits::{Budget, Fallible, MAX_CONSTANT_ELEMENTS, refuse},
         node::{NodeView, axes, axis},
         tensor::{External, decode},
     },
-    ir::fold::{broadcast, permuted, stretched},
-    tensor::{DType, Tensor},
+    ir::fold::{broadcast, stretched},
+    tensor::{DType, Tensor, map_array},
 };
 
 type Operands<'a> = &'a [Option<Arc<Tensor>>];
@@ -115,7 +115,7 @@ pub(in crate::import::onnx) fn transposed(
     budget: &mut Budget,
 ) -> Fallible<Arc<Tensor>> {
     charge(tensor.shape(), tensor.dtype(), budget)?;
-    match permuted(tensor, perm) {
+    match tensor.permuted(perm) {
         Some(moved) => Ok(Arc::new(moved)),
         None => refuse!("{perm:?} is not a permutation of {:?}", tensor.shape()),
     }
@@ -171,42 +171,6 @@ pub(in crate::import::onnx) fn transpose(
     transposed(data, &permutation(node.ints("perm")?, data.shape().len())?, budget)
 }
 
-/// Row-major elements, and the number of blocks before and of elements from dimension `at` on.
-fn blocks<T: Clone>(array: &ArrayD<T>, at: usize) -> (CowArray<'_, T, IxDyn>, usize, usize) {
-    let outer = array.shape()[..at].iter().product();
-    let inner = array.shape()[at..].iter().product();
-    (array.as_standard_layout(), outer, inner)
-}
-
-fn selected<T: Clone>(array: &ArrayD<T>, at: usize, indices: &[usize]) -> Option<ArrayD<T>> {
-    let (elements, outer, inner) = blocks(array, at);
-    let elements = elements.as_slice()?;
-    let step = inner.checked_div(array.shape()[at])?;
-    let mut picked = Vec::with_capacity(outer * indices.len() * step);
-    for block in 0..outer {
-        for index in indices {
-            let start = block * inner + index * step;
-            picked.extend_from_slice(elements.get(start..start + step)?);
-        }
-    }
-    let mut shape = array.shape().to_vec();
-    shape[at] = indices.len();
-    ArrayD::from_shape_vec(IxDyn(&shape), picked).ok()
-}
-
-fn joined<T: Clone>(arrays: &[&ArrayD<T>], at: usize, shape: &[usize]) -> Option<ArrayD<T>> {
-    // Parts without elements would only cost time, block after block.
-    let parts: Vec<_> = arrays.iter().filter(|array| !array.is_empty()).map(|array| blocks(array, at)).collect();
-    let outer = shape[..at].iter().product();
-    let mut all = Vec::with_capacity(shape.iter().product());
-    for block in 0..if parts.is_empty() { 0 } else { outer } {
-        for (elements, _, inner) in &parts {
-            all.extend_from_slice(elements.as_slice()?.get(block * inner..(block + 1) * inner)?);
-        }
-    }
-    ArrayD::from_shape_vec(IxDyn(shape), all).ok()
-}
-
 /// Picks indices of one dimension.
 fn select(data: &Tensor, at: usize, indices: &[usize], budget: &mut Budget) -> Fallible<Tensor> {
     let mut shape = data.shape().to_vec();
@@ -215,8 +179,7 @@ fn select(data: &Tensor, at: usize, indices: &[usize], budget: &mut Budget) -> F
     if data.is_empty() {
         refuse!("picks from a tensor without elements");
     }
-    let inconsistent = "picks outside the tensor";
-    Ok(same!(data, array => selected(array, at, indices).ok_or(inconsistent)?))
+    Ok(data.selected(at, indices).ok_or("picks outside the tensor")?)
 }
 
 pub(in crate::import::onnx) fn gather(
@@ -308,21 +271,8 @@ pub(in crate::import::onnx) fn concat(
     }
     charge(&shape, first.dtype(), budget)?;
     budget.charge(operands.len(), 128)?;
-    macro_rules! join {
-        ($($variant:ident),*) => {
-            match &**first {
-                $(Tensor::$variant(_) => {
-                    let arrays = operands.iter().flatten().filter_map(|tensor| match &**tensor {
-                        Tensor::$variant(array) => Some(array),
-                        _ => None,
-                    });
-                    let arrays: Vec<_> = arrays.collect();
-                    Tensor::$variant(joined(&arrays, at, &shape).ok_or("joins tensors of different shapes")?)
-                })*
-            }
-        };
-    }
-    Ok(Arc::new(join!(F32, F64, I8, U8, I16, U16, I32, U32, I64, Bool)))
+    let parts: Vec<&Tensor> = operands.iter().flatten().map(AsRef::as_ref).collect();
+    Ok(Arc::new(Tensor::joined(&parts, at).ok_or("joins tensors of different shapes")?))
 }
 
 pub(in crate::import::onnx) fn expand(
@@ -334,7 +284,7 @@ pub(in crate::import::onnx) fn expand(
     let to = sizes(&list(operands, 1)?.ok_or("operand 1 is missing")?)?;
     let shape = broadcast(data.shape(), &to)?;
     charge(&shape, data.dtype(), budget)?;
-    Ok(Arc::new(same!(&**data, array => stretched(array, &shape)?)))
+    Ok(Arc::new(map_array!(&**data, array => stretched(array, &shape)?)))
 }
 
 pub(in crate::import::onnx) fn choose(
@@ -384,7 +334,7 @@ pub(in crate::import::onnx) fn constant_of_shape(
         refuse!("`value` must have one element");
     }
     charge(&shape, value.dtype(), budget)?;
-    Ok(Arc::new(same!(&value, array => match array.first() {
+    Ok(Arc::new(map_array!(&value, array => match array.first() {
         Some(&first) => ArrayD::from_elem(IxDyn(&shape), first),
         None => refuse!("`value` must have one element"),
     })))
