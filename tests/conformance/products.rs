@@ -30,8 +30,11 @@ fn products_and_attention_blocks_equal_the_runtime_on_the_array() {
                 faults.push(format!("{path} on {machine}: {verification}, {expectation}"));
             }
             let layers = json["layers"].as_array().expect("a record has layers");
+            // A tensor that is watched is laid out as the outside wants it: moving it there may be the host's.
+            let block = path.contains("attention") && !path.contains("watched");
             let elsewhere = |layer: &&serde_json::Value| {
                 matches!(layer["op"].as_str(), Some("MatMul" | "BatchMatMul")) && layer["runs_on"] != "array"
+                    || block && layer["runs_on"] == "host"
             };
             faults
                 .extend(layers.iter().filter(elsewhere).map(|layer| format!("{path} on {machine}: {}", layer["name"])));
