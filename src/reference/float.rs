@@ -188,6 +188,7 @@ fn activate(y: f32, activation: Activation) -> f32 {
     }
 }
 
+/// `x f + (bias - mean f)` with `f = (1 / sqrt(var + epsilon)) scale`, in float32: ONNX Runtime's order, to the bit.
 fn batch_norm(shape: &[usize], x: &[f32], parameters: &[&Tensor], epsilon: f32) -> Outcome<Tensor> {
     let channels = shape.get(1).copied().unwrap_or(1);
     let parameters = parameters.iter().map(|p| to_float(p)).collect::<Outcome<Vec<_>>>()?;
@@ -195,10 +196,11 @@ fn batch_norm(shape: &[usize], x: &[f32], parameters: &[&Tensor], epsilon: f32) 
         return Err(Reason::Shape(format!("parameters of another number than the {channels} channels")));
     }
     let inner: usize = shape.iter().skip(2).product();
+    let [scale, bias, mean, variance] = [0, 1, 2, 3].map(|which| &parameters[which]);
     let y = x.iter().enumerate().map(|(index, &x)| {
         let channel = index / inner % channels;
-        let [scale, bias, mean, var] = [0, 1, 2, 3].map(|which| f64::from(parameters[which][channel]));
-        narrow((f64::from(x) - mean) / (var + f64::from(epsilon)).sqrt() * scale + bias)
+        let factor = 1.0 / (variance[channel] + epsilon).sqrt() * scale[channel];
+        x * factor + (bias[channel] - mean[channel] * factor)
     });
     tensor(shape, y.collect())
 }
