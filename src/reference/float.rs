@@ -118,6 +118,7 @@ pub(super) fn unary(op: &Op, x: f32) -> f32 {
         Op::Tanh => narrow(f64::from(x).tanh()),
         Op::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
         Op::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        Op::Affine { alpha, beta } => alpha * x + beta,
         ref other => unreachable!("{} is not an elementwise function", other.name()),
     }
 }
@@ -278,6 +279,7 @@ mod tests {
             (Op::HardSigmoid { alpha: 0.25, beta: 0.5 }, 1.0, 0.75),
             (Op::HardSigmoid { alpha: 0.25, beta: 0.5 }, -9.0, 0.0),
             (Op::HardSwish, 3.0, 3.0),
+            (Op::Affine { alpha: -0.5, beta: 0.25 }, 3.0, -1.25),
             (Op::HardSwish, -1.5, -0.375),
             (Op::Elu { alpha: 2.0 }, 3.0, 3.0),
             (Op::Elu { alpha: 2.0 }, -200.0, -2.0),

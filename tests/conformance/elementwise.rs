@@ -9,10 +9,13 @@ use crate::{
     import::{entries, name},
 };
 
-/// Whether the runtime has an integer form of the operator, as its operands are; the machine then has it too.
-fn is_integer(model: &str) -> bool {
-    let operator = model.starts_with("add_") || model.starts_with("mul_");
-    operator && ["_activation_", "_dequantized_", "_quantized_"].iter().any(|second| model.contains(second))
+/// Where a layer runs: on the vector unit what the runtime has in integers, and what is a table of one operand.
+fn place(model: &str) -> &'static str {
+    let starts = |operators: &[&str]| operators.iter().any(|operator| model.starts_with(operator));
+    let second = |seconds: &[&str]| seconds.iter().any(|second| model.contains(second));
+    let integers = starts(&["add_", "mul_"]) && second(&["_activation_", "_dequantized_", "_quantized_"]);
+    let table = starts(&["add_", "mul_", "sub_"]) && second(&["_number_"]);
+    if integers || table { "vector" } else { "host" }
 }
 
 #[test]
@@ -27,7 +30,7 @@ fn a_lone_operator_between_scales_of_the_model_equals_the_runtime() {
     for model in &models {
         let beside = |ending: &str| model.with_extension(ending).to_string_lossy().into_owned();
         let (path, input, expected) = (model.to_string_lossy(), beside("in.npz"), beside("out.npz"));
-        let wanted = if is_integer(&name(model)) { "vector" } else { "host" };
+        let wanted = place(&name(model));
         for machine in ["edge_16x16", "edge_32x32"] {
             let json = match run(&[machine, &path, "--data", &input, "--expect", &expected]) {
                 Ok(json) => json,
@@ -47,7 +50,7 @@ fn a_lone_operator_between_scales_of_the_model_equals_the_runtime() {
             }
             let layers = json["layers"].as_array().expect("a record has layers");
             let own = |layer: &&serde_json::Value| {
-                matches!(layer["op"].as_str(), Some("Add" | "Mul" | "Sub" | "Div" | "BatchNorm"))
+                matches!(layer["op"].as_str(), Some("Add" | "Mul" | "Sub" | "Div" | "Affine"))
             };
             if !layers.iter().any(|layer| own(&layer)) {
                 faults.push(format!("{path} on {machine}: no layer of the operator"));

@@ -159,6 +159,7 @@ proptest! {
             Op::Tanh,
             Op::HardSigmoid { alpha: 0.2, beta: 0.5 },
             Op::HardSwish,
+            Op::Affine { alpha: -0.7, beta: 0.3 },
         ][which].clone();
         prop_assert_same!(Case::new(seed).fed(x, &[2, c, 5, 7]).drawn(&op, y, &[2, c, 5, 7]));
     }
