@@ -86,7 +86,8 @@ pub(super) fn run(
         clamp: numbers.clamp,
         order: AccumulationOrder::Exact,
     };
-    // The array's narrow adders are not the host's.
+    // The array's narrow adders are not the host's: sums of fewer than 2^31 products of 16-bit operands, less their zero
+    // points, are exact in 64 bits, so none can leave them and none is counted.
     let adders = Adders { column_bits: 64, accumulator_bits: 64, ..adders };
     let integers = |tensor: &Tensor| tensor.to_integers().ok_or(Fault::Arithmetic("integer operands"));
     let biases = rest.first().map(|&bias| integers(bias)).transpose()?;
