@@ -12,7 +12,7 @@ mod product;
 use std::time::{Duration, Instant};
 
 pub use network::BaselineError;
-use network::Network;
+use network::CpuNetwork;
 
 use crate::{
     ir::{Graph, NodeId, Quantized, ValueId},
@@ -51,7 +51,7 @@ pub fn measure(
     free: &dyn Fn(NodeId) -> bool,
 ) -> Result<Measured, BaselineError> {
     let expected = reference::run(graph, inputs, &Settings::default(), Keep::Outputs, constants)?;
-    let mut network = Network::new(graph, constants, free)?;
+    let mut network = CpuNetwork::new(graph, constants, free)?;
     network.run_all(inputs)?;
     if let Some(&output) = graph.outputs.iter().find(|&&id| network.value(id) != expected.value(id).cloned()) {
         return Err(BaselineError::Differs(graph.value(output).name.clone()));

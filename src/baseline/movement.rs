@@ -1,7 +1,7 @@
 //! Nodes that move elements on the CPU, and functions of one element: each output is one input, through a table or not.
 
 use super::{
-    kernels::strided::{Dim, Walk},
+    kernels::strided::{Dim, StridedCopy},
     layout::{held_steps, logical_steps, narrow},
 };
 use crate::{
@@ -23,7 +23,7 @@ enum Table {
 /// Moves elements, each through a table where there is one.
 #[derive(Clone, Debug)]
 pub struct Move {
-    walk: Walk,
+    copy: StridedCopy,
     /// Bytes of an element of the input.
     size: usize,
     table: Option<Table>,
@@ -31,7 +31,7 @@ pub struct Move {
 
 impl Move {
     fn new(dims: &[Dim], to: usize, kind: Narrow, table: Option<Table>) -> Option<Self> {
-        Some(Self { walk: Walk::new(dims, 0, to)?, size: kind.bytes(), table })
+        Some(Self { copy: StridedCopy::new(dims, 0, to)?, size: kind.bytes(), table })
     }
 
     fn between(shape: &[usize], from: &[usize], to: &[usize], kind: Narrow) -> Option<Self> {
@@ -86,31 +86,31 @@ impl Move {
 
     /// Whether it changes nothing.
     pub fn is_identity(&self) -> bool {
-        self.walk.is_identity() && self.table.is_none()
+        self.copy.is_identity() && self.table.is_none()
     }
 
     /// Runs on bytes. `None` where a slice is too short.
     pub fn run(&self, x: &[u8], out: &mut [u8]) -> Option<()> {
-        let Self { walk, size, table } = self;
+        let Self { copy, size, table } = self;
         if *size == 1 {
             return match table {
-                None => walk.copy(x, out, |x| x),
+                None => copy.copy(x, out, |x| x),
                 Some(Table::Bytes(table)) => {
                     let table: &[u8; 256] = table.as_slice().try_into().ok()?;
-                    walk.copy(x, out, |x| table[usize::from(x)])
+                    copy.copy(x, out, |x| table[usize::from(x)])
                 }
                 Some(Table::Pairs(table)) => {
                     let table: &[[u8; 2]; 256] = table.as_slice().try_into().ok()?;
-                    walk.copy(x, out.as_chunks_mut().0, |x| table[usize::from(x)])
+                    copy.copy(x, out.as_chunks_mut().0, |x| table[usize::from(x)])
                 }
             };
         }
         let x = x.as_chunks::<2>().0;
         let index = |x| usize::from(u16::from_le_bytes(x));
         match table {
-            None => walk.copy(x, out.as_chunks_mut().0, |x| x),
-            Some(Table::Bytes(table)) => walk.copy(x, out, |x| table[index(x)]),
-            Some(Table::Pairs(table)) => walk.copy(x, out.as_chunks_mut().0, |x| table[index(x)]),
+            None => copy.copy(x, out.as_chunks_mut().0, |x| x),
+            Some(Table::Bytes(table)) => copy.copy(x, out, |x| table[index(x)]),
+            Some(Table::Pairs(table)) => copy.copy(x, out.as_chunks_mut().0, |x| table[index(x)]),
         }
     }
 }

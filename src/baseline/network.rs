@@ -25,20 +25,20 @@ pub enum BaselineError {
     Differs(String),
 }
 
-struct Step {
+struct NodeKernel {
     node: NodeId,
     kernel: Kernel,
     counted: bool,
 }
 
 /// A network with its values.
-pub struct Network<'a> {
+pub struct CpuNetwork<'a> {
     graph: &'a Graph<Quantized>,
-    steps: Vec<Step>,
+    kernels: Vec<NodeKernel>,
     values: Vec<Held>,
 }
 
-impl<'a> Network<'a> {
+impl<'a> CpuNetwork<'a> {
     /// Chooses kernels and packs weights. `free` says which nodes the machine does not count; of these, conversions at
     /// the boundary are not timed.
     ///
@@ -50,7 +50,7 @@ impl<'a> Network<'a> {
         free: &dyn Fn(NodeId) -> bool,
     ) -> Result<Self, BaselineError> {
         let mut values: Vec<Held> = graph.values.iter().map(|_| Held::Nothing).collect();
-        let mut steps = Vec::with_capacity(graph.nodes.len());
+        let mut kernels = Vec::with_capacity(graph.nodes.len());
         for (id, node) in graph.nodes_with_ids() {
             let kernel = Kernel::choose(graph, node, constants);
             for &input in &node.inputs[kernel.operands(node.inputs.len())] {
@@ -60,9 +60,9 @@ impl<'a> Network<'a> {
                 }
             }
             let conversion = matches!(node.op, Op::QuantizeLinear | Op::DequantizeLinear);
-            steps.push(Step { node: id, kernel, counted: !(conversion && free(id)) });
+            kernels.push(NodeKernel { node: id, kernel, counted: !(conversion && free(id)) });
         }
-        Ok(Self { graph, steps, values })
+        Ok(Self { graph, kernels, values })
     }
 
     /// Runs every node on these inputs.
@@ -87,8 +87,8 @@ impl<'a> Network<'a> {
     /// The operators of what counts that have no kernel, each once, in the order of the network.
     pub fn reference_ops(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
-        for step in self.steps.iter().filter(|step| step.counted && matches!(step.kernel, Kernel::Reference)) {
-            let name = self.graph.node(step.node).op.name();
+        for one in self.kernels.iter().filter(|one| one.counted && matches!(one.kernel, Kernel::Reference)) {
+            let name = self.graph.node(one.node).op.name();
             if !names.iter().any(|known| known == name) {
                 names.push(name.to_owned());
             }
@@ -107,18 +107,18 @@ impl<'a> Network<'a> {
     }
 
     fn run_here(&mut self, counted: bool) -> Result<(), BaselineError> {
-        for step in self.steps.iter().filter(|step| step.counted || !counted) {
-            let node = self.graph.node(step.node);
+        for one in self.kernels.iter().filter(|one| one.counted || !counted) {
+            let node = self.graph.node(one.node);
             let output = node.outputs[0];
             // The allocation of the last run serves again.
             let out = std::mem::replace(&mut self.values[output.index()], Held::Nothing);
             let fault = || BaselineError::Operand(node.name.clone());
-            let held = match &step.kernel {
+            let held = match &one.kernel {
                 Kernel::Reference => {
                     let operands: Option<Vec<Tensor>> = node.inputs.iter().map(|&id| self.value(id)).collect();
                     let operands = operands.ok_or_else(fault)?;
                     let operands: Vec<&Tensor> = operands.iter().collect();
-                    let results = reference::run_node(self.graph, step.node, &operands, &Settings::default())?;
+                    let results = reference::run_node(self.graph, one.node, &operands, &Settings::default())?;
                     let first = results.into_iter().next().ok_or_else(fault)?;
                     Held::of(self.graph.value(output), &first)
                 }

@@ -35,7 +35,7 @@ fn every_kernel_equals_the_reference() {
     let inputs = random_inputs(graph);
     let constants = |id| constant(graph, id);
     let expected = reference::run(graph, &inputs, &Settings::default(), Keep::All, &constants).unwrap();
-    let mut network = Network::new(graph, &constants, &|_| false).unwrap();
+    let mut network = CpuNetwork::new(graph, &constants, &|_| false).unwrap();
     network.run_all(&inputs).unwrap();
     for node in &graph.nodes {
         assert_eq!(network.value(node.outputs[0]).as_ref(), expected.value(node.outputs[0]), "{}", node.name);

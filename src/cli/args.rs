@@ -53,7 +53,7 @@ pub enum When {
     Never,
 }
 
-/// The commands.
+/// What `systole` is told to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a network on an accelerator: map, execute, time, verify, report
@@ -159,7 +159,8 @@ pub struct RunArgs {
     /// Trace only this part of the run: START..END in cycles of the array, or a layer's name
     #[arg(long, value_name = "RANGE|LAYER", requires = "trace", help_heading = "Output")]
     pub trace_window: Option<String>,
-    /// Events in the trace at most; it is cut there, and says so
+    /// Cut the trace at so many events, and say so in it: a slice is two, a value of a counter one. Slices of layers, and
+    /// values from before the cut, come on top
     #[arg(long, value_name = "N", default_value = "1000000", requires = "trace", value_parser = count::<NonZeroU64>)]
     #[arg(help_heading = "Output")]
     pub trace_events: NonZeroU64,

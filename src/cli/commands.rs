@@ -57,11 +57,7 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
         label: settings.label.clone(),
         overrides: overrides_of(&settings.machine),
         memory_trace: settings.memory_trace.clone(),
-        trace: settings.trace.as_ref().map(|trace| pipeline::TraceSettings {
-            file: trace.file.clone(),
-            window: trace.window.clone(),
-            events: trace.events,
-        }),
+        trace: settings.trace.clone(),
     };
     Ok(Evaluator::default().evaluate(&model, &accelerator, &options, progress)?)
 }

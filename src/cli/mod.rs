@@ -25,7 +25,7 @@ pub use exit::{Exit, Failure};
 pub use progress::Terminal;
 pub use settings::{
     CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, OutputSettings, Override, ReportSettings,
-    RunSettings, Trace,
+    RunSettings,
 };
 
 use crate::{

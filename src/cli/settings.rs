@@ -3,6 +3,7 @@
 use std::{fmt, num::NonZeroUsize, path::PathBuf};
 
 use super::args::{CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RunArgs};
+use crate::pipeline::TraceSettings;
 
 /// A change of one config field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,18 +74,7 @@ pub struct RunSettings {
     /// Where to write the requests to memory.
     pub memory_trace: Option<PathBuf>,
     /// A trace of the timed run.
-    pub trace: Option<Trace>,
-}
-
-/// What to trace, and where to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trace {
-    /// The file.
-    pub file: PathBuf,
-    /// Cycles or a layer's name; all without it.
-    pub window: Option<String>,
-    /// Events at most.
-    pub events: u64,
+    pub trace: Option<TraceSettings>,
 }
 
 /// Outputs to compare with.
@@ -160,7 +150,11 @@ pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>)
         cpu_time: args.cpu_time,
         label: args.label,
         memory_trace: args.memory_trace,
-        trace: args.trace.map(|file| Trace { file, window: args.trace_window, events: args.trace_events.get() }),
+        trace: args.trace.map(|file| TraceSettings {
+            file,
+            window: args.trace_window,
+            events: args.trace_events.get(),
+        }),
     };
     (settings, OutputSettings { out: args.out, json: args.json }, args.threads)
 }

@@ -290,6 +290,13 @@ operators! {
         } => ONE, Function, Own;
         /// `[x] -> [y]`: `x max(0, min(1, x / 6 + 0.5))`.
         HardSwish => ONE, Function, Own;
+        /// `[x] -> [y]`: `alpha x + beta`. What a sum with one number or a product with it is, for a table.
+        Affine {
+            /// Slope.
+            alpha: f32 = 1.0,
+            /// Offset.
+            beta: f32 = 0.0,
+        } => ONE, Function, Own;
         /// `[a, b] -> [y]`; `b` may be constant.
         Add {
             /// Fused into the store.

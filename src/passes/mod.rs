@@ -99,8 +99,8 @@ pub const PASSES: &[PassInfo] = &[
         "absorb-qdq",
         1,
         qdq::run,
-        "turns DequantizeLinear -> operator -> QuantizeLinear into the operator on quantized values",
-        "all operands dequantized from 8 bits, weights and biases constant integers, no other reader of the float result",
+        "turns DequantizeLinear -> operator -> QuantizeLinear into the operator on quantized values, Add, Sub, Mul and Div by one float into a table",
+        "all other operands dequantized from 8 bits, weights and biases constant integers, no other reader of the float result",
     ),
     pass(
         "dequantize-constants",

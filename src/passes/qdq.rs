@@ -2,7 +2,7 @@
 //! quantized values, which is what ONNX Runtime executes. Integer weights and biases stay as they are.
 
 use crate::{
-    ir::{Node, Op, ValueId, op::Integer},
+    ir::{Activation, Node, Op, ValueId, op::Integer},
     tensor::{DType, Quantization},
 };
 
@@ -151,6 +151,30 @@ fn sources(work: &Work, node: &Node) -> Option<Vec<ValueId>> {
     }
 }
 
+/// The table that an operator on a dequantized activation and one float number is. ONNX Runtime computes it in f32 between
+/// the two conversions, and so does a table; every form here has the roundings of the operator it stands for.
+fn affine(work: &Work, node: &Node) -> Option<(Op, ValueId)> {
+    let (&[a, b], &[y]) = (node.inputs.as_slice(), node.outputs.as_slice()) else { return None };
+    let (x, number, swapped) = if work.is_constant(b) { (a, b, false) } else { (b, a, true) };
+    let q = activation_source(work, x)?;
+    let &[number] = work.dense_float(number)?.as_slice() else { return None };
+    if work.is_constant(q) || work.value(x).shape != work.value(y).shape || !number.is_finite() {
+        return None;
+    }
+    let reciprocal = 1.0 / number;
+    // Of a power of two, which alone has no digits behind the first.
+    let exact = number.to_bits().trailing_zeros() >= f32::MANTISSA_DIGITS - 1 && reciprocal.is_normal();
+    let (alpha, beta) = match (&node.op, swapped) {
+        (Op::Add { activation: Activation::None }, _) => (1.0, number),
+        (Op::Sub, false) => (1.0, -number),
+        (Op::Sub, true) => (-1.0, number),
+        (Op::Mul, _) => (number, 0.0),
+        (Op::Div, false) if exact => (reciprocal, 0.0),
+        _ => return None,
+    };
+    Some((Op::Affine { alpha, beta }, q))
+}
+
 /// `slot` is the `QuantizeLinear`.
 fn absorb(work: &mut Work, slot: Slot) -> Option<()> {
     let node = work.node(slot)?;
@@ -163,9 +187,13 @@ fn absorb(work: &mut Work, slot: Slot) -> Option<()> {
     if work.uses(y) != 1 || !is_8_bit(result.dtype) || !result.quant.as_ref().is_some_and(Quantization::is_per_tensor) {
         return None;
     }
-    let sources = sources(work, inner)?;
+    let (op, sources) = match sources(work, inner) {
+        Some(sources) => (inner.op.clone(), sources),
+        None => affine(work, inner).map(|(op, x)| (op, vec![x]))?,
+    };
     let old = inner.inputs.clone();
     work.remove(slot);
+    *work.op_mut(operator)? = op;
     work.set_inputs(operator, sources);
     work.set_output(operator, q);
     for x in old {
@@ -279,7 +307,7 @@ mod tests {
         let mut build = Builder::new();
         let x = build.input(&[1, 4]);
         let x = build.qdq("x", x, DType::UInt8, per_tensor(0.5, 3));
-        let c = build.constant(&[1], vec![2.0]);
+        let c = build.constant(&[4], vec![2.0, 3.0, 2.0, 2.0]);
         let t = build.node("mul", Op::Mul, &[x, c], &[1, 4]);
         let t = build.qdq("t", t, DType::UInt8, per_tensor(0.25, 0));
         let u = build.node("relu", Op::Relu, &[t], &[1, 4]);
@@ -290,6 +318,36 @@ mod tests {
         for name in ["mul", "relu"] {
             let node = graph.nodes.iter().find(|node| node.name == name).unwrap();
             assert!(graph.value(node.outputs[0]).quant.is_none(), "{name} is float");
+        }
+    }
+
+    #[test]
+    fn an_operator_with_one_float_number_becomes_a_table_where_it_keeps_its_roundings() {
+        let table = |alpha, beta| Some(Op::Affine { alpha, beta });
+        for (op, number, swapped, expected) in [
+            (Op::Add { activation: Activation::None }, 3.0, false, table(1.0, 3.0)),
+            (Op::Add { activation: Activation::Relu }, 3.0, false, None),
+            (Op::Sub, 3.0, false, table(1.0, -3.0)),
+            (Op::Sub, 3.0, true, table(-1.0, 3.0)),
+            (Op::Mul, 0.3, true, table(0.3, 0.0)),
+            (Op::Mul, f32::INFINITY, false, None),
+            (Op::Div, -8.0, false, table(-0.125, 0.0)),
+            (Op::Div, 6.0, false, None),
+            (Op::Div, 0.0, false, None),
+            (Op::Div, 8.0, true, None),
+        ] {
+            let mut build = Builder::new();
+            let x = build.input(&[1, 4]);
+            let x = build.qdq("x", x, DType::UInt8, per_tensor(0.5, 3));
+            let c = build.constant(&[1], vec![number]);
+            let inputs = if swapped { [c, x] } else { [x, c] };
+            let y = build.node("lone", op.clone(), &inputs, &[1, 4]);
+            let y = build.qdq("y", y, DType::UInt8, per_tensor(0.25, 0));
+            build.output(y);
+            let graph = absorbed(build);
+            let node = graph.nodes.iter().find(|node| node.name == "lone").unwrap();
+            assert_eq!(node.op, expected.clone().unwrap_or_else(|| op.clone()), "{op:?} {number} {swapped}");
+            assert_eq!(graph.value(node.outputs[0]).quant.is_some(), expected.is_some());
         }
     }
 

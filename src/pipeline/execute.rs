@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     diag::{Diagnostic, Faults, Progress},
-    engine::functional::{FunctionalError, Machine, Trace, is_delegated},
+    engine::functional::{FunctionalError, Machine, TracedElement, is_delegated},
     import,
     ir::{Constant, Graph, NodeId, Op, Quantized, Stage, Value, ValueId},
     mapping::LayerMapping,
@@ -494,7 +494,7 @@ fn diverge(
     let header = &mapped.program.header;
     let place = &header.tensors[output.index()];
     let expected = oracle.value(place.value).ok_or_else(|| internal("the reference has no such tensor"))?;
-    let attempt = |trace: Option<&Trace>| -> Result<Machine<'_>, Failure> {
+    let attempt = |trace: Option<&TracedElement>| -> Result<Machine<'_>, Failure> {
         let mut machine = machine_of(mapped, graph)?;
         for (index, tensor) in (0_u32..).zip(&header.tensors) {
             let is_input = header.layers[layer].inputs.contains(&TensorId(index));
@@ -517,7 +517,7 @@ fn diverge(
         return Ok(divergence);
     };
     let index: Vec<usize> = difference.index.iter().map(|&i| usize::try_from(i).unwrap_or(usize::MAX)).collect();
-    let machine = attempt(Some(&Trace { tensor: output, index }))?;
+    let machine = attempt(Some(&TracedElement { tensor: output, index }))?;
     if let Some(origin) = machine.traced() {
         divergence.accumulator = origin.accumulator;
         let tile = match &mapped.program.layers[layer].mapping {

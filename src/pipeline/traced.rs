@@ -13,11 +13,11 @@ use crate::{
 /// What to trace, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceSettings {
-    /// The file.
+    /// Where the trace is written.
     pub file: PathBuf,
     /// Cycles or a layer's name; all without it.
     pub window: Option<String>,
-    /// Events at most.
+    /// Slices' ends and counters' values at which it is cut; layers come on top.
     pub events: u64,
 }
 

@@ -33,7 +33,7 @@ pub enum FaultKind {
     RedundantWait,
 }
 
-/// A fault.
+/// What is wrong with one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The instruction.
@@ -67,7 +67,7 @@ impl fmt::Display for Fault {
 /// Faults kept; more are counted.
 const KEPT: usize = 32;
 
-/// The outcome.
+/// What was found in a whole program.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// The first faults.

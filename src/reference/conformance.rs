@@ -148,9 +148,22 @@ fn every_operator_case_of_onnx_runtime_is_reproduced_bit_for_bit() {
     assert!(score.values().all(|[_, _, wrong]| *wrong == 0), "[cases, elements, wrong]: {score:#?}");
 }
 
-/// Operators of floats whose result is one rounding, or none: equal in every bit.
-const EXACT: [&str; 12] =
-    ["Relu", "LeakyRelu", "Clip", "Add", "Sub", "Mul", "Div", "MaxPool", "Concat", "Reshape", "Transpose", "Pad"];
+/// Operators of floats whose roundings are known: equal in every bit.
+const EXACT: [&str; 13] = [
+    "Relu",
+    "LeakyRelu",
+    "Clip",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "BatchNormalization",
+    "MaxPool",
+    "Concat",
+    "Reshape",
+    "Transpose",
+    "Pad",
+];
 
 /// Sums of floats and transcendental functions may end in other last bits: within this share of the largest magnitude
 /// of the tensor, four units in the last place.

@@ -118,6 +118,7 @@ pub(super) fn unary(op: &Op, x: f32) -> f32 {
         Op::Tanh => narrow(f64::from(x).tanh()),
         Op::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
         Op::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        Op::Affine { alpha, beta } => alpha * x + beta,
         ref other => unreachable!("{} is not an elementwise function", other.name()),
     }
 }
@@ -188,6 +189,7 @@ fn activate(y: f32, activation: Activation) -> f32 {
     }
 }
 
+/// `x f + (bias - mean f)` with `f = (1 / sqrt(var + epsilon)) scale`, in float32: ONNX Runtime's order, to the bit.
 fn batch_norm(shape: &[usize], x: &[f32], parameters: &[&Tensor], epsilon: f32) -> Outcome<Tensor> {
     let channels = shape.get(1).copied().unwrap_or(1);
     let parameters = parameters.iter().map(|p| to_float(p)).collect::<Outcome<Vec<_>>>()?;
@@ -195,10 +197,11 @@ fn batch_norm(shape: &[usize], x: &[f32], parameters: &[&Tensor], epsilon: f32) 
         return Err(Reason::Shape(format!("parameters of another number than the {channels} channels")));
     }
     let inner: usize = shape.iter().skip(2).product();
+    let [scale, bias, mean, variance] = [0, 1, 2, 3].map(|which| &parameters[which]);
     let y = x.iter().enumerate().map(|(index, &x)| {
         let channel = index / inner % channels;
-        let [scale, bias, mean, var] = [0, 1, 2, 3].map(|which| f64::from(parameters[which][channel]));
-        narrow((f64::from(x) - mean) / (var + f64::from(epsilon)).sqrt() * scale + bias)
+        let factor = 1.0 / (variance[channel] + epsilon).sqrt() * scale[channel];
+        x * factor + (bias[channel] - mean[channel] * factor)
     });
     tensor(shape, y.collect())
 }
@@ -276,6 +279,7 @@ mod tests {
             (Op::HardSigmoid { alpha: 0.25, beta: 0.5 }, 1.0, 0.75),
             (Op::HardSigmoid { alpha: 0.25, beta: 0.5 }, -9.0, 0.0),
             (Op::HardSwish, 3.0, 3.0),
+            (Op::Affine { alpha: -0.5, beta: 0.25 }, 3.0, -1.25),
             (Op::HardSwish, -1.5, -0.375),
             (Op::Elu { alpha: 2.0 }, 3.0, 3.0),
             (Op::Elu { alpha: 2.0 }, -200.0, -2.0),

@@ -504,7 +504,7 @@ pub struct Verification {
     pub first_divergence: Option<Divergence>,
 }
 
-/// A difference.
+/// The first element that is not the reference's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Divergence {
     /// The layer that made it, fed with the reference's inputs.
@@ -519,7 +519,8 @@ pub struct Divergence {
     pub actual: i64,
     /// The accumulator before requantization, as the accelerator had it, where there is one.
     pub accumulator: Option<i64>,
-    /// The buffer tile and the instruction that wrote it.
+    /// Which instruction computed the element, which stored it if another did, and in how many buffer tiles the layer
+    /// runs; or why no instruction can be named.
     pub written_by: Option<String>,
     /// Elements of this tensor that differ.
     pub mismatches: u64,

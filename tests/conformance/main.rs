@@ -2,6 +2,7 @@
 //! `tests/conformance/run` fetches or makes it and names its place in environment variables. Without it these tests say loudly
 //! that they did nothing.
 
+mod elementwise;
 mod execute;
 mod import;
 mod products;

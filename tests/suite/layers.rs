@@ -222,7 +222,7 @@ fn table(mut b: Builder) -> Graph<Quantized> {
     let shape = image(&mut b);
     let x = b.input(&shape);
     let (dtype, quant) = b.activation();
-    let op = match b.pick(0, 7) {
+    let op = match b.pick(0, 8) {
         0 => Op::Relu,
         1 => Op::LeakyRelu { alpha: 0.1 },
         2 => Op::Clip { low: -0.5, high: 2.0 },
@@ -230,6 +230,7 @@ fn table(mut b: Builder) -> Graph<Quantized> {
         4 => Op::Tanh,
         5 => Op::HardSigmoid { alpha: 0.2, beta: 0.5 },
         6 => Op::Elu { alpha: 0.7 },
+        7 => Op::Affine { alpha: -0.7, beta: 0.3 },
         _ => Op::HardSwish,
     };
     let y = b.node(op, &[x], &shape, dtype, Some(quant));

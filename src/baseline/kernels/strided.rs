@@ -41,7 +41,7 @@ fn span(dims: &[Dim], step: impl Fn(&Dim) -> usize) -> usize {
 
 /// A copy of a box of elements from one array into another.
 #[derive(Clone, Debug)]
-pub struct Walk {
+pub struct StridedCopy {
     /// By step in the destination, largest first.
     dims: Vec<Dim>,
     from: usize,
@@ -49,7 +49,7 @@ pub struct Walk {
     empty: bool,
 }
 
-impl Walk {
+impl StridedCopy {
     /// From element `from` of the source to element `to` of the destination. `None` where two elements would be
     /// written to one place.
     pub fn new(dims: &[Dim], from: usize, to: usize) -> Option<Self> {
@@ -256,7 +256,7 @@ mod tests {
                 expected[start + to] = source[from] * 3;
             }
             let mut out = vec![usize::MAX; expected.len()];
-            Walk::new(&dims, 0, start).unwrap().copy(&source, &mut out, |x| x * 3).unwrap();
+            StridedCopy::new(&dims, 0, start).unwrap().copy(&source, &mut out, |x| x * 3).unwrap();
             prop_assert_eq!(&out, &expected);
         }
 
@@ -287,12 +287,12 @@ mod tests {
     #[test]
     fn places_that_would_be_written_twice_and_short_slices_are_refused() {
         let dims = [Dim { extent: 2, from: 1, to: 1 }, Dim { extent: 2, from: 2, to: 1 }];
-        assert!(Walk::new(&dims, 0, 0).is_none());
-        let walk = Walk::new(&dims[..1], 1, 0).unwrap();
-        assert_eq!(walk.copy(&[1, 2], &mut [0; 2], |x: u8| x), None);
-        assert_eq!(walk.copy(&[1, 2, 3], &mut [0; 1], |x: u8| x), None);
-        assert!(!walk.is_identity() && Walk::new(&dims[..1], 0, 0).unwrap().is_identity());
-        let none = Walk::new(&[Dim { extent: 0, from: 1, to: 1 }], 0, 0).unwrap();
+        assert!(StridedCopy::new(&dims, 0, 0).is_none());
+        let copy = StridedCopy::new(&dims[..1], 1, 0).unwrap();
+        assert_eq!(copy.copy(&[1, 2], &mut [0; 2], |x: u8| x), None);
+        assert_eq!(copy.copy(&[1, 2, 3], &mut [0; 1], |x: u8| x), None);
+        assert!(!copy.is_identity() && StridedCopy::new(&dims[..1], 0, 0).unwrap().is_identity());
+        let none = StridedCopy::new(&[Dim { extent: 0, from: 1, to: 1 }], 0, 0).unwrap();
         assert_eq!(none.copy(&[0_u8; 0], &mut [0_u8; 0], |x| x), Some(()));
     }
 }

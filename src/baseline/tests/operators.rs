@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{network::Network, operator::Kernel};
+use super::super::{network::CpuNetwork, operator::Kernel};
 use crate::{
     ir::{Activation, Constant, Graph, Node, Op, Quantized, Value, ValueId, Window},
     reference::{self, Keep, Settings},
@@ -97,7 +97,7 @@ impl Case {
         let kernel = Kernel::choose(graph, &graph.nodes[0], &constants);
         assert!(!matches!(kernel, Kernel::Reference), "{op:?} {dtype:?} has no kernel");
         let expected = reference::run(graph, &self.inputs, &Settings::default(), Keep::All, &constants).unwrap();
-        let mut network = Network::new(graph, &constants, &|_| false).unwrap();
+        let mut network = CpuNetwork::new(graph, &constants, &|_| false).unwrap();
         assert!(network.reference_ops().is_empty());
         network.run_all(&self.inputs).unwrap();
         network.run_counted().unwrap();
@@ -159,6 +159,7 @@ proptest! {
             Op::Tanh,
             Op::HardSigmoid { alpha: 0.2, beta: 0.5 },
             Op::HardSwish,
+            Op::Affine { alpha: -0.7, beta: 0.3 },
         ][which].clone();
         prop_assert_same!(Case::new(seed).fed(x, &[2, c, 5, 7]).drawn(&op, y, &[2, c, 5, 7]));
     }
@@ -286,7 +287,7 @@ fn an_operator_without_a_kernel_is_named_and_still_right() {
     graph.add_node(Node { name: "second".into(), op: Op::Sub, inputs: vec![y, a], outputs: vec![z] });
     (graph.inputs, graph.outputs) = (vec![a, b], vec![z]);
     let floats = |values: [f32; 4]| Tensor::from_f32(&[1, 2, 2, 1], values.to_vec()).unwrap();
-    let mut network = Network::new(&graph, &|_| None, &|_| false).unwrap();
+    let mut network = CpuNetwork::new(&graph, &|_| None, &|_| false).unwrap();
     network.run_all(&[floats([1.0, 2.0, 3.0, 4.0]), floats([0.5, 1.0, 2.0, 4.0])]).unwrap();
     assert_eq!(network.reference_ops(), ["Sub"]);
     assert_eq!(network.value(z).unwrap(), floats([-0.5, -1.0, -2.0, -4.0]));

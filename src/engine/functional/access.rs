@@ -3,7 +3,7 @@
 use super::{
     error::Fault,
     store::{Bytes, Store},
-    walk::{Point, Walk},
+    unrolled::{Point, UnrolledRegion},
 };
 use crate::{
     kernels::widen::{Narrow, widen},
@@ -68,7 +68,7 @@ fn encode(dtype: DType, values: &[i32], out: &mut [u8]) -> Result<(), Fault> {
 }
 
 /// The region's element size must be the type's.
-pub(super) fn same_size(what: &'static str, walk: &Walk, dtype: DType) -> Result<(), Fault> {
+pub(super) fn same_size(what: &'static str, walk: &UnrolledRegion, dtype: DType) -> Result<(), Fault> {
     equal(what, dtype.bytes(), walk.element as u64)
 }
 
@@ -78,7 +78,7 @@ pub(super) fn equal(what: &'static str, expected: u64, found: u64) -> Result<(),
 }
 
 /// The bytes of a walk without padding, in its order.
-pub(super) fn gather_bytes(bytes: &Bytes, walk: &Walk, out: &mut Vec<u8>) -> Result<(), Fault> {
+pub(super) fn gather_bytes(bytes: &Bytes, walk: &UnrolledRegion, out: &mut Vec<u8>) -> Result<(), Fault> {
     out.clear();
     walk.stretches(|_, length, address| {
         let address = address.ok_or(Fault::Region("padding in a transfer"))?;
@@ -88,7 +88,7 @@ pub(super) fn gather_bytes(bytes: &Bytes, walk: &Walk, out: &mut Vec<u8>) -> Res
 }
 
 /// Writes bytes along a walk without padding.
-pub(super) fn scatter_bytes(bytes: &mut Bytes, walk: &Walk, data: &[u8]) -> Result<(), Fault> {
+pub(super) fn scatter_bytes(bytes: &mut Bytes, walk: &UnrolledRegion, data: &[u8]) -> Result<(), Fault> {
     walk.stretches(|first, length, address| {
         let address = address.ok_or(Fault::Region("padding in a target"))?;
         let source = &data[first * walk.element..][..length * walk.element];
@@ -98,7 +98,13 @@ pub(super) fn scatter_bytes(bytes: &mut Bytes, walk: &Walk, data: &[u8]) -> Resu
 }
 
 /// Elements as integers, `padding` where there is none.
-pub(super) fn gather(bytes: &Bytes, walk: &Walk, dtype: DType, padding: i32, out: &mut Vec<i32>) -> Result<(), Fault> {
+pub(super) fn gather(
+    bytes: &Bytes,
+    walk: &UnrolledRegion,
+    dtype: DType,
+    padding: i32,
+    out: &mut Vec<i32>,
+) -> Result<(), Fault> {
     same_size("element size of an operand", walk, dtype)?;
     out.clear();
     out.resize(walk.elements(), 0);
@@ -113,7 +119,7 @@ pub(super) fn gather(bytes: &Bytes, walk: &Walk, dtype: DType, padding: i32, out
 }
 
 /// Writes integers along a walk without padding; as many values as the walk has elements.
-pub(super) fn scatter(bytes: &mut Bytes, walk: &Walk, dtype: DType, values: &[i32]) -> Result<(), Fault> {
+pub(super) fn scatter(bytes: &mut Bytes, walk: &UnrolledRegion, dtype: DType, values: &[i32]) -> Result<(), Fault> {
     same_size("element size of a result", walk, dtype)?;
     equal("elements of a result", values.len() as u64, walk.elements() as u64)?;
     walk.stretches(|first, length, address| {
@@ -126,7 +132,7 @@ pub(super) fn scatter(bytes: &mut Bytes, walk: &Walk, dtype: DType, values: &[i3
 /// padding is zero.
 pub(super) fn gather_operands(
     bytes: &Bytes,
-    walk: &Walk,
+    walk: &UnrolledRegion,
     kind: Narrow,
     zero: i16,
     depth: usize,
@@ -161,7 +167,7 @@ pub(super) fn gather_operands(
 #[inline]
 pub(super) fn gather_operand_row(
     bytes: &Bytes,
-    walk: &Walk,
+    walk: &UnrolledRegion,
     point: Point,
     kind: Narrow,
     zero: i16,
@@ -180,7 +186,11 @@ pub(super) fn gather_operand_row(
 
 /// Carries the zero points that lie beside weights along with a transfer of the weights; nothing where no layer has
 /// several.
-pub(super) fn carry_zeros(store: &mut Store, from: (Space, &Walk), to: (Space, &Walk)) -> Result<(), Fault> {
+pub(super) fn carry_zeros(
+    store: &mut Store,
+    from: (Space, &UnrolledRegion),
+    to: (Space, &UnrolledRegion),
+) -> Result<(), Fault> {
     if store.bytes(from.0)?.zeros(0, 0)?.is_none() {
         return Ok(());
     }

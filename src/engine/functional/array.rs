@@ -1,17 +1,17 @@
 //! The array: the stationary operand, and products that stream past it into the accumulators.
 //!
 //! Three ways give the same bits. `Direct`: 32-bit wrapping kernel straight into the accumulators, where the machine
-//! wraps at 32 bits or nothing can leave them. `Tile`: the kernel's sums, exact or wrapped, then the adders' policy
+//! wraps at 32 bits or nothing can leave them. `Tile`: the kernel's sums, exact or wrapped, then the datapath's policy
 //! once a sum. `Sequential`: one adder after the other in the order of k, where a column can saturate or operands do
 //! not fit 16 bits.
 
 use super::{
     access::{equal, gather, gather_operands},
     error::Fault,
-    numbers::{Adders, Matrix, Numbers, Operand},
+    numerics::{Datapath, LayerNumerics, Matrix, Operand},
     requantizer::{add, leaves},
     store::{Accumulators, Store, Words},
-    walk::Walk,
+    unrolled::UnrolledRegion,
 };
 use crate::{
     config::Dataflow,
@@ -48,18 +48,18 @@ pub(super) struct ArrayUnit {
     held: Vec<i64>,
     held_by: Option<(LayerId, [usize; 2])>,
     offsets: Vec<usize>,
-    walk: Walk,
-    target: Walk,
+    walk: UnrolledRegion,
+    target: UnrolledRegion,
 }
 
 /// `continued`: the column's sums begin with, or are the beginning of, those of another tile.
-fn path_of(matrix: &Matrix, adders: Adders, k: usize, continued: bool) -> Path {
-    let wraps = adders.overflow == Overflow::Wrap;
+fn path_of(matrix: &Matrix, datapath: Datapath, k: usize, continued: bool) -> Path {
+    let wraps = datapath.overflow == Overflow::Wrap;
     let largest = matrix.input.magnitude.saturating_mul(matrix.weight.magnitude).saturating_mul(k as u64);
     // The kernel adds modulo 2^32: exact below, and right modulo any smaller width.
-    let exact = largest < 1 << (u32::from(adders.column_bits.min(32)) - 1);
+    let exact = largest < 1 << (u32::from(datapath.column_bits.min(32)) - 1);
     let narrow = matrix.input.narrow.is_some() && matrix.weight.narrow.is_some();
-    if !narrow || !(exact || (wraps && adders.column_bits <= 32)) {
+    if !narrow || !(exact || (wraps && datapath.column_bits <= 32)) {
         return Path::Sequential;
     }
     if continued {
@@ -67,14 +67,14 @@ fn path_of(matrix: &Matrix, adders: Adders, k: usize, continued: bool) -> Path {
         let safe = wraps || matrix.order == AccumulationOrder::Exact;
         return if safe { Path::Tile } else { Path::Sequential };
     }
-    let wide_column = adders.column_bits >= 32 || exact;
+    let wide_column = datapath.column_bits >= 32 || exact;
     // What may overflow is added up sum by sum, so that it is counted.
-    let wide_accumulator = adders.accumulator_bits == 32 && matrix.order == AccumulationOrder::Exact;
+    let wide_accumulator = datapath.accumulator_bits == 32 && matrix.order == AccumulationOrder::Exact;
     if wide_column && wide_accumulator { Path::Direct } else { Path::Tile }
 }
 
 /// The (stationary, streaming) operands of a dataflow.
-fn operands(layer: &Numbers) -> Result<(Operand, Operand), Fault> {
+fn operands(layer: &LayerNumerics) -> Result<(Operand, Operand), Fault> {
     let matrix = layer.matrix()?;
     Ok(match layer.dataflow {
         Some(Dataflow::WS | Dataflow::OS) => (matrix.weight, matrix.input),
@@ -89,8 +89,8 @@ impl ArrayUnit {
         &mut self,
         store: &Store,
         id: LayerId,
-        layer: &Numbers,
-        adders: Adders,
+        layer: &LayerNumerics,
+        datapath: Datapath,
         region: &Region,
         continued: bool,
     ) -> Result<(), Fault> {
@@ -98,7 +98,7 @@ impl ArrayUnit {
         let (stationary, _) = operands(layer)?;
         self.walk.set(region)?;
         let (n, k) = (self.walk.rows.len(), self.walk.cols);
-        let path = path_of(layer.matrix()?, adders, k, continued);
+        let path = path_of(layer.matrix()?, datapath, k, continued);
         let bytes = store.bytes(region.space)?;
         if let (Some(kind), true) = (stationary.narrow, path != Path::Sequential) {
             let zero = if stationary.varied { 0 } else { narrow_zero(stationary)? };
@@ -134,12 +134,12 @@ impl ArrayUnit {
         &mut self,
         store: &mut Store,
         id: LayerId,
-        layer: &Numbers,
-        adders: Adders,
+        layer: &LayerNumerics,
+        datapath: Datapath,
         matmul: &Matmul,
     ) -> Result<(), Fault> {
         if let Some(region) = &matmul.stationary {
-            self.preload(store, id, layer, adders, region, matmul.resume || matmul.hold)?;
+            self.preload(store, id, layer, datapath, region, matmul.resume || matmul.hold)?;
         }
         let (Some(path), true) = (self.path, self.owner == Some(id)) else {
             return Err(Fault::NoStationary);
@@ -164,7 +164,7 @@ impl ArrayUnit {
         let bytes = store.bytes(matmul.stream.space)?;
         if path == Path::Sequential {
             self.gather_wide(bytes, streaming)?;
-            return self.sequential(&mut store.accumulators, adders, matmul, counts);
+            return self.sequential(&mut store.accumulators, datapath, matmul, counts);
         }
         let kind = streaming.narrow.ok_or(Fault::Arithmetic("16-bit operands"))?;
         let depth = self.packed.padded_k();
@@ -184,7 +184,7 @@ impl ArrayUnit {
                 Some((first, last)) if !accumulators.is_checked() => {
                     let reach = usize::try_from(last - first).map_err(|_| Fault::Region("too many elements"))?;
                     let start = accumulators.writing(flat + first, reach + n)?.start;
-                    let index = |point: &super::walk::Point| {
+                    let index = |point: &super::unrolled::Point| {
                         // The offset is at least the first one, by definition.
                         start + usize::try_from(point.offset - first).unwrap_or(0)
                     };
@@ -212,10 +212,10 @@ impl ArrayUnit {
         for i in 0..t {
             self.begin(matmul, i);
             for (sum, &product) in self.sums.iter_mut().zip(&self.tile[i * n..][..n]) {
-                self.overflows += u64::from(counts && leaves(*sum, i64::from(product), adders.column_bits));
-                *sum = add(*sum, i64::from(product), adders.column_bits, adders.overflow);
+                self.overflows += u64::from(counts && leaves(*sum, i64::from(product), datapath.column_bits));
+                *sum = add(*sum, i64::from(product), datapath.column_bits, datapath.overflow);
             }
-            self.end(&mut store.accumulators, adders, matmul, i, counts)?;
+            self.end(&mut store.accumulators, datapath, matmul, i, counts)?;
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl ArrayUnit {
     fn end(
         &mut self,
         accumulators: &mut Accumulators,
-        adders: Adders,
+        datapath: Datapath,
         matmul: &Matmul,
         row: usize,
         counts: bool,
@@ -260,13 +260,13 @@ impl ArrayUnit {
             return Ok(());
         }
         let overflows = counts.then_some(&mut self.overflows);
-        deposit(accumulators, &self.target, row, &self.sums, adders, matmul.accumulate, overflows)
+        deposit(accumulators, &self.target, row, &self.sums, datapath, matmul.accumulate, overflows)
     }
 
     fn sequential(
         &mut self,
         accumulators: &mut Accumulators,
-        adders: Adders,
+        datapath: Datapath,
         matmul: &Matmul,
         counts: bool,
     ) -> Result<(), Fault> {
@@ -277,11 +277,11 @@ impl ArrayUnit {
             for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
                 for (sum, &weight) in self.sums.iter_mut().zip(weights) {
                     let product = i64::from(value) * i64::from(weight);
-                    self.overflows += u64::from(counts && leaves(*sum, product, adders.column_bits));
-                    *sum = add(*sum, product, adders.column_bits, adders.overflow);
+                    self.overflows += u64::from(counts && leaves(*sum, product, datapath.column_bits));
+                    *sum = add(*sum, product, datapath.column_bits, datapath.overflow);
                 }
             }
-            self.end(accumulators, adders, matmul, i, counts)?;
+            self.end(accumulators, datapath, matmul, i, counts)?;
         }
         Ok(())
     }
@@ -291,10 +291,10 @@ impl ArrayUnit {
 #[allow(clippy::cast_possible_truncation, reason = "narrow accumulators hold values cut to at most 32 bits")]
 fn deposit(
     accumulators: &mut Accumulators,
-    target: &Walk,
+    target: &UnrolledRegion,
     row: usize,
     sums: &[i64],
-    adders: Adders,
+    datapath: Datapath,
     accumulate: bool,
     mut overflows: Option<&mut u64>,
 ) -> Result<(), Fault> {
@@ -308,9 +308,9 @@ fn deposit(
         let mut cut = |old: i64, sum: i64| {
             let old = if accumulate { old } else { 0 };
             if let Some(overflows) = &mut overflows {
-                **overflows += u64::from(leaves(old, sum, adders.accumulator_bits));
+                **overflows += u64::from(leaves(old, sum, datapath.accumulator_bits));
             }
-            add(old, sum, adders.accumulator_bits, adders.overflow)
+            add(old, sum, datapath.accumulator_bits, datapath.overflow)
         };
         match &mut accumulators.words {
             Words::Narrow(words) => {
@@ -339,7 +339,7 @@ fn narrow_zero(operand: Operand) -> Result<i16, Fault> {
 }
 
 /// The zero point of the weights of one row, where channels have their own.
-pub(super) fn varied_zero(bytes: &super::store::Bytes, walk: &Walk, row: usize) -> Result<i16, Fault> {
+pub(super) fn varied_zero(bytes: &super::store::Bytes, walk: &UnrolledRegion, row: usize) -> Result<i16, Fault> {
     let mut zero = 0;
     walk.row(walk.rows[row], |_, _, address| {
         if let Some(address) = address

@@ -75,7 +75,7 @@ pub enum Fault {
     /// A layer that the header does not have.
     #[error("no layer {0:?} in the program's header")]
     NoLayer(LayerId),
-    /// A region that is not a walk.
+    /// A region that cannot be unrolled.
     #[error("malformed region: {0}")]
     Region(&'static str),
     /// Regions that do not fit each other.

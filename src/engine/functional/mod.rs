@@ -8,7 +8,7 @@ mod access;
 mod array;
 mod error;
 mod host;
-mod numbers;
+mod numerics;
 mod pack;
 mod place;
 mod pool;
@@ -16,8 +16,8 @@ mod requantizer;
 mod store;
 mod table;
 mod trace;
+mod unrolled;
 mod vector;
-mod walk;
 
 #[cfg(test)]
 #[allow(
@@ -38,12 +38,12 @@ use std::sync::Arc;
 use array::ArrayUnit;
 pub use error::{Fault, FunctionalError};
 pub use host::{HostExecutor, is_delegated};
-use numbers::{Adders, Numbers};
+use numerics::{Datapath, LayerNumerics};
 use store::Store;
 use trace::Tracer;
-pub use trace::{Origin, Trace};
+pub use trace::{Origin, TracedElement};
+use unrolled::UnrolledRegion;
 use vector::{Context, VectorUnit};
-use walk::Walk;
 
 use crate::{
     config::Accelerator,
@@ -68,8 +68,8 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Machine<'h> {
     store: Store,
-    adders: Adders,
-    layers: Vec<Numbers>,
+    datapath: Datapath,
+    layers: Vec<LayerNumerics>,
     tensors: Vec<TensorPlace>,
     inputs: Vec<TensorId>,
     outputs: Vec<TensorId>,
@@ -77,8 +77,8 @@ pub struct Machine<'h> {
     host: Option<Arc<dyn HostExecutor + 'h>>,
     array: ArrayUnit,
     vector: VectorUnit,
-    source: Walk,
-    target: Walk,
+    source: UnrolledRegion,
+    target: UnrolledRegion,
     bytes: Vec<u8>,
     tracer: Option<Tracer>,
     /// By layer, sums that left their adder's width.
@@ -108,7 +108,7 @@ impl<'h> Machine<'h> {
         constants: &dyn Fn(ValueId) -> Option<Tensor>,
         options: Options,
     ) -> Result<Self, FunctionalError> {
-        let adders = Adders::new(accelerator);
+        let datapath = Datapath::new(accelerator);
         let varied = header.layers.iter().any(|layer| match &layer.arithmetic {
             Arithmetic::Matrix { weight, .. } => {
                 weight.zero_point.iter().any(|zero| Some(zero) != weight.zero_point.first())
@@ -121,18 +121,18 @@ impl<'h> Machine<'h> {
         for image in &header.weights {
             let layer = header.layers.get(image.layer.index());
             let name = layer.map_or_else(String::new, |layer| layer.name.clone());
-            let packed = write_image(image, header, constants, adders, &mut store);
+            let packed = write_image(image, header, constants, datapath, &mut store);
             let dtype = packed.map_err(|fault| FunctionalError::Image { layer: name, fault })?;
             weight_types[image.layer.index()] = Some(dtype);
         }
         let mut layers = Vec::new();
         for (layer, weight_type) in header.layers.iter().zip(weight_types) {
-            let numbers = Numbers::new(layer, header, accelerator, weight_type);
+            let numbers = LayerNumerics::new(layer, header, accelerator, weight_type);
             layers.push(numbers.map_err(|fault| FunctionalError::Image { layer: layer.name.clone(), fault })?);
         }
         Ok(Self {
             store,
-            adders,
+            datapath,
             layers,
             tensors: header.tensors.clone(),
             inputs: header.inputs.clone(),
@@ -140,8 +140,8 @@ impl<'h> Machine<'h> {
             host: None,
             array: ArrayUnit::default(),
             vector: VectorUnit::default(),
-            source: Walk::default(),
-            target: Walk::default(),
+            source: UnrolledRegion::default(),
+            target: UnrolledRegion::default(),
             bytes: Vec::new(),
             tracer: None,
             overflows: vec![0; header.layers.len()],
@@ -218,7 +218,7 @@ impl<'h> Machine<'h> {
     ///
     /// # Errors
     /// No such tensor, or an index outside it.
-    pub fn set_trace(&mut self, trace: Option<&Trace>) -> Result<(), FunctionalError> {
+    pub fn set_trace(&mut self, trace: Option<&TracedElement>) -> Result<(), FunctionalError> {
         self.tracer = None;
         let Some(trace) = trace else { return Ok(()) };
         let place = self.tensors.get(trace.tensor.index()).ok_or(FunctionalError::NoTensor(trace.tensor))?;
@@ -291,22 +291,22 @@ impl<'h> Machine<'h> {
                 self.transfer(transfer, instruction.index)
             }
             Operation::Preload { stationary } => {
-                self.array.preload(&self.store, id, layer, self.adders, stationary, false)
+                self.array.preload(&self.store, id, layer, self.datapath, stationary, false)
             }
             Operation::Matmul(matmul) => {
-                self.array.matmul(&mut self.store, id, layer, self.adders, matmul)?;
+                self.array.matmul(&mut self.store, id, layer, self.datapath, matmul)?;
                 self.overflows[id.index()] += std::mem::take(&mut self.array.overflows);
                 Ok(())
             }
             Operation::Host(op) if op.kind == VectorKind::WholeOperator => {
-                host::execute(&mut self.store, &self.tensors, layer, self.adders, self.host.as_deref())
+                host::execute(&mut self.store, &self.tensors, layer, self.datapath, self.host.as_deref())
             }
             Operation::Vector(op) | Operation::Host(op) => {
                 let context = Context {
                     store: &mut self.store,
                     id,
                     layer,
-                    adders: self.adders,
+                    datapath: self.datapath,
                     instruction: instruction.index,
                     tracer: self.tracer.as_mut(),
                 };
@@ -338,7 +338,7 @@ fn write_image(
     image: &WeightImage,
     header: &Header,
     constants: &dyn Fn(ValueId) -> Option<Tensor>,
-    adders: Adders,
+    datapath: Datapath,
     store: &mut Store,
 ) -> Result<DType, Fault> {
     let layer = header.layers.get(image.layer.index()).ok_or(Fault::NoLayer(image.layer))?;
@@ -356,6 +356,6 @@ fn write_image(
         let second = second.ok_or(Fault::Arithmetic("a second operand"))?;
         (usize::try_from(image.outputs).map_err(|_| Fault::Region("weight image"))?, second.dtype)
     };
-    pack::parameters(image, total, bias.as_ref(), [input, weight, output], adders.requantizer, memory)?;
+    pack::parameters(image, total, bias.as_ref(), [input, weight, output], datapath.requantizer, memory)?;
     Ok(dtype)
 }

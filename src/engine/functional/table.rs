@@ -53,9 +53,9 @@ pub(super) fn function(op: &Op, x: f32) -> f32 {
             let less = (-2.0 * f64::from(x).abs()).exp_m1();
             single((-less / (2.0 + less)).copysign(f64::from(x)))
         }
-        Op::Elu { alpha } if x < 0.0 => times(alpha, plus(single(f64::from(x).exp()), -1.0)),
         Op::HardSigmoid { alpha, beta } => between(plus(times(alpha, x), beta), [0.0, 1.0]),
         Op::HardSwish => times(x, between(plus(over(x, 6.0), 0.5), [0.0, 1.0])),
+        Op::Affine { alpha, beta } => plus(times(alpha, x), beta),
         _ => x,
     }
 }

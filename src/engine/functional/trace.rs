@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{error::Fault, walk::Walk};
+use super::{error::Fault, unrolled::UnrolledRegion};
 use crate::program::{Space, TensorId};
 
 /// An element to follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trace {
+pub struct TracedElement {
     /// The tensor.
     pub tensor: TensorId,
     /// Logical index of the element.
@@ -51,7 +51,7 @@ impl Tracer {
         &mut self,
         instruction: u64,
         space: Space,
-        walk: &Walk,
+        walk: &UnrolledRegion,
         accumulators: Option<&[i64]>,
     ) -> Result<(), Fault> {
         let unit = i64::try_from(walk.element).unwrap_or(1);
@@ -67,8 +67,13 @@ impl Tracer {
     }
 
     /// A transfer copied elements from one walk to another.
-    pub fn carried(&mut self, instruction: u64, from: (Space, &Walk), to: (Space, &Walk)) -> Result<(), Fault> {
-        let addresses = |walk: &Walk| {
+    pub fn carried(
+        &mut self,
+        instruction: u64,
+        from: (Space, &UnrolledRegion),
+        to: (Space, &UnrolledRegion),
+    ) -> Result<(), Fault> {
+        let addresses = |walk: &UnrolledRegion| {
             let unit = i64::try_from(walk.element).unwrap_or(1);
             let mut all = Vec::new();
             walk.stretches(|_, length, address| {

@@ -5,13 +5,13 @@ use super::{
     access::{decode, equal, gather, gather_operand_row, same_size, scatter},
     array::varied_zero,
     error::Fault,
-    numbers::{Adders, Matrix, Numbers, Operand},
+    numerics::{Datapath, LayerNumerics, Matrix, Operand},
     pool::Pool,
     requantizer::{Record, add, leaves},
     store::{Store, Words},
     table,
     trace::Tracer,
-    walk::Walk,
+    unrolled::UnrolledRegion,
 };
 use crate::{
     ir::Op,
@@ -36,8 +36,8 @@ pub(super) struct VectorUnit {
     accumulators: Vec<i64>,
     /// Sums that left their adder's width, where that is possible at all.
     pub overflows: u64,
-    source: Walk,
-    target: Walk,
+    source: UnrolledRegion,
+    target: UnrolledRegion,
     /// The table made last, with what it is for.
     table: Option<(LayerId, u8, Vec<i32>)>,
 }
@@ -49,9 +49,9 @@ pub(super) struct Context<'a> {
     /// The layer.
     pub id: LayerId,
     /// Its numbers.
-    pub layer: &'a Numbers,
-    /// The machine's adders.
-    pub adders: Adders,
+    pub layer: &'a LayerNumerics,
+    /// The machine's datapath.
+    pub datapath: Datapath,
     /// The instruction's position.
     pub instruction: u64,
     /// An element to follow.
@@ -69,7 +69,7 @@ pub(super) struct Elementwise<'a> {
 }
 
 impl<'a> Elementwise<'a> {
-    pub fn of(layer: &'a Numbers) -> Result<Self, Fault> {
+    pub fn of(layer: &'a LayerNumerics) -> Result<Self, Fault> {
         match &layer.arithmetic {
             Arithmetic::Elementwise { inputs, input_types, output, output_type, clamp, op } => {
                 Ok(Self { inputs, input_types, output, output_type: *output_type, clamp: *clamp, op })
@@ -115,7 +115,7 @@ impl VectorUnit {
     fn read_records(&mut self, context: &Context, region: &Region, channels: usize) -> Result<(), Fault> {
         self.source.set(region)?;
         super::access::gather_bytes(context.store.bytes(region.space)?, &self.source, &mut self.bytes)?;
-        let record = context.adders.record;
+        let record = context.datapath.record;
         equal("bytes of the parameter records", (channels * record) as u64, self.bytes.len() as u64)?;
         self.records.clear();
         self.records.extend(self.bytes.chunks_exact(record).map(Record::decode));
@@ -162,17 +162,17 @@ impl VectorUnit {
             }
             Ok(())
         })?;
-        self.count_biases(matrix, n, context.adders);
+        self.count_biases(matrix, n, context.datapath);
         self.result.clear();
         let finished = self.accumulators.chunks_exact(n.max(1)).flat_map(|row| {
-            row.iter().zip(&self.records).map(|(&acc, &record)| finish(acc, record, matrix, context.adders))
+            row.iter().zip(&self.records).map(|(&acc, &record)| finish(acc, record, matrix, context.datapath))
         });
         self.result.extend(finished);
         self.write(context, op.output.space, matrix.output_type, true)
     }
 
     /// Counts the accumulators that their bias takes past their width.
-    fn count_biases(&mut self, matrix: &Matrix, channels: usize, adders: Adders) {
+    fn count_biases(&mut self, matrix: &Matrix, channels: usize, datapath: Datapath) {
         if matrix.order == AccumulationOrder::Exact {
             return;
         }
@@ -180,18 +180,18 @@ impl VectorUnit {
             let left = row
                 .iter()
                 .zip(&self.records)
-                .filter(|&(&acc, record)| leaves(acc, i64::from(record.bias), adders.accumulator_bits));
+                .filter(|&(&acc, record)| leaves(acc, i64::from(record.bias), datapath.accumulator_bits));
             self.overflows += left.count() as u64;
         }
     }
 
     /// The kernel's case: 32-bit accumulators, float32 multiplier, 8-bit outputs, contiguous rows.
     fn requantize_fast(&mut self, context: &mut Context, op: &VectorOp, matrix: &Matrix) -> Result<bool, Fault> {
-        let adders = context.adders;
+        let datapath = context.datapath;
         // What may overflow is counted, which the kernel does not.
         let exact = matrix.order == AccumulationOrder::Exact;
         let byte = matches!(matrix.output_type, DType::UInt8 | DType::Int8) && op.output.element == 1;
-        let plain = adders.requantizer == Requantizer::F32Rne && adders.accumulator_bits == 32 && exact;
+        let plain = datapath.requantizer == Requantizer::F32Rne && datapath.accumulator_bits == 32 && exact;
         let (Some(from), Some(to)) = (self.source.flat(), self.target.flat()) else { return Ok(false) };
         if !byte || !plain || context.tracer.is_some() {
             return Ok(false);
@@ -220,7 +220,7 @@ impl VectorUnit {
 
     fn depthwise(&mut self, context: &mut Context, op: &VectorOp) -> Result<(), Fault> {
         let matrix = context.layer.matrix()?;
-        let adders = context.adders;
+        let datapath = context.datapath;
         let (image, weights) = (*input(op, 0)?, *input(op, 1)?);
         let channels = window_channels(&image)?;
         self.source.set(&weights)?;
@@ -270,10 +270,10 @@ impl VectorUnit {
                 self.accumulators.push(accumulate(&matrix.order, taps, product, &mut self.overflows)?);
             }
         }
-        self.count_biases(matrix, channels, adders);
+        self.count_biases(matrix, channels, datapath);
         for row in self.accumulators.chunks_exact(channels.max(1)) {
             self.result
-                .extend(row.iter().zip(&self.records).map(|(&acc, &record)| finish(acc, record, matrix, adders)));
+                .extend(row.iter().zip(&self.records).map(|(&acc, &record)| finish(acc, record, matrix, datapath)));
         }
         self.write(context, op.output.space, matrix.output_type, true)
     }
@@ -461,9 +461,9 @@ fn window_channels(region: &Region) -> Result<usize, Fault> {
 /// One output: bias, requantization, zero point, clamp.
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "clamped to 32-bit limits")]
-pub(super) fn finish(acc: i64, record: Record, matrix: &Matrix, adders: Adders) -> i32 {
-    let sum = add(acc, i64::from(record.bias), adders.accumulator_bits, adders.overflow);
-    let scaled = record.scale(adders.requantizer, sum).saturating_add(i64::from(matrix.output_zero));
+pub(super) fn finish(acc: i64, record: Record, matrix: &Matrix, datapath: Datapath) -> i32 {
+    let sum = add(acc, i64::from(record.bias), datapath.accumulator_bits, datapath.overflow);
+    let scaled = record.scale(datapath.requantizer, sum).saturating_add(i64::from(matrix.output_zero));
     scaled.clamp(i64::from(matrix.clamp[0]), i64::from(matrix.clamp[1])) as i32
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Leg {
 
 /// A transfer: bursts from or to memory, or bytes that stay on chip.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Move {
+pub(super) struct DmaTransfer {
     /// Sides in memory, one after the other.
     pub legs: Vec<Leg>,
     /// Bytes moved on chip, where no side is in memory.
@@ -133,9 +133,9 @@ pub(super) struct DmaEngine {
     last: Lazy,
 }
 
-/// What serving an engine came to.
+/// What came of the requests of one turn.
 #[derive(Debug, Default)]
-pub(super) struct Served {
+pub(super) struct DmaProgress {
     /// All bursts of the transfer are requested: from here on the engine can take the next one.
     pub free: Option<Event>,
     /// An answer to another request than the last.
@@ -160,12 +160,17 @@ impl DmaEngine {
 
     /// Begins a transfer; the one before must have requested all of its bursts. One that needs no memory is done at
     /// the event returned.
-    pub fn begin(&mut self, graph: &mut CauseGraph, start: Event, work: &Move) -> Result<Option<Event>, TimingError> {
-        let described = after(edge(start.time, self.law.period)?, times(self.law.descriptor, work.descriptors)?)?;
-        if let Some(first) = work.legs.first() {
+    pub fn begin(
+        &mut self,
+        graph: &mut CauseGraph,
+        start: Event,
+        transfer: &DmaTransfer,
+    ) -> Result<Option<Event>, TimingError> {
+        let described = after(edge(start.time, self.law.period)?, times(self.law.descriptor, transfer.descriptors)?)?;
+        if let Some(first) = transfer.legs.first() {
             self.landing.push_back(Landing { open: 0, all_requested: false });
             self.active = Some(Active {
-                legs: work.legs.clone(),
+                legs: transfer.legs.clone(),
                 leg: 0,
                 remaining: first.bursts,
                 bursts: self.law.bursts(first)?,
@@ -176,7 +181,7 @@ impl DmaEngine {
             self.schedule(graph)?;
             return Ok(None);
         }
-        let cycles = work.on_chip.div_ceil(self.law.bytes_per_cycle);
+        let cycles = transfer.on_chip.div_ceil(self.law.bytes_per_cycle);
         let end = after(described, times(self.law.period, cycles)?)?;
         graph.phase(start, Cause::Move, end).map(Some)
     }
@@ -226,10 +231,10 @@ impl DmaEngine {
         memories: &mut [Memory],
         until: Time,
         tap: &mut Option<&mut AccessTap<'_>>,
-    ) -> Result<Served, TimingError> {
+    ) -> Result<DmaProgress, TimingError> {
         loop {
-            let Some(active) = &mut self.active else { return Ok(Served::default()) };
-            let Some(at) = active.request else { return Ok(Served::default()) };
+            let Some(active) = &mut self.active else { return Ok(DmaProgress::default()) };
+            let Some(at) = active.request else { return Ok(DmaProgress::default()) };
             if self.flights.len() + self.open.len() >= self.law.in_flight {
                 self.flights.pop_front();
             }
@@ -249,7 +254,7 @@ impl DmaEngine {
             active.paced = after(at.time, self.law.pace)?;
             let ended = active.remaining == 0 && active.leg + 1 == active.legs.len();
 
-            let mut served = Served::default();
+            let mut progress = DmaProgress::default();
             let answer = memory.next_completion(at.time);
             let at_once = self.landing.len() == 1;
             match answer {
@@ -262,21 +267,21 @@ impl DmaEngine {
                     if let Some(transfer) = self.landing.back_mut() {
                         transfer.open += 1;
                     }
-                    served.completion = other;
+                    progress.completion = other;
                 }
             }
             if ended {
                 let free = graph.extend(at, Cause::Move, after(at.time, self.law.pace)?)?;
-                served.free = Some(graph.realize(free)?);
+                progress.free = Some(graph.realize(free)?);
                 self.active = None;
                 if let Some(transfer) = self.landing.back_mut() {
                     transfer.all_requested = true;
                 }
-                return Ok(served);
+                return Ok(progress);
             }
             self.schedule(graph)?;
             if self.is_open() || self.next_request().is_none_or(|next| next >= until) || graph.is_full() {
-                return Ok(served);
+                return Ok(progress);
             }
         }
     }

@@ -6,8 +6,8 @@ use super::{
     TimingError,
     causes::{CauseGraph, Event},
     clock::edge,
+    decode::LayerCounters,
     report::LayerTiming,
-    work::Amounts,
 };
 use crate::units::{Bytes, Cycles, Macs, Time};
 
@@ -52,7 +52,7 @@ impl LayerBook {
     }
 
     /// Accounts for an instruction whose issue began at `begin`.
-    pub fn issue(&mut self, layer: usize, begin: Time, amounts: &Amounts) -> Result<(), TimingError> {
+    pub fn issue(&mut self, layer: usize, begin: Time, counters: &LayerCounters) -> Result<(), TimingError> {
         if layer >= self.closed.len() {
             return Err(TimingError::UnknownLayer(layer));
         }
@@ -81,18 +81,18 @@ impl LayerBook {
         let add = |total: &mut Bytes, more: u64| {
             total.checked_add(Bytes(more)).map(|sum| *total = sum).ok_or(TimingError::Overflow)
         };
-        add(&mut timing.input_bytes, amounts.input)?;
-        add(&mut timing.weight_bytes, amounts.weight)?;
-        add(&mut timing.output_bytes, amounts.output)?;
-        add(&mut timing.moved_bytes, amounts.moved)?;
-        add(&mut timing.on_chip_bytes, amounts.on_chip)?;
+        add(&mut timing.input_bytes, counters.input)?;
+        add(&mut timing.weight_bytes, counters.weight)?;
+        add(&mut timing.output_bytes, counters.output)?;
+        add(&mut timing.moved_bytes, counters.moved)?;
+        add(&mut timing.on_chip_bytes, counters.on_chip)?;
         let add = |total: &mut Macs, more: u64| {
             total.checked_add(Macs(more)).map(|sum| *total = sum).ok_or(TimingError::Overflow)
         };
-        add(&mut timing.array_macs, amounts.array_macs)?;
-        add(&mut timing.vector_macs, amounts.vector_macs)?;
-        add(&mut timing.host_macs, amounts.host_macs)?;
-        timing.beats = timing.beats.checked_add(Cycles(amounts.beats)).ok_or(TimingError::Overflow)?;
+        add(&mut timing.array_macs, counters.array_macs)?;
+        add(&mut timing.vector_macs, counters.vector_macs)?;
+        add(&mut timing.host_macs, counters.host_macs)?;
+        timing.beats = timing.beats.checked_add(Cycles(counters.beats)).ok_or(TimingError::Overflow)?;
         Ok(())
     }
 
@@ -199,7 +199,7 @@ mod tests {
         let mut graph = CauseGraph::new(100, false);
         let explained = graph.phase(Event::ORIGIN, Cause::Vector, Time(25))?;
         let mut book = LayerBook::new(1, Time(10));
-        book.issue(0, Time::ZERO, &Amounts::default())?;
+        book.issue(0, Time::ZERO, &LayerCounters::default())?;
         book.retire(0, Event { time: Time(end), ..explained });
         book.finish();
         book.settle(&graph)?;

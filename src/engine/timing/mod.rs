@@ -6,7 +6,7 @@
 //! - `simulator`: issue unit, queues, tokens, the order of events
 //! - `array`: the array's law
 //! - `dma`, `memory`: requests, those in flight, and when memory answers them
-//! - `work`, `runs`: what an instruction costs
+//! - `decode`, `runs`: what an instruction costs
 //! - `causes`, `layers`: to whom and to what each cycle belongs
 //! - `observer`, `occupancy`: who watches a run, and how full the buffers are
 //! - `clock`: checked arithmetic of time
@@ -15,6 +15,7 @@
 mod array;
 mod causes;
 mod clock;
+mod decode;
 mod dma;
 mod layers;
 mod memory;
@@ -24,7 +25,6 @@ mod report;
 mod runs;
 mod simulator;
 mod tokens;
-mod work;
 
 #[cfg(test)]
 mod tests;

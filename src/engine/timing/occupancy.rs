@@ -33,7 +33,7 @@ pub(super) struct Occupancy {
 }
 
 /// A region's buffer, its range of addresses in bytes, and the bytes in it.
-struct Touched {
+struct Footprint {
     buffer: usize,
     start: u64,
     end: u64,
@@ -97,7 +97,7 @@ impl Occupancy {
     }
 
     fn touch(&mut self, region: &Region, end: Time, is_read: bool) -> Result<(), TimingError> {
-        let Some(touched) = self.touched(region)? else { return Ok(()) };
+        let Some(touched) = self.footprint(region)? else { return Ok(()) };
         let Some(extents) = self.extents.get_mut(touched.buffer) else { return Ok(()) };
         for (_, extent) in extents.range_mut(..touched.end).rev().take_while(|(_, extent)| extent.end > touched.start) {
             extent.used = extent.used.max(end);
@@ -113,7 +113,7 @@ impl Occupancy {
         end: Time,
         tell: &mut dyn FnMut(Fill),
     ) -> Result<(), TimingError> {
-        let Some(touched) = self.touched(region)? else { return Ok(()) };
+        let Some(touched) = self.footprint(region)? else { return Ok(()) };
         let buffer = touched.buffer;
         let Some(extents) = self.extents.get_mut(buffer) else { return Ok(()) };
         let mut whole = Extent { end: touched.end, bytes: touched.bytes, used: end, is_read: false };
@@ -149,7 +149,7 @@ impl Occupancy {
         Ok(())
     }
 
-    fn touched(&self, region: &Region) -> Result<Option<Touched>, TimingError> {
+    fn footprint(&self, region: &Region) -> Result<Option<Footprint>, TimingError> {
         let (buffer, scale) = match region.space {
             Space::Memory(_) => return Ok(None),
             Space::Buffer(id) => (usize::from(id.0), 1),
@@ -158,7 +158,7 @@ impl Occupancy {
         let Some([start, end]) = range(region)? else { return Ok(None) };
         let [start, end] = [product(start, scale)?, product(end, scale)?];
         let bytes = product(runs::elements(region)?, product(region.element.into(), scale)?)?;
-        Ok(Some(Touched { buffer, start, end, bytes: bytes.min(end - start) }))
+        Ok(Some(Footprint { buffer, start, end, bytes: bytes.min(end - start) }))
     }
 }
 

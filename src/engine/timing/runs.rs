@@ -34,14 +34,14 @@ fn count(dims: &[Dim]) -> Result<u64, TimingError> {
 /// padding and no window.
 #[derive(Clone, Debug)]
 pub(super) struct Runs {
-    walk: Walk,
+    pieces: Pieces,
     /// The stretch that was found behind the last one returned.
     next: Option<(u64, u64)>,
 }
 
-/// A walk over pieces of which runs are made.
+/// What runs are made of, one after the other.
 #[derive(Clone, Debug)]
-enum Walk {
+enum Pieces {
     /// Inner loops whose trips lie side by side are one piece of `length` bytes.
     Loops {
         dims: [Dim; 6],
@@ -59,9 +59,9 @@ enum Walk {
 
 impl Runs {
     pub fn new(region: &Region) -> Result<Self, TimingError> {
-        let mut walk = Self { walk: Walk::of(region)?, next: None };
-        walk.next = walk.walk.next();
-        Ok(walk)
+        let mut runs = Self { pieces: Pieces::of(region)?, next: None };
+        runs.next = runs.pieces.next();
+        Ok(runs)
     }
 }
 
@@ -70,7 +70,7 @@ impl Iterator for Runs {
 
     fn next(&mut self) -> Option<(u64, u64)> {
         let (start, mut bytes) = self.next.take()?;
-        while let Some((address, more)) = self.walk.next() {
+        while let Some((address, more)) = self.pieces.next() {
             if start + bytes != address {
                 self.next = Some((address, more));
                 break;
@@ -81,7 +81,7 @@ impl Iterator for Runs {
     }
 }
 
-impl Walk {
+impl Pieces {
     fn of(region: &Region) -> Result<Self, TimingError> {
         if region.pad.is_some() || region.window.is_some() || region.row_window.is_some() {
             return Ok(Self::Elements { region: *region, row: 0, col: 0 });
@@ -184,7 +184,7 @@ impl Iterator for Bursts {
 
 /// What a region's runs touch in memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Touched {
+pub(super) struct TouchedBlocks {
     /// Contiguous stretches.
     pub runs: u64,
     /// Aligned blocks; a block that two runs touch counts twice.
@@ -192,8 +192,8 @@ pub(super) struct Touched {
 }
 
 /// The runs of a region and the aligned blocks of `1 << shift` bytes that they touch.
-pub(super) fn touched(region: &Region, shift: u32) -> Result<Touched, TimingError> {
-    let mut found = Touched::default();
+pub(super) fn touched(region: &Region, shift: u32) -> Result<TouchedBlocks, TimingError> {
+    let mut found = TouchedBlocks::default();
     for (address, bytes) in Runs::new(region)? {
         found.runs += 1;
         found.blocks += ((address + bytes - 1) >> shift) - (address >> shift) + 1;
@@ -242,6 +242,6 @@ mod tests {
     fn a_run_touches_every_block_that_it_overlaps() {
         let region = Region::matrix(Space::Memory(MemoryId(0)), 60, 1, Dim::new(2, 100), Dim::new(8, 1));
         // 60..68 crosses a boundary, 160..168 does not.
-        assert_eq!(touched(&region, 6).unwrap(), Touched { runs: 2, blocks: 3 });
+        assert_eq!(touched(&region, 6).unwrap(), TouchedBlocks { runs: 2, blocks: 3 });
     }
 }

@@ -14,13 +14,13 @@ use super::{
     array::{ArrayTimer, Phases, Ready},
     causes::{Cause, CauseGraph, CauseVector, Event, latest},
     clock::{after, edge, times},
+    decode::{DecodedOp, Decoder},
     dma::{DmaEngine, DmaLaw},
     layers::LayerBook,
     memory::{AccessTap, Completion, Memory},
     observer::{Done, Observer, Unit, Watch},
     report::{BufferTiming, EngineTiming, TimingReport},
     tokens::{TokenState, Tokens},
-    work::{Decoder, Work},
 };
 use crate::{
     config::{Accelerator, Dataflow, EngineKind, MemoryId},
@@ -46,7 +46,7 @@ struct Queued {
     tokens: Event,
     pending: SmallVec<[Token; 4]>,
     signals: Option<Token>,
-    work: Work,
+    op: DecodedOp,
 }
 
 /// An in-order engine.
@@ -81,10 +81,10 @@ impl Engine {
         self.moving.is_none() && self.landing.is_empty()
     }
 
-    /// Whether it can start this work now. Only transfers go ahead of answers that memory still owes: all else retires
+    /// Whether it can start this now. Only transfers go ahead of answers that memory still owes: all else retires
     /// behind them at once.
-    fn takes(&self, work: &Work) -> bool {
-        let asks = matches!(work, Work::Transfer(work) if !work.legs.is_empty());
+    fn takes(&self, op: &DecodedOp) -> bool {
+        let asks = matches!(op, DecodedOp::Transfer(transfer) if !transfer.legs.is_empty());
         self.moving.is_none() && (asks || self.landing.is_empty())
     }
 }
@@ -254,7 +254,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
         } else if engine.queue.len() >= MOST_WAITING {
             return Err(TimingError::TooManyWaiting(instruction.index));
         }
-        let (work, amounts) = self.decoder.decode(instruction, engine.kind)?;
+        let (op, counters) = self.decoder.decode(instruction, engine.kind)?;
 
         self.graph.instruction = instruction.index;
         let mut begin = self.issued;
@@ -279,7 +279,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
         }
         self.issued = now;
         self.watch.phases(&mut self.graph.noted, Unit::Issue, layer, instruction.index);
-        self.layers.issue(layer, begin.time, &amounts)?;
+        self.layers.issue(layer, begin.time, &counters)?;
         self.instructions += 1;
 
         let mut tokens = Event::ORIGIN;
@@ -302,7 +302,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
             tokens,
             pending,
             signals: instruction.signals,
-            work,
+            op,
         };
         if is_fence {
             self.fence(&queued)?;
@@ -310,7 +310,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
         }
         let engine = &mut self.engines[id];
         engine.commands_waiting += usize::from(queued.is_command);
-        if engine.queue.is_empty() && engine.takes(&queued.work) && queued.pending.is_empty() {
+        if engine.queue.is_empty() && engine.takes(&queued.op) && queued.pending.is_empty() {
             self.start(id, queued)?;
         } else {
             engine.queue.push_back(queued);
@@ -369,7 +369,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
     /// Starts the oldest waiting instruction of an engine if all its tokens are known.
     fn start_head(&mut self, id: usize) -> Result<bool, TimingError> {
         let engine = &mut self.engines[id];
-        if engine.queue.front().is_none_or(|head| !engine.takes(&head.work)) {
+        if engine.queue.front().is_none_or(|head| !engine.takes(&head.op)) {
             return Ok(false);
         }
         let Some(head) = engine.queue.front_mut() else { return Ok(false) };
@@ -392,8 +392,8 @@ impl<'a, O: Observer> Simulator<'a, O> {
         let engine = &self.engines[id];
         let ready = Ready { tokens: queued.tokens, issue: queued.issue };
         let bound = latest([queued.tokens, engine.free, queued.issue]);
-        match &queued.work {
-            Work::Preload | Work::Stream(_) => {
+        match &queued.op {
+            DecodedOp::Preload | DecodedOp::Stream(_) => {
                 let dataflow = self.header.layers.get(queued.layer).and_then(|layer| layer.dataflow);
                 if dataflow.is_some() && dataflow != self.dataflow {
                     if self.dataflow.is_some() {
@@ -401,14 +401,14 @@ impl<'a, O: Observer> Simulator<'a, O> {
                     }
                     self.dataflow = dataflow;
                 }
-                let phases = match &queued.work {
-                    Work::Stream(tile) => self.array.stream(&mut self.graph, tile, ready)?,
+                let phases = match &queued.op {
+                    DecodedOp::Stream(tile) => self.array.stream(&mut self.graph, tile, ready)?,
                     _ => self.array.preload(&mut self.graph, ready)?,
                 };
                 self.started(id, &queued, phases.start);
                 self.finish(id, &queued, phases)
             }
-            Work::Vector(duration) => {
+            DecodedOp::Vector(duration) => {
                 let at = edge(bound.time, self.vector_period)?;
                 let start = self.graph.phase(bound, Cause::Vector, at)?;
                 let end = self.graph.phase(start, Cause::Vector, after(at, *duration)?)?;
@@ -416,12 +416,12 @@ impl<'a, O: Observer> Simulator<'a, O> {
                 self.started(id, &queued, start);
                 self.finish(id, &queued, Phases { start, end })
             }
-            Work::Host(work) => {
+            DecodedOp::Host(host) => {
                 let at = edge(bound.time, self.period)?;
                 let start = self.graph.phase(bound, Cause::Host, at)?;
-                let end = edge(after(at, work.duration)?, self.period)?;
+                let end = edge(after(at, host.duration)?, self.period)?;
                 let end = self.graph.phase(start, Cause::Host, end)?;
-                for &(memory, bytes) in &work.accesses {
+                for &(memory, bytes) in &host.accesses {
                     self.memories[usize::from(memory)].host_access(at, end.time, bytes)?;
                     let during = done(Unit::Engine(id), &queued, Phases { start, end });
                     self.watch.host_access(&during, memory, bytes);
@@ -430,10 +430,10 @@ impl<'a, O: Observer> Simulator<'a, O> {
                 self.started(id, &queued, start);
                 self.finish(id, &queued, Phases { start, end })
             }
-            Work::Transfer(work) => {
+            DecodedOp::Transfer(transfer) => {
                 let at = edge(bound.time, engine.period)?;
                 let start = self.graph.phase(bound, Cause::Move, at)?;
-                let moved = self.engines[id].dma.begin(&mut self.graph, start, work)?;
+                let moved = self.engines[id].dma.begin(&mut self.graph, start, transfer)?;
                 self.started(id, &queued, start);
                 if let Some(end) = moved {
                     self.engines[id].free = end;
@@ -445,7 +445,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
                 }
             }
             // Fences are the issue unit's.
-            Work::Fence => Ok(()),
+            DecodedOp::Fence => Ok(()),
         }
     }
 
@@ -486,7 +486,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
         engine.busy_until = from + busy;
         if engine.kind == EngineKind::Array {
             // A load behind another tile's stream is hidden; only what shows makes the array busy.
-            let start = if matches!(queued.work, Work::Preload) { from } else { phases.start.time };
+            let start = if matches!(queued.op, DecodedOp::Preload) { from } else { phases.start.time };
             self.layers.array_busy(queued.layer, start, phases.end.time);
         }
         let engine = &mut self.engines[id];
@@ -533,19 +533,19 @@ impl<'a, O: Observer> Simulator<'a, O> {
             let until = second.map_or(Time::END, |(time, other)| time + Time(u64::from(id < other)));
             let engine = &mut self.engines[id];
             self.graph.instruction = engine.moving.as_ref().map_or(0, |(queued, _)| queued.index);
-            let served = engine.dma.serve(&mut self.graph, &mut self.memories, until.min(owed), &mut self.tap)?;
+            let progress = engine.dma.serve(&mut self.graph, &mut self.memories, until.min(owed), &mut self.tap)?;
             if let Some((queued, _)) = &engine.moving {
                 self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
             }
-            if let Some(free) = served.free {
+            if let Some(free) = progress.free {
                 engine.free = free;
                 engine.landing.extend(engine.moving.take());
                 self.land(id)?;
             }
-            if let Some(done) = served.completion {
+            if let Some(done) = progress.completion {
                 self.deliver(done)?;
             }
-            if served.free.is_some() || served.completion.is_some() {
+            if progress.free.is_some() || progress.completion.is_some() {
                 return Ok(true);
             }
             if self.graph.is_full() {

@@ -29,14 +29,14 @@ pub(super) enum Binding<'m> {
 
 /// Element type and quantization of a result.
 #[derive(Clone, Debug)]
-pub(super) struct Kind {
+pub(super) struct Encoding {
     /// Element type.
     pub dtype: DType,
     /// Scale and zero point, where known.
     pub quant: Option<Quantization>,
 }
 
-impl Kind {
+impl Encoding {
     /// Single precision.
     pub(super) const FLOAT: Self = Self { dtype: DType::Fp32, quant: None };
 }
@@ -44,12 +44,12 @@ impl Kind {
 /// How a node of the graph is named after the file's node, where that becomes several: what is appended to the names
 /// of node and value; nothing where it is empty.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
+pub(super) struct NameSuffix {
     node: &'static str,
     value: &'static str,
 }
 
-impl Step {
+impl NameSuffix {
     /// The only node, or one that stands for the whole and makes its result.
     pub(super) const WHOLE: Self = Self { node: "", value: "" };
 
@@ -336,19 +336,19 @@ impl<'m> Importer<'m> {
         node: &NodeView<'m>,
         op: Op,
         inputs: Vec<ValueId>,
-        kind: Kind,
+        encoding: Encoding,
     ) -> Fallible<ValueId> {
-        self.emit(node, Step::WHOLE, op, inputs, kind, None)
+        self.emit(node, NameSuffix::WHOLE, op, inputs, encoding, None)
     }
 
     /// Adds a node as one step of the file's node. `requested` is the shape of a `Reshape`'s result.
     pub(super) fn emit(
         &mut self,
         node: &NodeView<'m>,
-        step: Step,
+        step: NameSuffix,
         op: Op,
         inputs: Vec<ValueId>,
-        kind: Kind,
+        encoding: Encoding,
         requested: Option<&[usize]>,
     ) -> Fallible<ValueId> {
         let shapes: Vec<&[usize]> = inputs.iter().map(|&input| self.graph.value(input).shape.as_slice()).collect();
@@ -371,7 +371,7 @@ impl<'m> Importer<'m> {
             "" => node.name.clone(),
             suffix => suffixed(&mut self.node_names, &node.name, suffix),
         };
-        let value = Value { name: value_name, shape, dtype: kind.dtype, quant: kind.quant, constant: None };
+        let value = Value { name: value_name, shape, dtype: encoding.dtype, quant: encoding.quant, constant: None };
         Ok(self.add(node_name, op, inputs, value))
     }
 
@@ -395,18 +395,18 @@ impl<'m> Importer<'m> {
     pub(super) fn reshape(
         &mut self,
         node: &NodeView<'m>,
-        step: Step,
+        step: NameSuffix,
         value: ValueId,
         shape: &[usize],
     ) -> Fallible<ValueId> {
-        let kind = self.kind(value);
-        self.emit(node, step, Op::Reshape, vec![value], kind, Some(shape))
+        let encoding = self.encoding(value);
+        self.emit(node, step, Op::Reshape, vec![value], encoding, Some(shape))
     }
 
     /// Element type and quantization of a value.
-    pub(super) fn kind(&self, value: ValueId) -> Kind {
+    pub(super) fn encoding(&self, value: ValueId) -> Encoding {
         let value = self.graph.value(value);
-        Kind { dtype: value.dtype, quant: value.quant.clone() }
+        Encoding { dtype: value.dtype, quant: value.quant.clone() }
     }
 
     /// Shape of a value.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    schema::{self, Layer, LayerOp, Pad, Pair},
-    source::{Found, List, Part},
+    schema::{self, LayerOp, ListedLayer, Pad, Pair},
+    source::{FaultList, List, Located},
 };
 use crate::{
     diag::Faults,
@@ -34,7 +34,7 @@ pub fn build(list: &List, batch: usize) -> Result<Graph<Float>, Faults> {
         graph: Graph::new(list.name.clone()),
         known: BTreeMap::new(),
         names: BTreeSet::new(),
-        found: Found::new(&list.text),
+        found: FaultList::new(&list.text),
         channels: 0,
         read: BTreeSet::new(),
     };
@@ -61,7 +61,7 @@ struct Builder<'a> {
     known: BTreeMap<&'a str, Option<ValueId>>,
     /// Names of all values.
     names: BTreeSet<String>,
-    found: Found<'a>,
+    found: FaultList<'a>,
     /// Output channels so far.
     channels: usize,
     /// Layers that another one reads.
@@ -138,7 +138,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn layer(&mut self, part: &'a Part<Layer>, previous: &'a str) {
+    fn layer(&mut self, part: &'a Located<ListedLayer>, previous: &'a str) {
         let name = part.value.name.as_str();
         let sound = self.fields(part);
         let inputs = self.operands(part, previous).filter(|_| sound);
@@ -153,8 +153,8 @@ impl<'a> Builder<'a> {
     }
 
     /// Whether the numbers that stand alone are in range.
-    fn fields(&mut self, part: &Part<Layer>) -> bool {
-        let Layer { scale, zero, weight, op, .. } = &part.value;
+    fn fields(&mut self, part: &Located<ListedLayer>) -> bool {
+        let ListedLayer { scale, zero, weight, op, .. } = &part.value;
         let mut sound = scale.is_none_or(|scale| self.positive(part, "scale", scale));
         sound &= weight.is_none_or(|weight| self.positive(part, "weight", weight));
         sound &= zero.is_none_or(|zero| self.zero(part, zero));
@@ -168,7 +168,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The values that a layer reads; `None` where one is at fault.
-    fn operands(&mut self, part: &'a Part<Layer>, previous: &'a str) -> Option<Vec<ValueId>> {
+    fn operands(&mut self, part: &'a Located<ListedLayer>, previous: &'a str) -> Option<Vec<ValueId>> {
         let stated = &part.value.from.0;
         let names: Vec<&'a str> =
             if stated.is_empty() { vec![previous] } else { stated.iter().map(String::as_str).collect() };
@@ -193,7 +193,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds the node and its values.
-    fn operator(&mut self, part: &'a Part<Layer>, inputs: &[ValueId]) -> Option<ValueId> {
+    fn operator(&mut self, part: &'a Located<ListedLayer>, inputs: &[ValueId]) -> Option<ValueId> {
         let x = self.graph.value(*inputs.first()?).clone();
         let (op, weight, requested) = self.resolve(part, &x)?;
         let mut shapes: Vec<&[usize]> = inputs.iter().map(|&id| self.graph.value(id).shape.as_slice()).collect();
@@ -231,7 +231,11 @@ impl<'a> Builder<'a> {
     }
 
     /// The operator, the shape of its weight, and the result's shape where the operator does not say it.
-    fn resolve(&mut self, part: &Part<Layer>, x: &Value) -> Option<(Op, Option<WeightShape>, Option<Vec<usize>>)> {
+    fn resolve(
+        &mut self,
+        part: &Located<ListedLayer>,
+        x: &Value,
+    ) -> Option<(Op, Option<WeightShape>, Option<Vec<usize>>)> {
         let window = |kernel: Pair, stride: Pair, dilation: Pair, pad: Pad| Window {
             kernel: kernel.0,
             stride: stride.0,
@@ -281,7 +285,7 @@ impl<'a> Builder<'a> {
     #[allow(clippy::too_many_arguments)] // One place for the two kinds of convolution.
     fn convolution(
         &mut self,
-        part: &Part<Layer>,
+        part: &Located<ListedLayer>,
         x: &Value,
         window: Window,
         groups: usize,
@@ -307,7 +311,12 @@ impl<'a> Builder<'a> {
     }
 
     /// Scale and zero point of a layer's result.
-    fn result_quantization(&mut self, part: &Part<Layer>, op: &Op, inputs: &[ValueId]) -> Option<Quantization> {
+    fn result_quantization(
+        &mut self,
+        part: &Located<ListedLayer>,
+        op: &Op,
+        inputs: &[ValueId],
+    ) -> Option<Quantization> {
         let dtype = self.list.activations.dtype();
         let kept = self.graph.value(inputs[0]).quant.clone()?;
         let equal = inputs.iter().all(|&id| self.graph.value(id).quant.as_ref() == Some(&kept));
@@ -343,7 +352,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn zero<T>(&mut self, part: &Part<T>, zero: i32) -> bool {
+    fn zero<T>(&mut self, part: &Located<T>, zero: i32) -> bool {
         let dtype = self.list.activations.dtype();
         let (low, high) = dtype.int_range().unwrap_or_default();
         let fits = (low..=high).contains(&i64::from(zero));
@@ -354,7 +363,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Whether a scale is a normal positive number: products of two such ones are still numbers.
-    fn positive<T>(&mut self, part: &Part<T>, field: &str, scale: f32) -> bool {
+    fn positive<T>(&mut self, part: &Located<T>, field: &str, scale: f32) -> bool {
         let fits = (1e-15..=1e15).contains(&scale);
         if !fits {
             self.found.add(part, field, format!("a scale is of 1e-15 to 1e15: {scale:e}"), None);
@@ -363,7 +372,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The weight, and the bias if the layer has one.
-    fn constants(&mut self, part: &Part<Layer>, x: &Value, weight: WeightShape) -> Option<Vec<ValueId>> {
+    fn constants(&mut self, part: &Located<ListedLayer>, x: &Value, weight: WeightShape) -> Option<Vec<ValueId>> {
         let statistics = self.list.weights.value;
         let Some(base) = part.value.weight else {
             self.found.add(part, "", "needs `weight`, the base scale of its weights", None);
@@ -414,7 +423,7 @@ impl<'a> Builder<'a> {
         std::iter::once(weight).chain(bias).map(|value| self.add_value(part, value)).collect()
     }
 
-    fn add_value(&mut self, part: &Part<Layer>, value: Value) -> Option<ValueId> {
+    fn add_value(&mut self, part: &Located<ListedLayer>, value: Value) -> Option<ValueId> {
         if !self.names.insert(value.name.clone()) {
             self.found.add(part, "name", format!("another tensor has this name: {:?}", value.name), None);
             return None;

@@ -91,10 +91,10 @@ impl Weights {
     }
 }
 
-/// A layer.
+/// A row of a layer list, as written.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Layer {
+#[serde(deny_unknown_fields, rename = "Layer")]
+pub struct ListedLayer {
     pub name: String,
     #[serde(default)]
     pub from: Names,

@@ -11,7 +11,7 @@ use ron::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::schema::{Activations, Input, Layer, Names, Weights};
+use super::schema::{Activations, Input, ListedLayer, Names, Weights};
 use crate::diag::{Diagnostic, Faults, Source};
 
 /// Most faults that are told of one file.
@@ -41,15 +41,15 @@ pub struct List {
     pub name: String,
     pub activations: Activations,
     pub outputs: Names,
-    pub weights: Part<Weights>,
-    pub input: Part<Input>,
-    pub layers: Vec<Part<Layer>>,
+    pub weights: Located<Weights>,
+    pub input: Located<Input>,
+    pub layers: Vec<Located<ListedLayer>>,
     /// The text.
     pub text: Source,
 }
 
 /// A part of the file with its place.
-pub struct Part<T> {
+pub struct Located<T> {
     pub value: T,
     /// `layers[3] "conv2"`.
     pub path: String,
@@ -58,13 +58,13 @@ pub struct Part<T> {
 }
 
 /// Faults as they are found.
-pub struct Found<'a> {
+pub struct FaultList<'a> {
     text: &'a Source,
     list: Vec<Diagnostic>,
     omitted: usize,
 }
 
-impl<'a> Found<'a> {
+impl<'a> FaultList<'a> {
     pub const fn new(text: &'a Source) -> Self {
         Self { text, list: Vec::new(), omitted: 0 }
     }
@@ -74,7 +74,7 @@ impl<'a> Found<'a> {
     }
 
     /// A fault about `field` (`op.kernel`; empty for the part itself) of a part.
-    pub fn add<T>(&mut self, part: &Part<T>, field: &str, message: impl Into<String>, help: Option<String>) {
+    pub fn add<T>(&mut self, part: &Located<T>, field: &str, message: impl Into<String>, help: Option<String>) {
         let path = if field.is_empty() { part.path.clone() } else { format!("{}: {field}", part.path) };
         let range = field_range(&self.text.text, &part.range, field);
         let fault = Diagnostic::error(message).with_path(path).with_span(self.text.clone(), range);
@@ -114,19 +114,19 @@ pub fn read(text: &str, name: &str) -> Result<List, Faults> {
         let fault = Diagnostic::error(message).with_span(source.clone(), range);
         if field == "." { fault } else { fault.with_path(field) }
     })?;
-    let mut found = Found::new(&source);
+    let mut found = FaultList::new(&source);
     if file.layers.is_empty() || file.layers.len() > MAX_LAYERS {
         found.add_top("layers", format!("a network has 1 to {MAX_LAYERS} layers: {}", file.layers.len()));
         return Err(found.into_faults());
     }
     let input = part::<Input>(text, file.input, "input".to_owned(), &mut found);
     let weights = match file.weights {
-        None => Some(Part { value: Weights::default(), path: "weights".to_owned(), range: 0..0 }),
+        None => Some(Located { value: Weights::default(), path: "weights".to_owned(), range: 0..0 }),
         Some(raw) => part::<Weights>(text, raw, "weights".to_owned(), &mut found),
     };
     let mut layers = Vec::with_capacity(file.layers.len());
     for (index, raw) in file.layers.into_iter().enumerate() {
-        if let Some(mut layer) = part::<Layer>(text, raw, format!("layers[{index}]"), &mut found) {
+        if let Some(mut layer) = part::<ListedLayer>(text, raw, format!("layers[{index}]"), &mut found) {
             layer.path = format!("{} {:?}", layer.path, layer.value.name);
             layers.push(layer);
         }
@@ -140,14 +140,19 @@ pub fn read(text: &str, name: &str) -> Result<List, Faults> {
 }
 
 /// Reads one part; its fault is added with its place in the whole text.
-fn part<T: DeserializeOwned>(text: &str, raw: &RawValue, path: String, found: &mut Found<'_>) -> Option<Part<T>> {
+fn part<T: DeserializeOwned>(
+    text: &str,
+    raw: &RawValue,
+    path: String,
+    found: &mut FaultList<'_>,
+) -> Option<Located<T>> {
     let raw = raw.get_ron();
     // A borrowed raw value lies inside the text.
     let start = raw.as_ptr().addr().checked_sub(text.as_ptr().addr()).filter(|start| *start < text.len());
     let start = start.unwrap_or(0);
     let range = start..(start + raw.len()).min(text.len());
     match deserialize::<T>(raw) {
-        Ok(value) => Some(Part { value, path, range }),
+        Ok(value) => Some(Located { value, path, range }),
         Err(Broken { field, message, range: at }) => {
             let path = if field == "." { path } else { format!("{path}: {field}") };
             let fault = Diagnostic::error(message).with_path(path);

@@ -64,16 +64,12 @@ pub fn lower(work: &mut Work, ranges: &Ranges, capabilities: &Capabilities) -> R
     Ok(count)
 }
 
-/// Whether there are float operators to lower: any in a float model; in one that arrived quantized, only what the host
-/// cannot be left with.
+/// Whether there are float operators to lower: any in a float model; in one that has scales of its own, only what the
+/// host cannot be left with.
 pub fn lowers(work: &Work) -> bool {
-    let nodes = || (0..work.slots()).filter_map(|slot| work.node(slot));
-    let arrived_quantized = nodes().any(|node| node.op != Op::QuantizeLinear && is_integer(work, node));
-    nodes().any(|node| form_of(work, node).is_some() && (!arrived_quantized || belongs_to_machine(&node.op)))
-}
-
-fn is_integer(work: &Work, node: &Node) -> bool {
-    node.outputs.iter().any(|&y| work.value(y).quant.is_some())
+    let arrived_quantized = work.has_quantized_results();
+    let mut nodes = (0..work.slots()).filter_map(|slot| work.node(slot));
+    nodes.any(|node| form_of(work, node).is_some() && (!arrived_quantized || belongs_to_machine(&node.op)))
 }
 
 /// Whether a graph for a machine must not have the operator in floats. All others have a float form on the host.

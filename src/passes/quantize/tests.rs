@@ -368,6 +368,53 @@ fn float_operators_between_the_integers_of_a_quantized_model_stay_on_the_host() 
     assert!(made.log.iter().any(|line| line.contains("GlobalAvgPool, Tanh")), "{:?}", made.log);
 }
 
+/// `op` between the scales of the model, and nothing else: its second operand is another activation, or a float constant.
+fn lone_operator(op: Op, activation: bool) -> Prepared {
+    let mut build = Builder::new();
+    let x = build.input(&[1, 2, 3, 3]);
+    let x = build.qdq("x", x, DType::UInt8, Quantization::per_tensor(0.5, 3));
+    let channels = if matches!(op, Op::BatchNorm { .. }) { vec![2] } else { vec![2, 1, 1] };
+    let mut inputs = vec![x];
+    if activation {
+        let z = build.input(&[1, 2, 3, 3]);
+        inputs.push(build.qdq("z", z, DType::UInt8, Quantization::per_tensor(0.125, 7)));
+    } else {
+        inputs.push(build.constant(&channels, vec![0.3, 1.7]));
+    }
+    if matches!(op, Op::BatchNorm { .. }) {
+        inputs.extend([0.1, 0.2, 1.5].map(|value| build.constant(&channels, vec![value; 2])));
+    }
+    let y = build.node("lone", op, &inputs, &[1, 2, 3, 3]);
+    let y = build.qdq("y", y, DType::UInt8, Quantization::per_tensor(0.25, 9));
+    build.output(y);
+    let (simple, _) = simplify(build.graph).unwrap();
+    assert!(!wants_ranges(&simple));
+    let made = quantize(&simple, &Ranges::default(), &FULL, false).unwrap();
+    check_quantized(&made.graph);
+    made
+}
+
+#[test]
+fn an_operator_between_scales_of_the_model_keeps_them_where_nothing_else_is_quantized() {
+    let ends = ["QuantizeLinear", "DequantizeLinear"];
+    for op in [ADD, Op::Mul] {
+        let made = lone_operator(op.clone(), true);
+        assert_eq!(ops(&made.graph), ["QuantizeLinear", "QuantizeLinear", op.name(), "DequantizeLinear"]);
+        let result = made.graph.value(made.graph.nodes[2].outputs[0]);
+        assert_eq!(result.quant, Some(Quantization::per_tensor(0.25, 9)));
+        assert_eq!(made.arithmetic, Arithmetic::AsModel);
+    }
+    // The runtime computes these in float: so does the host, between the model's scales.
+    for op in [ADD, Op::Mul, Op::Sub, Op::Div, Op::BatchNorm { epsilon: 1e-3 }] {
+        let made = lone_operator(op.clone(), false);
+        let inner = if matches!(op, Op::BatchNorm { .. }) { vec!["Mul", "Add"] } else { vec![op.name()] };
+        assert_eq!(ops(&made.graph), [&ends[..], &inner, &ends].concat());
+        let scales = made.graph.values.iter().filter_map(|value| value.quant.as_ref()).map(|quant| quant.scale[0]);
+        assert_eq!(scales.collect::<Vec<_>>(), [0.5, 0.25]);
+        assert_eq!(made.arithmetic, Arithmetic::AsModel);
+    }
+}
+
 #[test]
 fn a_product_without_a_quantized_result_keeps_the_model_s_weights() {
     let mut build = Builder::new();

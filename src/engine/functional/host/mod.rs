@@ -6,7 +6,7 @@ mod product;
 
 use super::{
     error::Fault,
-    numbers::{Adders, Numbers},
+    numerics::{Datapath, LayerNumerics},
     place,
     store::Store,
     vector::Elementwise,
@@ -47,8 +47,8 @@ fn is_product(arithmetic: &Arithmetic) -> bool {
 pub(super) fn execute(
     store: &mut Store,
     tensors: &[TensorPlace],
-    layer: &Numbers,
-    adders: Adders,
+    layer: &LayerNumerics,
+    datapath: Datapath,
     executor: Option<&dyn HostExecutor>,
 ) -> Result<(), Fault> {
     let place = |id: &TensorId| tensors.get(id.index()).ok_or(Fault::Arithmetic("a tensor of this operator"));
@@ -60,7 +60,7 @@ pub(super) fn execute(
     let outputs = layer.outputs.iter().map(place).collect::<Result<Vec<_>, _>>()?;
     let results = if is_product(&layer.arithmetic) {
         let shape = outputs.first().map_or(&[][..], |place| &place.shape);
-        vec![product::run(&Elementwise::of(layer)?, &operands, shape, adders)?]
+        vec![product::run(&Elementwise::of(layer)?, &operands, shape, datapath)?]
     } else {
         executor.ok_or(Fault::NoHost)?.execute(layer.node, &operands).map_err(Fault::Host)?
     };

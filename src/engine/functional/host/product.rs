@@ -5,7 +5,7 @@ use super::{Elementwise, Fault};
 use crate::{
     engine::functional::{
         access::equal,
-        numbers::{Adders, Matrix, Operand},
+        numerics::{Datapath, Matrix, Operand},
         requantizer::Record,
         table,
         vector::{accumulate, finish},
@@ -74,7 +74,7 @@ pub(super) fn run(
     numbers: &Elementwise,
     operands: &[&Tensor],
     shape: &[usize],
-    adders: Adders,
+    datapath: Datapath,
 ) -> Result<Tensor, Fault> {
     let &[x, weights, ref rest @ ..] = operands else { return Err(Fault::Arithmetic("weights")) };
     let [(input, input_type), (weight, weight_type)] = [numbers.operand(0)?, numbers.operand(1)?];
@@ -86,8 +86,9 @@ pub(super) fn run(
         clamp: numbers.clamp,
         order: AccumulationOrder::Exact,
     };
-    // The array's narrow adders are not the host's.
-    let adders = Adders { column_bits: 64, accumulator_bits: 64, ..adders };
+    // The array's narrow adders are not the host's: sums of fewer than 2^31 products of 16-bit operands, less their zero
+    // points, are exact in 64 bits, so none can leave them and none is counted.
+    let datapath = Datapath { column_bits: 64, accumulator_bits: 64, ..datapath };
     let integers = |tensor: &Tensor| tensor.to_integers().ok_or(Fault::Arithmetic("integer operands"));
     let biases = rest.first().map(|&bias| integers(bias)).transpose()?;
     let (x_shape, w_shape) = (x.shape(), weights.shape());
@@ -119,8 +120,8 @@ pub(super) fn run(
         let bias = biases.as_ref().and_then(|all| all.get(channel)).copied().unwrap_or(0);
         let bias = i32::try_from(bias).map_err(|_| Fault::Arithmetic("a bias of 32 bits"))?;
         let scales = [table::scale(input), weight.scale_of(channel), table::scale(numbers.output)];
-        let record = Record::derive(adders.requantizer, bias, scales, channel)?;
-        out.push(i64::from(finish(sum, record, &matrix, adders)));
+        let record = Record::derive(datapath.requantizer, bias, scales, channel)?;
+        out.push(i64::from(finish(sum, record, &matrix, datapath)));
         Ok(())
     })?;
     Tensor::from_integers(numbers.output_type, shape, &out).ok_or(Fault::Region("elements of a product"))

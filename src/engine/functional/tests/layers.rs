@@ -242,11 +242,11 @@ fn an_observer_sees_a_layer_when_it_is_done() {
 fn a_trace_tells_the_accumulator_and_both_instructions() {
     let (mut machine, instructions, _, sums) = pointwise(Requantizer::F32Rne);
     let bias = [100, -200, 0, 7, 3000];
-    machine.set_trace(Some(&Trace { tensor: TensorId(1), index: vec![0, 3, 1, 2] })).unwrap();
+    machine.set_trace(Some(&TracedElement { tensor: TensorId(1), index: vec![0, 3, 1, 2] })).unwrap();
     machine.run(instructions).unwrap();
     let origin = Origin { instruction: 5, accumulator: Some(sums[3 * 6 + 5] - bias[3]), carried_by: Some(7) };
     assert_eq!(machine.traced(), Some(origin));
-    assert!(machine.set_trace(Some(&Trace { tensor: TensorId(1), index: vec![0, 5, 0, 0] })).is_err());
+    assert!(machine.set_trace(Some(&TracedElement { tensor: TensorId(1), index: vec![0, 5, 0, 0] })).is_err());
 }
 
 #[test]

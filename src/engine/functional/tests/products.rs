@@ -1,4 +1,4 @@
-//! Products on the array: dataflows, padding, strides, folds, adders that overflow.
+//! Products on the array: dataflows, padding, strides, folds, datapath that overflow.
 
 use proptest::prelude::*;
 
@@ -247,7 +247,7 @@ fn conv_shape(conv: &Conv) -> layers::Shape {
     layers::Shape { groups: 1, outputs: conv.outputs, channels: conv.c, kernel: [conv.kernel; 2], tiles: [64, 64] }
 }
 
-/// One product of `[t, k] x [n, k]` on a machine with narrow adders, against adders spelled out here; weight stationary,
+/// One product of `[t, k] x [n, k]` on a machine with a narrow datapath, against adders spelled out here; weight stationary,
 /// or output stationary with all folds of K held in the elements.
 #[allow(clippy::too_many_arguments)] // One case of a property.
 fn narrow(

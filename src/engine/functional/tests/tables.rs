@@ -31,6 +31,7 @@ fn tables_equal_the_reference_on_all_inputs_under_many_scales() {
         Op::Tanh,
         Op::HardSigmoid { alpha: 0.2, beta: 0.5 },
         Op::HardSwish,
+        Op::Affine { alpha: -0.7, beta: 0.3 },
         Op::Concat { axis: 0 },
     ];
     for dtype in [DType::UInt8, DType::Int8] {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     import::onnx::{
-        importer::{Binding, Importer, Kind},
+        importer::{Binding, Encoding, Importer},
         limits::{Fallible, refuse},
         node::{NodeView, size},
     },
@@ -19,7 +19,7 @@ pub(super) fn conv<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<
     let x = imp.float(node, 0)?;
     let w = imp.float(node, 1)?;
     let b = if node.input(2).is_some() { Some(imp.float(node, 2)?) } else { None };
-    build(imp, node, x, w, b, Kind::FLOAT)
+    build(imp, node, x, w, b, Encoding::FLOAT)
 }
 
 /// `QLinearConv`: `[x, xs, xz, w, ws, wz, ys, yz, b?]`.
@@ -30,8 +30,8 @@ pub(super) fn qlinear_conv<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> F
     let bias = scales.bias(input_scale)?;
     let w = qdq::weight(imp, node, 3, scales)?;
     let b = if node.input(8).is_some() { Some(qdq::bias(imp, node, 8, bias)?) } else { None };
-    let kind = qdq::result(imp, node, 6, 7, x)?;
-    build(imp, node, x, w, b, kind)
+    let encoding = qdq::result(imp, node, 6, 7, x)?;
+    build(imp, node, x, w, b, encoding)
 }
 
 fn build<'m>(
@@ -40,7 +40,7 @@ fn build<'m>(
     x: ValueId,
     w: ValueId,
     b: Option<ValueId>,
-    kind: Kind,
+    encoding: Encoding,
 ) -> Fallible<Vec<Binding<'m>>> {
     imp.check_weight(w)?;
     if let Some(b) = b {
@@ -66,6 +66,6 @@ fn build<'m>(
     let mut inputs = vec![image, w];
     inputs.extend(b);
     let op = Op::Conv { window, groups, activation: Activation::None };
-    let y = imp.emit(node, window::step(rank), op, inputs, kind, None)?;
+    let y = imp.emit(node, window::step(rank), op, inputs, encoding, None)?;
     Ok(vec![Binding::Value(window::lower(imp, node, y, rank)?)])
 }

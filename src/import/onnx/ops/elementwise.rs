@@ -3,7 +3,7 @@
 use super::window;
 use crate::{
     import::onnx::{
-        importer::{Binding, Importer, Kind, Step},
+        importer::{Binding, Encoding, Importer, NameSuffix},
         limits::{Fallible, refuse},
         node::NodeView,
     },
@@ -27,7 +27,7 @@ pub(super) fn function<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Falli
         *value = node.float(name, *value)?;
     }
     let x = imp.float(node, 0)?;
-    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], Encoding::FLOAT)?)])
 }
 
 /// An operator on two operands.
@@ -35,7 +35,7 @@ pub(super) fn binary<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallibl
     let op = named(node)?;
     let mut operands = vec![imp.float(node, 0)?, imp.float(node, 1)?];
     constant_second(imp, &op, &mut operands);
-    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &operands, &[], Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &operands, &[], Encoding::FLOAT)?)])
 }
 
 /// Where order does not matter, a constant stands second.
@@ -54,8 +54,8 @@ pub(super) fn chain<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible
     for index in 1..count {
         let mut operands = [total, imp.float(node, index)?];
         constant_second(imp, &op, &mut operands);
-        let step = if index + 1 == count { Step::WHOLE } else { Step::helper("partial") };
-        total = imp.emit(node, step, op.clone(), operands.to_vec(), Kind::FLOAT, None)?;
+        let step = if index + 1 == count { NameSuffix::WHOLE } else { NameSuffix::helper("partial") };
+        total = imp.emit(node, step, op.clone(), operands.to_vec(), Encoding::FLOAT, None)?;
     }
     Ok(vec![Binding::Value(total)])
 }
@@ -74,7 +74,7 @@ pub(super) fn prelu<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible
         }
         _ => (Op::PRelu, vec![x, imp.float(node, 1)?]),
     };
-    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &operands, &[], Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &operands, &[], Encoding::FLOAT)?)])
 }
 
 /// `Clip`, with limits as attributes (before version 11) or operands. Without limits it is nothing, with a lower
@@ -110,5 +110,5 @@ pub(super) fn clip<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<
         (0.0, f32::INFINITY) => Op::Relu,
         _ => Op::Clip { low, high },
     };
-    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, op, &[x], &[], Encoding::FLOAT)?)])
 }

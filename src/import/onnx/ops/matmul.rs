@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     import::onnx::{
-        importer::{Binding, Importer, Kind, Step},
+        importer::{Binding, Encoding, Importer, NameSuffix},
         limits::{Fallible, clip, refuse},
         node::NodeView,
     },
@@ -21,9 +21,9 @@ pub(super) fn matmul<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallibl
     let x = imp.float(node, 0)?;
     let w = imp.float(node, 1)?;
     if imp.is_fixed(w) && matrix_of(&imp.shape(x), &imp.shape(w)).is_some() {
-        return build(imp, node, x, w, Kind::FLOAT);
+        return build(imp, node, x, w, Encoding::FLOAT);
     }
-    pair(imp, node, [x, w], Kind::FLOAT)
+    pair(imp, node, [x, w], Encoding::FLOAT)
 }
 
 /// `QLinearMatMul`: `[a, as, az, b, bs, bz, ys, yz]`; scales of `b` for each column where it is one constant matrix.
@@ -40,15 +40,15 @@ pub(super) fn qlinear_matmul<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) ->
     let Some(shape) = constant.filter(|shape| matrix_of(&x_shape, shape).is_some()) else {
         let a = qdq::activation(imp, node, 0, 1, 2)?;
         let b = qdq::activation(imp, node, 3, 4, 5)?;
-        let kind = qdq::result(imp, node, 6, 7, a)?;
-        return pair(imp, node, [a, b], kind);
+        let encoding = qdq::result(imp, node, 6, 7, a)?;
+        return pair(imp, node, [a, b], encoding);
     };
     let rank = shape.len();
     let scales = Scales::of(imp, node, 3, 4, 5, rank.checked_sub(1))?;
     let x = qdq::activation(imp, node, 0, 1, 2)?;
     let w = qdq::weight(imp, node, 3, scales)?;
-    let kind = qdq::result(imp, node, 6, 7, x)?;
-    build(imp, node, x, w, kind)
+    let encoding = qdq::result(imp, node, 6, 7, x)?;
+    build(imp, node, x, w, encoding)
 }
 
 /// `[k, n]` of a second factor that is one matrix.
@@ -65,21 +65,21 @@ fn pair<'m>(
     imp: &mut Importer<'m>,
     node: &NodeView<'m>,
     [mut a, mut b]: [ValueId; 2],
-    kind: Kind,
+    encoding: Encoding,
 ) -> Fallible<Vec<Binding<'m>>> {
     let (a_shape, b_shape) = (imp.shape(a), imp.shape(b));
     if a_shape.is_empty() || b_shape.is_empty() || a_shape.len().max(b_shape.len()) > 4 {
         refuse!("factors of shapes {a_shape:?} and {b_shape:?}; expected 1 to 4 dimensions");
     }
     if let [k] = *a_shape.as_slice() {
-        a = imp.reshape(node, Step::helper("as_row"), a, &[1, k])?;
+        a = imp.reshape(node, NameSuffix::helper("as_row"), a, &[1, k])?;
     }
     if let [k] = *b_shape.as_slice() {
-        b = imp.reshape(node, Step::helper("as_column"), b, &[k, 1])?;
+        b = imp.reshape(node, NameSuffix::helper("as_column"), b, &[k, 1])?;
     }
     let direct = a_shape.len() > 1 && b_shape.len() > 1;
-    let step = if direct { Step::WHOLE } else { Step::work("matrix") };
-    let y = imp.emit(node, step, Op::BatchMatMul, vec![a, b], kind, None)?;
+    let step = if direct { NameSuffix::WHOLE } else { NameSuffix::work("matrix") };
+    let y = imp.emit(node, step, Op::BatchMatMul, vec![a, b], encoding, None)?;
     if direct {
         return Ok(vec![Binding::Value(y)]);
     }
@@ -92,7 +92,7 @@ fn pair<'m>(
         let row = shape.len() - usize::from(b_shape.len() > 1) - 1;
         shape.remove(row);
     }
-    Ok(vec![Binding::Value(imp.reshape(node, Step::last("as_vector"), y, &shape)?)])
+    Ok(vec![Binding::Value(imp.reshape(node, NameSuffix::last("as_vector"), y, &shape)?)])
 }
 
 /// A product by numpy's rules whose second factor is one constant matrix.
@@ -101,7 +101,7 @@ fn build<'m>(
     node: &NodeView<'m>,
     x: ValueId,
     w: ValueId,
-    kind: Kind,
+    encoding: Encoding,
 ) -> Fallible<Vec<Binding<'m>>> {
     imp.check_weight(w)?;
     let (x_shape, w_shape) = (imp.shape(x), imp.shape(w));
@@ -112,7 +112,7 @@ fn build<'m>(
         refuse!("second factor of shape {w_shape:?} must be a constant");
     };
     let rows =
-        if let [k] = *x_shape.as_slice() { imp.reshape(node, Step::helper("as_matrix"), x, &[1, k])? } else { x };
+        if let [k] = *x_shape.as_slice() { imp.reshape(node, NameSuffix::helper("as_matrix"), x, &[1, k])? } else { x };
     // A vector on either side leaves no dimension in the result.
     let mut shape = x_shape.clone();
     shape.pop();
@@ -121,8 +121,15 @@ fn build<'m>(
     }
     let direct = x_shape.len() > 1 && w_shape.len() > 1;
     let op = Op::MatMul { transposed: false, activation: Activation::None };
-    let y = imp.emit(node, if direct { Step::WHOLE } else { Step::work("matrix") }, op, vec![rows, w], kind, None)?;
-    Ok(vec![Binding::Value(if direct { y } else { imp.reshape(node, Step::last("as_vector"), y, &shape)? })])
+    let y = imp.emit(
+        node,
+        if direct { NameSuffix::WHOLE } else { NameSuffix::work("matrix") },
+        op,
+        vec![rows, w],
+        encoding,
+        None,
+    )?;
+    Ok(vec![Binding::Value(if direct { y } else { imp.reshape(node, NameSuffix::last("as_vector"), y, &shape)? })])
 }
 
 /// Whether a factor changes nothing; anything else is multiplied in.
@@ -164,16 +171,16 @@ pub(super) fn gemm<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<
         None => None,
     };
     let y = match (bias, c) {
-        (None, None) => imp.finish(node, op, vec![x, w], Kind::FLOAT)?,
+        (None, None) => imp.finish(node, op, vec![x, w], Encoding::FLOAT)?,
         (Some(bias), _) => {
             imp.check_weight(bias)?;
-            imp.finish(node, op, vec![x, w, bias], Kind::FLOAT)?
+            imp.finish(node, op, vec![x, w, bias], Encoding::FLOAT)?
         }
         (None, Some(c)) => {
-            let product = imp.emit(node, Step::work("product"), op, vec![x, w], Kind::FLOAT, None)?;
+            let product = imp.emit(node, NameSuffix::work("product"), op, vec![x, w], Encoding::FLOAT, None)?;
             let product_shape = imp.shape(product);
             let add = Op::Add { activation: Activation::None };
-            let sum = imp.emit(node, Step::last("bias"), add, vec![product, c], Kind::FLOAT, None)?;
+            let sum = imp.emit(node, NameSuffix::last("bias"), add, vec![product, c], Encoding::FLOAT, None)?;
             if imp.shape(sum) != product_shape {
                 refuse!("C of shape {:?} is larger than the product {product_shape:?}", imp.shape(c));
             }
@@ -249,7 +256,7 @@ pub(super) fn qgemm<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible
             inputs.push(imp.derive_constant(list, name, Some(bias))?);
         }
     }
-    let kind = qdq::result(imp, node, 7, 8, x)?;
+    let encoding = qdq::result(imp, node, 7, 8, x)?;
     let op = Op::MatMul { transposed, activation: Activation::None };
-    Ok(vec![Binding::Value(imp.finish(node, op, inputs, kind)?)])
+    Ok(vec![Binding::Value(imp.finish(node, op, inputs, encoding)?)])
 }

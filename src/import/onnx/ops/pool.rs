@@ -3,7 +3,7 @@
 use super::window::{self, Rounding};
 use crate::{
     import::onnx::{
-        importer::{Binding, Importer, Kind},
+        importer::{Binding, Encoding, Importer},
         limits::{Fallible, refuse},
         node::{NodeView, axes},
     },
@@ -16,26 +16,31 @@ pub(super) fn max_pool<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Falli
         refuse!("attribute not supported: `storage_order`");
     }
     let x = imp.operand(node, 0)?;
-    let kind = imp.kind(x);
-    if kind.quant.as_ref().is_some_and(|quant| !quant.is_per_tensor()) {
+    let encoding = imp.encoding(x);
+    if encoding.quant.as_ref().is_some_and(|quant| !quant.is_per_tensor()) {
         refuse!("operand has a scale a channel");
     }
     let (image, rank) = window::lift(imp, node, x)?;
     let shape = imp.shape(image);
     let rounding = if node.flag("ceil_mode", false)? { Rounding::Ceil } else { Rounding::Floor };
     let window = window::window(node, rank, [shape[2], shape[3]], None, rounding)?;
-    let y = imp.emit(node, window::step(rank), Op::MaxPool { window }, vec![image], kind, None)?;
+    let y = imp.emit(node, window::step(rank), Op::MaxPool { window }, vec![image], encoding, None)?;
     Ok(vec![Binding::Value(window::lower(imp, node, y, rank)?)])
 }
 
 /// `AveragePool`.
 pub(super) fn average_pool<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let x = imp.float(node, 0)?;
-    Ok(vec![Binding::Value(average_of(imp, node, x, Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(average_of(imp, node, x, Encoding::FLOAT)?)])
 }
 
 /// An average pool of any kind of value.
-pub(super) fn average_of<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, x: ValueId, kind: Kind) -> Fallible<ValueId> {
+pub(super) fn average_of<'m>(
+    imp: &mut Importer<'m>,
+    node: &NodeView<'m>,
+    x: ValueId,
+    encoding: Encoding,
+) -> Fallible<ValueId> {
     let (image, rank) = window::lift(imp, node, x)?;
     let shape = imp.shape(image);
     let count_include_pad = node.flag("count_include_pad", false)?;
@@ -46,7 +51,7 @@ pub(super) fn average_of<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, x: Val
     };
     let window = window::window(node, rank, [shape[2], shape[3]], None, rounding)?;
     let op = Op::AvgPool { window, count_include_pad };
-    let y = imp.emit(node, window::step(rank), op, vec![image], kind, None)?;
+    let y = imp.emit(node, window::step(rank), op, vec![image], encoding, None)?;
     window::lower(imp, node, y, rank)
 }
 
@@ -54,7 +59,7 @@ pub(super) fn average_of<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, x: Val
 pub(super) fn global_pool<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<Vec<Binding<'m>>> {
     let op = if node.op() == "GlobalMaxPool" { Op::GlobalMaxPool } else { Op::GlobalAvgPool };
     let x = imp.float(node, 0)?;
-    Ok(vec![Binding::Value(global_of(imp, node, op, x, Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(global_of(imp, node, op, x, Encoding::FLOAT)?)])
 }
 
 /// A pool of a whole image of any kind of value.
@@ -63,10 +68,10 @@ pub(super) fn global_of<'m>(
     node: &NodeView<'m>,
     op: Op,
     x: ValueId,
-    kind: Kind,
+    encoding: Encoding,
 ) -> Fallible<ValueId> {
     let (image, rank) = window::lift(imp, node, x)?;
-    let y = imp.emit(node, window::step(rank), op, vec![image], kind, None)?;
+    let y = imp.emit(node, window::step(rank), op, vec![image], encoding, None)?;
     window::lower(imp, node, y, rank)
 }
 
@@ -84,5 +89,5 @@ pub(super) fn reduce_mean<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fa
         _ => (0..rank).collect(),
     };
     let op = Op::ReduceMean { axes, keep_dims: node.flag("keepdims", true)? };
-    Ok(vec![Binding::Value(imp.finish(node, op, vec![x], Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(imp.finish(node, op, vec![x], Encoding::FLOAT)?)])
 }

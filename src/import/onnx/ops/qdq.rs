@@ -4,7 +4,7 @@
 use super::window;
 use crate::{
     import::onnx::{
-        importer::{Binding, Importer, Kind},
+        importer::{Binding, Encoding, Importer},
         limits::{Fallible, clip, refuse},
         node::{NodeView, axis},
         tensor,
@@ -165,13 +165,13 @@ pub(super) fn result(
     scale: usize,
     zero: usize,
     like: ValueId,
-) -> Fallible<Kind> {
+) -> Fallible<Encoding> {
     let scales = Scales::read(imp, node, scale, zero, None)?;
     let dtype = scales.dtype.unwrap_or(imp.graph.value(like).dtype);
     if !matches!(dtype, DType::Int8 | DType::UInt8 | DType::Int16 | DType::UInt16) {
         refuse!("result of type {dtype:?} is not supported");
     }
-    Ok(Kind { dtype, quant: Some(scales.quant) })
+    Ok(Encoding { dtype, quant: Some(scales.quant) })
 }
 
 /// Refuses quantization in blocks, and reads the axis.
@@ -216,8 +216,8 @@ pub(super) fn quantize<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Falli
     {
         refuse!("{} scales for dimension {axis} of shape {shape:?}", scales.quant.scale.len());
     }
-    let kind = Kind { dtype, quant: Some(scales.quant) };
-    Ok(vec![Binding::Value(window::pointwise(imp, node, Op::QuantizeLinear, &[x], &[], kind)?)])
+    let encoding = Encoding { dtype, quant: Some(scales.quant) };
+    Ok(vec![Binding::Value(window::pointwise(imp, node, Op::QuantizeLinear, &[x], &[], encoding)?)])
 }
 
 /// `DequantizeLinear`: `[x, scale, zero?]`.
@@ -233,5 +233,5 @@ pub(super) fn dequantize<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fal
     }
     let scales = Scales::of(imp, node, 0, 1, 2, along)?;
     let x = imp.quantized(node, 0, scales.quant)?;
-    Ok(vec![Binding::Value(window::pointwise(imp, node, Op::DequantizeLinear, &[x], &[], Kind::FLOAT)?)])
+    Ok(vec![Binding::Value(window::pointwise(imp, node, Op::DequantizeLinear, &[x], &[], Encoding::FLOAT)?)])
 }

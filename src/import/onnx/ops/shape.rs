@@ -8,7 +8,7 @@ use super::weight;
 use crate::{
     import::onnx::{
         fold::movement::{flatten_target, permutation, reshape_target, squeeze_target, unsqueeze_target},
-        importer::{Binding, Importer, Kind, Step},
+        importer::{Binding, Encoding, Importer, NameSuffix},
         limits::{Fallible, clip, refuse},
         node::{NodeView, axis, size as non_negative},
         tensor::{decode, dtype},
@@ -18,12 +18,12 @@ use crate::{
 };
 
 /// The type of a moved value, which must have one scale: channels would not stay where they are.
-fn movable(imp: &Importer<'_>, value: ValueId) -> Fallible<Kind> {
-    let kind = imp.kind(value);
-    if kind.quant.as_ref().is_some_and(|quant| !quant.is_per_tensor()) {
+fn movable(imp: &Importer<'_>, value: ValueId) -> Fallible<Encoding> {
+    let encoding = imp.encoding(value);
+    if encoding.quant.as_ref().is_some_and(|quant| !quant.is_per_tensor()) {
         refuse!("operand has a scale a channel");
     }
-    Ok(kind)
+    Ok(encoding)
 }
 
 fn reshape_to<'m>(
@@ -41,7 +41,7 @@ fn reshape_to<'m>(
         return Ok(vec![Binding::Value(value)]);
     }
     movable(imp, x)?;
-    Ok(vec![Binding::Value(imp.reshape(node, Step::WHOLE, x, shape)?)])
+    Ok(vec![Binding::Value(imp.reshape(node, NameSuffix::WHOLE, x, shape)?)])
 }
 
 /// `Reshape`: `[x, shape]`, the shape constant.
@@ -118,12 +118,12 @@ pub(super) fn transpose<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fall
     {
         return Ok(vec![Binding::Value(value)]);
     }
-    let mut kind = imp.kind(x);
-    kind.quant = kind.quant.map(|quant| {
+    let mut encoding = imp.encoding(x);
+    encoding.quant = encoding.quant.map(|quant| {
         let axis = quant.axis.and_then(|axis| perm.iter().position(|&from| from == axis));
         Quantization { axis, ..quant }
     });
-    Ok(vec![Binding::Value(imp.finish(node, Op::Transpose { perm }, vec![x], kind)?)])
+    Ok(vec![Binding::Value(imp.finish(node, Op::Transpose { perm }, vec![x], encoding)?)])
 }
 
 /// `Concat`.
@@ -133,20 +133,20 @@ pub(super) fn concat<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallibl
     }
     let count = node.proto.input.len();
     let mut operands = (0..count).map(|index| imp.operand(node, index)).collect::<Fallible<Vec<_>>>()?;
-    let mut kind = movable(imp, operands[0])?;
+    let mut encoding = movable(imp, operands[0])?;
     let quant = operands.iter().find_map(|&operand| imp.graph.value(operand).quant.clone());
     if let Some(quant) = quant {
         // All must be read alike, since the result has one scale.
         for (index, operand) in operands.iter_mut().enumerate() {
             *operand = imp.quantized(node, index, quant.clone())?;
         }
-        kind.quant = Some(quant);
+        encoding.quant = Some(quant);
     }
-    if operands.iter().any(|&operand| imp.graph.value(operand).dtype != kind.dtype) {
+    if operands.iter().any(|&operand| imp.graph.value(operand).dtype != encoding.dtype) {
         refuse!("joins values of different types");
     }
     let axis = axis(node.int("axis", 0)?, imp.shape(operands[0]).len())?;
-    Ok(vec![Binding::Value(imp.finish(node, Op::Concat { axis }, operands, kind)?)])
+    Ok(vec![Binding::Value(imp.finish(node, Op::Concat { axis }, operands, encoding)?)])
 }
 
 /// The value of a `Pad`: 0 where it is absent; a constant, dequantized or not.
@@ -191,8 +191,8 @@ pub(super) fn pad<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<V
         after[dim] = non_negative(pads[index + along.len()], "`pads`")?;
     }
     let fill = if attributes { node.float("value", 0.0)? } else { fill(imp, node)? };
-    let kind = movable(imp, x)?;
-    let value = match (&kind.quant, kind.dtype) {
+    let encoding = movable(imp, x)?;
+    let value = match (&encoding.quant, encoding.dtype) {
         (Some(quant), _) => (fill - quant.zero_of(0) as f32) * quant.scale_of(0),
         (None, DType::Fp32) => fill,
         (None, dtype) => refuse!("padding of {dtype:?} whose scale is not known"),
@@ -203,7 +203,7 @@ pub(super) fn pad<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Fallible<V
     if before.iter().chain(&after).all(|&count| count == 0) {
         return Ok(vec![Binding::Value(x)]);
     }
-    Ok(vec![Binding::Value(imp.finish(node, Op::Pad { before, after, value }, vec![x], kind)?)])
+    Ok(vec![Binding::Value(imp.finish(node, Op::Pad { before, after, value }, vec![x], encoding)?)])
 }
 
 /// `Dropout`, which does nothing in inference.

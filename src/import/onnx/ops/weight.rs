@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     import::onnx::{
         fold::movement,
-        importer::{Importer, Kind, Step},
+        importer::{Encoding, Importer, NameSuffix},
         limits::Fallible,
         node::NodeView,
     },
@@ -69,9 +69,11 @@ fn reshaped_before_quantization<'m>(
     let tensor = movement::reshaped(&tensor, shape, &mut imp.budget)?;
     let base = imp.graph.value(floats).name.clone();
     let constant = imp.derive_constant(tensor, &base, None)?;
-    let kind = Kind { dtype, quant: Some(quant) };
-    let integers = imp.emit(node, Step::helper("quantized"), Op::QuantizeLinear, vec![constant], kind, None)?;
-    imp.emit(node, Step::helper("dequantized"), Op::DequantizeLinear, vec![integers], Kind::FLOAT, None).map(Some)
+    let encoding = Encoding { dtype, quant: Some(quant) };
+    let integers =
+        imp.emit(node, NameSuffix::helper("quantized"), Op::QuantizeLinear, vec![constant], encoding, None)?;
+    imp.emit(node, NameSuffix::helper("dequantized"), Op::DequantizeLinear, vec![integers], Encoding::FLOAT, None)
+        .map(Some)
 }
 
 /// A constant or dequantized constant with its dimensions in another order; `None` if `value` is neither.
@@ -104,7 +106,7 @@ fn rebuilt<'m>(
     if source == value {
         return Ok(constant);
     }
-    imp.emit(node, Step::helper("dequantized"), Op::DequantizeLinear, vec![constant], Kind::FLOAT, None)
+    imp.emit(node, NameSuffix::helper("dequantized"), Op::DequantizeLinear, vec![constant], Encoding::FLOAT, None)
 }
 
 #[cfg(test)]

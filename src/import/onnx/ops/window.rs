@@ -3,7 +3,7 @@
 
 use crate::{
     import::onnx::{
-        importer::{Importer, Kind, Step},
+        importer::{Encoding, Importer, NameSuffix},
         limits::{Fallible, clip, refuse},
         node::{NodeView, size},
     },
@@ -30,7 +30,7 @@ pub(super) fn lift<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, x: ValueId) 
             if let Some(&twin) = imp.twins.get(&x) {
                 return Ok((twin, 3));
             }
-            let twin = imp.reshape(node, Step::helper("as_image"), x, &[n, c, 1, length])?;
+            let twin = imp.reshape(node, NameSuffix::helper("as_image"), x, &[n, c, 1, length])?;
             imp.twins.insert(x, twin);
             Ok((twin, 3))
         }
@@ -44,14 +44,14 @@ pub(super) fn lower<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>, y: ValueId,
         return Ok(y);
     }
     let shape = imp.shape(y);
-    let flat = imp.reshape(node, Step::last("as_sequence"), y, &[shape[0], shape[1], shape[3]])?;
+    let flat = imp.reshape(node, NameSuffix::last("as_sequence"), y, &[shape[0], shape[1], shape[3]])?;
     imp.twins.insert(flat, y);
     Ok(flat)
 }
 
 /// The step that works on the image: the image is the result itself if the operand had rank 4.
-pub(super) const fn step(rank: usize) -> Step {
-    if rank == 4 { Step::WHOLE } else { Step::work("image") }
+pub(super) const fn step(rank: usize) -> NameSuffix {
+    if rank == 4 { NameSuffix::WHOLE } else { NameSuffix::work("image") }
 }
 
 /// An operator that treats every element, or every channel, alike: on the images of `xs` if all of them have been
@@ -62,13 +62,13 @@ pub(super) fn pointwise<'m>(
     op: Op,
     xs: &[ValueId],
     rest: &[ValueId],
-    kind: Kind,
+    encoding: Encoding,
 ) -> Fallible<ValueId> {
     let twins: Option<Vec<ValueId>> = xs.iter().map(|x| imp.twins.get(x).copied()).collect();
     let rank = if twins.is_some() { 3 } else { 4 };
     let mut operands = twins.unwrap_or_else(|| xs.to_vec());
     operands.extend(rest);
-    let y = imp.emit(node, step(rank), op, operands, kind, None)?;
+    let y = imp.emit(node, step(rank), op, operands, encoding, None)?;
     lower(imp, node, y, rank)
 }
 

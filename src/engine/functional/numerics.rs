@@ -1,4 +1,4 @@
-//! A layer's numbers, made ready for its instructions: operand types with zero points, limits, adder policies.
+//! A layer's arithmetic, made ready for its instructions: operand types with zero points, limits, widths of the datapath.
 
 use super::error::Fault;
 use crate::{
@@ -54,9 +54,9 @@ impl Operand {
     }
 }
 
-/// How the machine's adders behave.
+/// Widths of the machine's adders, and what becomes of a sum that leaves them or is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Adders {
+pub(super) struct Datapath {
     /// Width of the partial sums in a column.
     pub column_bits: u8,
     /// Width of an accumulator.
@@ -69,7 +69,7 @@ pub(super) struct Adders {
     pub record: usize,
 }
 
-impl Adders {
+impl Datapath {
     /// Of a machine.
     pub fn new(accelerator: &Accelerator) -> Self {
         Self {
@@ -82,7 +82,7 @@ impl Adders {
     }
 }
 
-/// Numbers of a convolution or matrix product.
+/// Types, zero points and limits of a convolution or matrix product.
 #[derive(Clone, Debug)]
 pub(super) struct Matrix {
     /// Activations.
@@ -99,18 +99,18 @@ pub(super) struct Matrix {
     pub order: AccumulationOrder,
 }
 
-/// A layer.
+/// What the instructions of a layer need to know of it.
 #[derive(Clone, Debug)]
-pub(super) struct Numbers {
+pub(super) struct LayerNumerics {
     /// Its name.
     pub name: String,
     /// Its node in the quantized graph.
     pub node: NodeId,
     /// The array's dataflow.
     pub dataflow: Option<Dataflow>,
-    /// Numbers of a matrix product.
+    /// Of a matrix product.
     pub matrix: Option<Matrix>,
-    /// All numbers as the header has them.
+    /// As the header has it.
     pub arithmetic: Arithmetic,
     /// Activations that it reads.
     pub inputs: Vec<TensorId>,
@@ -118,7 +118,7 @@ pub(super) struct Numbers {
     pub outputs: Vec<TensorId>,
 }
 
-impl Numbers {
+impl LayerNumerics {
     /// Of a layer whose weights (if any) are of `weight_type`.
     pub fn new(
         layer: &Layer,
@@ -162,7 +162,7 @@ impl Numbers {
         })
     }
 
-    /// The numbers of a matrix product.
+    /// Of a matrix product; a fault for other layers.
     pub fn matrix(&self) -> Result<&Matrix, Fault> {
         self.matrix.as_ref().ok_or(Fault::Arithmetic("a matrix product"))
     }

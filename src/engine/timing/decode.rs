@@ -7,7 +7,7 @@ use super::{
     TimingError,
     array::{StreamedTile, product, sum},
     clock::times,
-    dma::{Leg, Move},
+    dma::{DmaTransfer, Leg},
     runs,
 };
 use crate::{
@@ -16,21 +16,21 @@ use crate::{
     units::Time,
 };
 
-/// An instruction's work.
+/// What an engine does for an instruction.
 #[derive(Clone, Debug)]
-pub(super) enum Work {
+pub(super) enum DecodedOp {
     Preload,
     Stream(StreamedTile),
-    Transfer(Move),
+    Transfer(DmaTransfer),
     /// On the vector clock.
     Vector(Time),
-    Host(HostWork),
+    Host(HostOp),
     Fence,
 }
 
 /// A host operator.
 #[derive(Clone, Debug)]
-pub(super) struct HostWork {
+pub(super) struct HostOp {
     pub duration: Time,
     /// Memory spaces and the bytes that it reads or writes there.
     pub accesses: SmallVec<[(u8, u64); 4]>,
@@ -38,7 +38,7 @@ pub(super) struct HostWork {
 
 /// Bytes and multiply-accumulates that an instruction adds to its layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Amounts {
+pub(super) struct LayerCounters {
     pub input: u64,
     pub weight: u64,
     pub output: u64,
@@ -153,36 +153,40 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The work of an instruction and what it adds to its layer.
-    pub fn decode(&mut self, instruction: &Instruction, kind: EngineKind) -> Result<(Work, Amounts), TimingError> {
+    /// What an instruction takes of its engine, and what it adds to its layer.
+    pub fn decode(
+        &mut self,
+        instruction: &Instruction,
+        kind: EngineKind,
+    ) -> Result<(DecodedOp, LayerCounters), TimingError> {
         self.touch_all(&instruction.operation)?;
-        let mut amounts = Amounts::default();
-        let work = match (&instruction.operation, kind) {
-            (Operation::Fence, _) => Work::Fence,
-            (Operation::Preload { .. }, EngineKind::Array) => Work::Preload,
+        let mut counters = LayerCounters::default();
+        let op = match (&instruction.operation, kind) {
+            (Operation::Fence, _) => DecodedOp::Fence,
+            (Operation::Preload { .. }, EngineKind::Array) => DecodedOp::Preload,
             (Operation::Matmul(matmul), EngineKind::Array) => {
                 let tile = self.tile(matmul)?;
-                amounts.array_macs = matmul.macs;
-                amounts.beats = tile.beats;
-                Work::Stream(tile)
+                counters.array_macs = matmul.macs;
+                counters.beats = tile.beats;
+                DecodedOp::Stream(tile)
             }
             (
                 Operation::Load(transfer) | Operation::Store(transfer) | Operation::Move(transfer),
                 EngineKind::Load | EngineKind::Store | EngineKind::Vector,
-            ) => Work::Transfer(self.transfer(transfer, &mut amounts)?),
+            ) => DecodedOp::Transfer(self.transfer(transfer, &mut counters)?),
             (Operation::Vector(op), EngineKind::Vector | EngineKind::Store) => {
-                amounts.vector_macs = op.macs;
-                Work::Vector(self.vector(op)?)
+                counters.vector_macs = op.macs;
+                DecodedOp::Vector(self.vector(op)?)
             }
             (Operation::Host(op), EngineKind::Host) => {
-                amounts.host_macs = op.macs;
-                Work::Host(self.host(op, &mut amounts)?)
+                counters.host_macs = op.macs;
+                DecodedOp::Host(self.host(op, &mut counters)?)
             }
             _ => {
                 return Err(TimingError::WrongEngine { index: instruction.index, engine: instruction.engine.0 });
             }
         };
-        Ok((work, amounts))
+        Ok((op, counters))
     }
 
     fn tile(&self, matmul: &Matmul) -> Result<StreamedTile, TimingError> {
@@ -234,24 +238,24 @@ impl<'a> Decoder<'a> {
         })
     }
 
-    fn transfer(&mut self, transfer: &Transfer, amounts: &mut Amounts) -> Result<Move, TimingError> {
-        let mut work = Move { descriptors: 1, ..Move::default() };
+    fn transfer(&mut self, transfer: &Transfer, counters: &mut LayerCounters) -> Result<DmaTransfer, TimingError> {
+        let mut moved = DmaTransfer { descriptors: 1, ..DmaTransfer::default() };
         for (region, written) in [(&transfer.source, false), (&transfer.target, true)] {
             if let Space::Memory(memory) = region.space {
                 let memory = self.memory(memory.0)?;
                 let touched = runs::touched(region, self.granule_shift)?;
                 if touched.blocks > 0 {
                     let bursts = product(touched.blocks, 1 << self.granule_bursts)?;
-                    work.legs.push(Leg { memory, write: written, region: *region, bursts });
-                    amounts.moved = sum(amounts.moved, product(touched.blocks, 1 << self.granule_shift)?)?;
+                    moved.legs.push(Leg { memory, write: written, region: *region, bursts });
+                    counters.moved = sum(counters.moved, product(touched.blocks, 1 << self.granule_shift)?)?;
                 }
                 if !self.accelerator.config.dma.strides {
-                    work.descriptors = work.descriptors.max(touched.runs);
+                    moved.descriptors = moved.descriptors.max(touched.runs);
                 }
-                self.account(memory, region, written, amounts)?;
+                self.account(memory, region, written, counters)?;
             }
         }
-        if work.legs.is_empty() {
+        if moved.legs.is_empty() {
             let bytes = [transfer.source, transfer.target].map(|region| {
                 let unit = match region.space {
                     Space::Accumulators => self.accelerator.accumulator_bytes(),
@@ -260,10 +264,10 @@ impl<'a> Decoder<'a> {
                 runs::elements(&region).and_then(|elements| product(elements, unit))
             });
             let [source, target] = bytes;
-            work.on_chip = source?.max(target?);
-            amounts.on_chip = work.on_chip;
+            moved.on_chip = source?.max(target?);
+            counters.on_chip = moved.on_chip;
         }
-        Ok(work)
+        Ok(moved)
     }
 
     fn memory(&self, memory: u8) -> Result<u8, TimingError> {
@@ -277,15 +281,15 @@ impl<'a> Decoder<'a> {
         memory: u8,
         region: &Region,
         written: bool,
-        amounts: &mut Amounts,
+        counters: &mut LayerCounters,
     ) -> Result<u64, TimingError> {
         let bytes = product(runs::elements(region)?, region.element.into())?;
         let operand = if written {
-            &mut amounts.output
+            &mut counters.output
         } else if self.is_weight(region) {
-            &mut amounts.weight
+            &mut counters.weight
         } else {
-            &mut amounts.input
+            &mut counters.input
         };
         *operand = sum(*operand, bytes)?;
         let useful = &mut self.useful[usize::from(memory)][usize::from(written)];
@@ -333,7 +337,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// `overhead + bytes / bandwidth + elements (or multiply-accumulates) / rate`.
-    fn host(&mut self, op: &VectorOp, amounts: &mut Amounts) -> Result<HostWork, TimingError> {
+    fn host(&mut self, op: &VectorOp, counters: &mut LayerCounters) -> Result<HostOp, TimingError> {
         let host = self.accelerator.config.host;
         let mut accesses: SmallVec<[(u8, u64); 4]> = SmallVec::new();
         let mut total = 0;
@@ -345,9 +349,9 @@ impl<'a> Decoder<'a> {
                 continue;
             };
             let memory = self.memory(memory.0)?;
-            let bytes = self.account(memory, region, written, amounts)?;
+            let bytes = self.account(memory, region, written, counters)?;
             total = sum(total, bytes)?;
-            amounts.moved = sum(amounts.moved, bytes)?;
+            counters.moved = sum(counters.moved, bytes)?;
             accesses.push((memory, bytes));
         }
         let elements = if op.macs > 0 { op.macs } else { runs::elements(&op.output)? };
@@ -360,7 +364,7 @@ impl<'a> Decoder<'a> {
         // In range by the check above.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let duration = Time(femtoseconds.round() as u64);
-        Ok(HostWork { duration, accesses })
+        Ok(HostOp { duration, accesses })
     }
 }
 

@@ -42,7 +42,7 @@ struct Run {
 
 /// An unrolled region.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Walk {
+pub(super) struct UnrolledRegion {
     /// Bytes of an element; 1 for accumulators.
     pub element: usize,
     /// Address of the element with all indices zero.
@@ -56,7 +56,7 @@ pub(super) struct Walk {
     pad: Option<Pad>,
 }
 
-impl Walk {
+impl UnrolledRegion {
     /// Of a region.
     #[cfg(test)]
     pub fn new(region: &Region) -> Result<Self, Fault> {
@@ -331,7 +331,7 @@ mod tests {
     use super::*;
     use crate::config::BufferId;
 
-    fn addresses(walk: &Walk) -> Vec<Option<i64>> {
+    fn addresses(walk: &UnrolledRegion) -> Vec<Option<i64>> {
         let unit = walk.element as i64;
         let mut by_row = Vec::new();
         for &row in &walk.rows {
@@ -375,7 +375,7 @@ mod tests {
                 window: fit(cut, product(&dims[usize::from(split)..])),
                 pad: padded.then_some(Pad { row0, rows, row_step: [1, 2], col0, cols, col_step: [2, 1] }),
             };
-            let walk = Walk::new(&region).unwrap();
+            let walk = UnrolledRegion::new(&region).unwrap();
             let expected: Vec<Option<i64>> = (0..region.rows())
                 .flat_map(|row| (0..region.cols()).map(move |col| (row, col)))
                 .map(|(row, col)| region.address(row, col).map(|address| address as i64))
@@ -386,23 +386,23 @@ mod tests {
 
     #[test]
     fn a_long_flat_region_is_one_run() {
-        let walk = Walk::new(&Region::flat(Space::Buffer(BufferId(0)), 5, 1, 4_000_000)).unwrap();
+        let walk = UnrolledRegion::new(&Region::flat(Space::Buffer(BufferId(0)), 5, 1, 4_000_000)).unwrap();
         assert_eq!((walk.runs.len(), walk.rows.len(), walk.flat()), (1, 1, Some(5)));
     }
 
     #[test]
     fn addresses_that_would_overflow_are_refused() {
         let mut region = Region::flat(Space::Buffer(BufferId(0)), i64::MAX, 1, 8);
-        assert!(Walk::new(&region).is_err());
+        assert!(UnrolledRegion::new(&region).is_err());
         region.base = 0;
         region.dims[0] = Dim::new(u32::MAX, u32::MAX);
-        assert!(Walk::new(&region).is_err());
+        assert!(UnrolledRegion::new(&region).is_err());
     }
 
     #[test]
     fn a_window_past_the_loops_is_refused() {
         let mut region = Region::flat(Space::Buffer(BufferId(0)), 0, 1, 8);
         region.window = Some((4, 5));
-        assert_eq!(Walk::new(&region).err(), Some(Fault::Region("window past the end of the loops")));
+        assert_eq!(UnrolledRegion::new(&region).err(), Some(Fault::Region("window past the end of the loops")));
     }
 }
