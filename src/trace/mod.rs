@@ -269,15 +269,17 @@ impl Writer {
         }
         let lanes = self.lanes.entry(row).or_default();
         let (start, end) = (slice.start, slice.end);
-        // Bursts of one transfer behind each other are one slice.
-        let joins = |lane: &&mut Lane| lane.until == start && lane.last.1 == instruction;
+        // Stretches of one instruction that touch are one slice: bursts behind each other, and the waits of all bursts of a
+        // transfer, which begin together.
+        let joins = |lane: &&mut Lane| lane.until >= start && lane.last.1 == instruction;
         if !matches!(row, Row::Instructions(_) | Row::Layers)
             && let Some(lane) = lanes.iter_mut().find(joins)
             && let Some(held) = lane.last.0.checked_sub(self.first_held)
             && let Some(before) = usize::try_from(held).ok().and_then(|index| self.held.get_mut(index))
+            && before.start <= start
         {
-            before.end = end;
-            lane.until = end;
+            lane.until = lane.until.max(end);
+            before.end = lane.until;
             return Some(lane.last.0);
         }
         // Layers are few, and come last.

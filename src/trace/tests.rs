@@ -233,6 +233,24 @@ fn trace_title(mapped: &Mapped) -> String {
 }
 
 #[test]
+fn stretches_of_one_instruction_that_touch_are_one_slice() {
+    with_network(&["dma.load_engines=2"], |mapped| {
+        let (_, trace, _) = trace(mapped, &ALL);
+        let rows: BTreeSet<_> = trace.slices.keys().map(|(track, _)| track.as_str()).collect();
+        for row in rows.into_iter().filter(|row| !row.ends_with("/instructions") && !row.ends_with("/layers")) {
+            let mut until = HashMap::new();
+            for slice in trace.row(row) {
+                let before = until.insert(slice.instruction, slice.end).unwrap_or(0);
+                assert!(before <= slice.start, "{row}: {slice:?} begins before {before}");
+            }
+        }
+        // A cause of an engine has as many tracks as instructions overlap, not as transfers have bursts.
+        let lanes = |row: &str| trace.slices.keys().filter(|(track, _)| track.ends_with(row)).count();
+        assert!((1..=4).contains(&lanes("/store 0/move")), "{}", lanes("/store 0/move"));
+    });
+}
+
+#[test]
 fn buffers_hold_no_more_than_they_can_and_nothing_in_the_end() {
     for overrides in [&[][..], &["buffers.double_buffering=false"]] {
         with_network(overrides, |mapped| {
