@@ -46,10 +46,11 @@ fn layer(channels: usize, width: usize, is_pool: bool) -> Graph<Quantized> {
     b.finish(&[y])
 }
 
-/// Bytes of the input that are loaded, and the bursts that are requested for them, counted from the input's address in
-/// bursts of 64 bytes; the closed form says the same bytes and no more bursts.
+/// Bytes of the input that are loaded, and the bursts that are requested for them, counted from the input's address; the
+/// closed form says the same bytes and no more bursts.
 fn fetched(graph: &Graph<Quantized>, config: AcceleratorConfig) -> (u64, BTreeSet<u64>) {
     let accelerator = Accelerator::from_valid(config);
+    let burst = u64::from(accelerator.config.dma.burst_bytes);
     let (plan, program) = planned(graph, &accelerator).unwrap();
     let input = &program.header.tensors[program.header.inputs[0].index()];
     let size = input.shape.iter().product::<usize>() as u64 * input.dtype.bytes();
@@ -61,7 +62,7 @@ fn fetched(graph: &Graph<Quantized>, config: AcceleratorConfig) -> (u64, BTreeSe
         if (input.base..input.base + size).contains(&access.address) {
             assert!(!access.write);
             assert!(
-                bursts.insert((access.address - input.base) / 64),
+                bursts.insert((access.address - input.base) / burst),
                 "a burst is fetched twice: {:?}",
                 plan.layers[0].mapping
             );
@@ -107,6 +108,19 @@ fn pixels_of_less_than_a_granule_share_it_and_only_rows_are_left_out() {
     let mut config = roomy();
     config.dma.alignment_bytes = 128;
     assert_eq!(fetched(&layer(64, 56, false), config), (28 * 55 * 64, of_rows(28, 56, &(0..56))));
+}
+
+#[test]
+fn pixels_that_meet_across_rows_or_images_are_one_run() {
+    // A pixel of 12 bytes an image, or a row: 36 bytes in five bursts of 8, and not in two each.
+    for (shape, stride) in [([3, 12, 1, 1], [2, 2]), ([1, 12, 3, 1], [1, 2])] {
+        let mut b = Builder::new(1);
+        let x = b.input(&shape);
+        let y = b.conv(x, 8, 1, Window { stride, ..HALVED });
+        let mut config = roomy();
+        config.dma.burst_bytes = 8;
+        assert_eq!(fetched(&b.finish(&[y]), config), (36, (0..5).collect()));
+    }
 }
 
 #[test]
