@@ -33,9 +33,9 @@ use crate::{
 use array::array_work;
 use rates::Memory;
 pub use rates::Rates;
-pub use traffic::{ChannelTiles, PixelTiles, Transfers};
+pub use traffic::{ChannelTiles, PixelTiles, Requests, Transfers};
+pub(in crate::mapping) use traffic::{Image, grid_transfer, image_transfer};
 use traffic::{Loads, input_tile, output_tile, weight_tile};
-pub(in crate::mapping) use traffic::{Requests, grid_transfer, image_transfer};
 
 /// Work of one layer by engine, and what follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! The mapping of one convolution or matrix product: tiles, loop order, slots, and the footprints that follow.
 
 use super::{
+    cost::Requests,
     shape::MatrixShape,
-    tiling::{Halo, Range, halo, tile_range},
+    tiling::{Halo, Range, apart, halo, tile_range},
 };
 use crate::{
     config::{Dataflow, MemoryId},
@@ -259,6 +260,15 @@ impl MatrixMapping {
     pub fn cols(&self, q: Range) -> Halo {
         let s = &self.shape;
         halo(q, s.stride[1], s.dilation[1], s.kernel[1], s.pad[1], s.w)
+    }
+
+    /// A load fetches every how many rows and columns of the input tile that it fills.
+    pub fn input_steps(&self, requests: Requests) -> [u32; 2] {
+        let s = &self.shape;
+        let (rows, cols) = self.largest_halo();
+        let tile = [rows, cols, self.tile.passes * self.tile.c];
+        let apart = [0, 1].map(|axis| apart(s.stride[axis], s.kernel[axis], s.pad[axis]));
+        requests.steps(apart, tile, [s.h, s.w, s.c], s.input_bytes())
     }
 
     /// Most input rows and columns that a tile needs.

@@ -44,6 +44,17 @@ pub enum LayerMapping {
     Free,
 }
 
+impl LayerMapping {
+    /// Bytes of the image that the layer reads through a window, if it does.
+    pub fn window_read(&self) -> Option<u64> {
+        match self {
+            Self::Matrix(mapping) if !mapping.shape.is_pair() => Some(mapping.shape.input_read()),
+            Self::Vector(parts) => parts.iter().find(|part| part.is_windowed()).map(VectorMapping::window_read),
+            _ => None,
+        }
+    }
+}
+
 /// One layer of the plan.
 #[derive(Clone, Debug)]
 pub struct LayerPlan {

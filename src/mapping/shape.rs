@@ -2,6 +2,7 @@
 //! convolution and matrix product is one shape: a matrix product `[M, K] x [K, N]` is a 1x1 convolution of `M` images
 //! of one pixel.
 
+use super::tiling::read;
 use crate::{
     ir::{Graph, Node, Op, Quantized, Value, Window},
     tensor::DType,
@@ -181,6 +182,15 @@ impl MatrixShape {
     /// Algebraic multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         self.pixels() * self.o as u64 * self.taps() * (self.c / self.groups) as u64
+    }
+
+    /// Bytes of the input that are read: rows and columns that no window reaches, or that one tap steps over, are not.
+    pub fn input_read(&self) -> u64 {
+        let [rows, cols] = [(0, self.p, self.h), (1, self.q, self.w)].map(|(axis, outputs, input)| {
+            read(outputs, self.stride[axis], self.dilation[axis], self.kernel[axis], self.pad[axis], input)
+        });
+        let pixels = u64::from(self.n) * u64::from(rows) * u64::from(cols);
+        pixels * u64::from(self.c) * u64::from(self.input_bytes())
     }
 
     /// Whether each channel has a filter of its own.

@@ -37,6 +37,18 @@ pub fn halo(output: Range, stride: u32, dilation: u32, kernel: u32, pad: u32, in
     Halo { first_tap, present: Range { start: narrow(start), len: narrow(end - start) } }
 }
 
+/// How far apart the rows (or columns) of an input are that taps read: more than 1 only where one tap steps over some.
+/// Parameters as of [`halo`].
+pub const fn apart(stride: u32, kernel: u32, pad: u32) -> u32 {
+    if kernel == 1 && pad == 0 { stride } else { 1 }
+}
+
+/// Input rows (or columns) that a whole layer reads, its taps' of all outputs. Parameters as of [`halo`].
+pub fn read(outputs: u32, stride: u32, dilation: u32, kernel: u32, pad: u32, input: u32) -> u32 {
+    let all = halo(Range { start: 0, len: outputs }, stride, dilation, kernel, pad, input);
+    all.present.len.div_ceil(apart(stride, kernel, pad))
+}
+
 /// Lengths with their number.
 pub type Lengths = SmallVec<[(u64, u64); 4]>;
 

@@ -4,9 +4,9 @@
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    cost::{Part, Rates, Requests, Transfers, grid_transfer, image_transfer},
+    cost::{Image, Part, Rates, Requests, Transfers, grid_transfer, image_transfer},
     search::Infeasible,
-    tiling::{Halo, Lengths, Range, distinct_tiles, halo, halo_lengths, tile_lengths, tile_range},
+    tiling::{Halo, Lengths, Range, apart, distinct_tiles, halo, halo_lengths, read, tile_lengths, tile_range},
 };
 use crate::{
     config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
@@ -106,6 +106,17 @@ impl VectorMapping {
         s.kernel != [1, 1] || s.stride != [1, 1] || s.pad != [0, 0]
     }
 
+    /// Bytes of a windowed operand that are read: rows and columns that no window reaches, or that one tap steps over,
+    /// are not.
+    pub fn window_read(&self) -> u64 {
+        let (s, operand) = (&self.shape, &self.shape.operands[0]);
+        let [n, height, width, c] = operand.extent;
+        let [rows, cols] = [(0, height), (1, width)].map(|(axis, input)| {
+            read(s.output[1 + axis], s.stride[axis], s.dilation[axis], s.kernel[axis], s.pad[axis], input)
+        });
+        [n, rows, cols, c, operand.element].iter().map(|&count| u64::from(count)).product()
+    }
+
     /// Input rows (axis 0) or columns (axis 1) of operand 0 for an output range.
     pub fn halo(&self, axis: usize, output: Range) -> Halo {
         let s = &self.shape;
@@ -138,21 +149,48 @@ impl VectorMapping {
         std::array::from_fn(|i| if extent[i] == 1 { smallvec![(1, u64::from(trips[i]))] } else { lengths[i].clone() })
     }
 
+    /// Most input rows and columns that a window needs for a tile.
+    fn reach(&self) -> [u32; 2] {
+        [0, 1].map(|axis| {
+            let (s, input) = (&self.shape, self.shape.operands[0].extent[1 + axis]);
+            let reach = (u64::from(self.tile[1 + axis]) - 1) * u64::from(s.stride[axis])
+                + u64::from(s.kernel[axis] - 1) * u64::from(s.dilation[axis])
+                + 1;
+            u32::try_from(reach).map_or(input, |reach| reach.min(input))
+        })
+    }
+
+    /// A load fetches every how many rows and columns of the box that a tile needs of an operand.
+    pub fn operand_steps(&self, operand: usize, requests: Requests) -> [u32; 2] {
+        let (s, shape) = (&self.shape, &self.shape.operands[operand]);
+        if !self.is_windowed() {
+            return [1, 1];
+        }
+        let [rows, cols] = self.reach();
+        let [_, height, width, channels] = shape.extent;
+        let apart = [0, 1].map(|axis| apart(s.stride[axis], s.kernel[axis], s.pad[axis]));
+        requests.steps(apart, [rows, cols, self.tile[3]], [height, width, channels], shape.element)
+    }
+
+    fn operand_image(&self, operand: usize, requests: Requests) -> Image {
+        let OperandShape { extent: [_, whole @ ..], element, .. } = self.shape.operands[operand];
+        Image { whole, element, steps: self.operand_steps(operand, requests) }
+    }
+
+    fn output_image(&self) -> Image {
+        let [_, whole @ ..] = self.shape.output;
+        Image { whole, element: self.shape.output_element, steps: [1, 1] }
+    }
+
     /// Bytes of a slot of an operand; 0 where it is resident.
     pub fn operand_slot(&self, operand: usize) -> u64 {
         let shape = &self.shape.operands[operand];
         if shape.resident {
             return 0;
         }
-        let reach = |axis: usize| {
-            let s = &self.shape;
-            ((u64::from(self.tile[1 + axis]) - 1) * u64::from(s.stride[axis])
-                + u64::from(s.kernel[axis] - 1) * u64::from(s.dilation[axis])
-                + 1)
-            .min(u64::from(shape.extent[1 + axis]))
-        };
         let elements = if self.is_windowed() {
-            u64::from(self.tile[0]) * reach(0) * reach(1) * u64::from(self.tile[3])
+            let [rows, cols] = self.reach().map(u64::from);
+            u64::from(self.tile[0]) * rows * cols * u64::from(self.tile[3])
         } else {
             (0..4).map(|i| u64::from(self.tile[i].min(shape.extent[i]))).product()
         };
@@ -224,26 +262,21 @@ fn movement(mapping: &VectorMapping, requests: Requests) -> Movement {
     let shape = &mapping.shape;
     let lengths: [Lengths; 4] = std::array::from_fn(|i| tile_lengths(shape.output[i], mapping.tile[i]));
     let steps = [mapping.step(0), mapping.step(mapping.steps() - 1)];
-    let inner = |extent: &[u32; 4]| [extent[1], extent[2], extent[3]].map(u64::from);
     let size = |ranges: [Range; 4]| ranges.map(|range| u64::from(range.len));
     let mut movement =
         Movement { elements: steps.map(|step| size(step.ranges).iter().product()), ..Movement::default() };
     for (i, operand) in shape.operands.iter().enumerate().filter(|(_, operand)| !operand.resident) {
-        let (whole, element) = (inner(&operand.extent), u64::from(operand.element));
-        let grid = grid_transfer(
-            mapping.operand_lengths(i, &lengths).each_ref().map(Lengths::as_slice),
-            whole,
-            element,
-            requests,
-        );
-        let first = image_transfer(size(mapping.operand_box(i, &steps[0])), whole, element, requests);
+        let image = mapping.operand_image(i, requests);
+        let grid =
+            grid_transfer(mapping.operand_lengths(i, &lengths).each_ref().map(Lengths::as_slice), image, requests);
+        let first = image_transfer(size(mapping.operand_box(i, &steps[0])), image, requests);
         movement.loads.push((operand.memory, grid));
         movement.first.push((operand.memory, first));
     }
     if !shape.output_resident {
-        let (whole, element) = (inner(&shape.output), u64::from(shape.output_element));
-        movement.stores = grid_transfer(lengths.each_ref().map(Lengths::as_slice), whole, element, requests);
-        movement.last_store = image_transfer(size(steps[1].ranges), whole, element, requests);
+        let image = mapping.output_image();
+        movement.stores = grid_transfer(lengths.each_ref().map(Lengths::as_slice), image, requests);
+        movement.last_store = image_transfer(size(steps[1].ranges), image, requests);
     }
     movement
 }
@@ -370,7 +403,6 @@ mod tests {
     /// The same tile by tile.
     fn walk_each(mapping: &VectorMapping, requests: Requests) -> Movement {
         let shape = &mapping.shape;
-        let inner = |extent: &[u32; 4]| [extent[1], extent[2], extent[3]].map(u64::from);
         let size = |ranges: [Range; 4]| ranges.map(|range| u64::from(range.len));
         let mut movement = Movement::default();
         let loaded = shape.operands.iter().filter(|operand| !operand.resident);
@@ -378,14 +410,12 @@ mod tests {
         for index in 0..mapping.steps() {
             let step = mapping.step(index);
             let loaded = shape.operands.iter().enumerate().filter(|(_, operand)| !operand.resident);
-            for ((i, operand), (_, sum)) in loaded.zip(&mut movement.loads) {
+            for ((i, _), (_, sum)) in loaded.zip(&mut movement.loads) {
                 let tile = size(mapping.operand_box(i, &step));
-                let moved = image_transfer(tile, inner(&operand.extent), u64::from(operand.element), requests);
-                *sum = sum.plus(moved);
+                *sum = sum.plus(image_transfer(tile, mapping.operand_image(i, requests), requests));
             }
             if !shape.output_resident {
-                let (whole, element) = (inner(&shape.output), u64::from(shape.output_element));
-                movement.last_store = image_transfer(size(step.ranges), whole, element, requests);
+                movement.last_store = image_transfer(size(step.ranges), mapping.output_image(), requests);
                 movement.stores = movement.stores.plus(movement.last_store);
             }
             movement.elements[1] = size(step.ranges).iter().product();

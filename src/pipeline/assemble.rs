@@ -6,7 +6,7 @@ use crate::{
     engine::timing::{MemoryTiming, TimingReport},
     mapping::{cost::Part, describe, matrix::Occupied, plan::Predicted},
     passes::Arithmetic,
-    program::{self, Layer, LayerKind, TensorPlace},
+    program::{self, Layer, LayerKind, TensorId, TensorPlace},
     result::{
         self, BufferResult, Cause, Causes, EngineResult, LayerResult, Machine, MemoryResult, Provenance, RunResult,
         RunsOn, SCHEMA, Totals, Traffic,
@@ -170,14 +170,24 @@ fn bytes_of(place: &TensorPlace) -> u64 {
     place.shape.iter().map(|&dim| dim as u64).product::<u64>() * place.dtype.bytes()
 }
 
+/// Bytes of a layer's inputs that it reads, by tensor.
+fn inputs_read(mapped: &Mapped, index: usize) -> impl Iterator<Item = (TensorId, u64)> {
+    let header = &mapped.program.header;
+    let window = mapped.plan.layers[index].mapping.window_read();
+    header.layers[index].inputs.iter().enumerate().map(move |(operand, &id)| {
+        let whole = bytes_of(&header.tensors[id.index()]);
+        (id, window.filter(|_| operand == 0).map_or(whole, |read| read.min(whole)))
+    })
+}
+
 fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: &Machine) -> LayerResult {
     let header = &mapped.program.header;
     let accelerator = &mapped.program.accelerator;
     let (layer, plan): (&Layer, _) = (&header.layers[index], &mapped.plan.layers[index]);
     let predicted = &plan.predicted;
     let bound = predicted.bound.time_cycles(accelerator);
-    let tensors =
-        |ids: &[crate::program::TensorId]| -> u64 { ids.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum() };
+    let inputs: u64 = inputs_read(mapped, index).map(|(_, bytes)| bytes).sum();
+    let outputs: u64 = layer.outputs.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum();
     let weights: u64 =
         header.weights.iter().filter(|image| image.layer.index() == index).map(|image| image.bytes).sum();
     let counts = layer.kind != LayerKind::Free;
@@ -198,7 +208,7 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
         },
         bound,
         macs: layer.macs.get(),
-        compulsory_bytes: if counts { tensors(&layer.inputs) + tensors(&layer.outputs) + weights } else { 0 },
+        compulsory_bytes: if counts { inputs + outputs + weights } else { 0 },
         may_overflow: can_overflow(layer),
         mapping: describe::line(&plan.mapping),
         ..LayerResult::default()
@@ -278,8 +288,17 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
     );
     let at_pins = pins.map_or(moved, |memory| memory.moved.get());
     let header = &mapped.program.header;
-    let place =
-        |ids: &[crate::program::TensorId]| -> u64 { ids.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum() };
+    // Of the network's inputs, what the layer reads that reads most of it.
+    let inputs: u64 = header
+        .inputs
+        .iter()
+        .map(|&input| {
+            let reads = (0..header.layers.len()).flat_map(|index| inputs_read(mapped, index));
+            let most = reads.filter(|&(id, _)| id == input).map(|(_, bytes)| bytes).max();
+            most.unwrap_or_else(|| bytes_of(&header.tensors[input.index()]))
+        })
+        .sum();
+    let outputs: u64 = header.outputs.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum();
     let weights: u64 = header.weights.iter().map(|image| image.bytes).sum();
     let average = per_second(at_pins) / 1e9;
     let macs = sum(&|row| row.macs);
@@ -303,7 +322,7 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
             output_bytes: sum(&|row| row.traffic.output_bytes),
             moved_bytes: moved,
         },
-        compulsory_bytes: place(&header.inputs) + place(&header.outputs) + weights,
+        compulsory_bytes: inputs + outputs + weights,
         average_bandwidth_gb_per_s: average,
         peak_bandwidth_gb_per_s: pins.map_or(0.0, MemoryTiming::peak_gb_per_s),
         p95_bandwidth_gb_per_s: pins.map_or(0.0, MemoryTiming::p95_gb_per_s),

@@ -56,7 +56,8 @@ fn simulate(accelerator: &Accelerator, program: &Program) -> Result<TimingReport
         .map_err(|error| TestCaseError::fail(error.to_string()))
 }
 
-fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), TestCaseError> {
+/// All of it for one graph; `Reject` where a layer does not fit.
+pub fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), TestCaseError> {
     let Some((plan, program)) = planned(graph, accelerator) else {
         return Err(TestCaseError::reject("a layer does not fit"));
     };
@@ -100,6 +101,8 @@ fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), Test
             continue;
         }
         prop_assert_eq!(timed.beats.get(), predicted.beats, "beats of {} {:?}", name, planned.mapping);
+        let least = predicted.bursts * u64::from(accelerator.config.dma.burst_bytes);
+        prop_assert!(least <= timed.moved_bytes.get(), "bursts of {} {:?}", name, planned.mapping);
         let predicted = [predicted.input_bytes, predicted.weight_bytes, predicted.output_bytes];
         let counted = [timed.input_bytes.get(), timed.weight_bytes.get(), timed.output_bytes.get()];
         prop_assert_eq!(counted, predicted, "bytes of {}", name);

@@ -15,4 +15,5 @@ mod metrics;
 mod mutants;
 mod networks;
 mod programs;
+mod strides;
 mod support;

@@ -69,11 +69,7 @@ impl Rates {
                 _ => 1,
             },
             vector_in_store_path: config.vector.placement == VectorPlacement::InStorePath,
-            requests: Requests {
-                burst: u64::from(config.dma.burst_bytes),
-                granule: u64::from(config.dma.granule_bytes()),
-                strides: config.dma.strides,
-            },
+            requests: Requests::new(&config.dma),
             pace: u64::from(config.dma.burst_bytes.div_ceil(config.dma.bytes_per_cycle)),
             descriptor: u64::from(config.dma.descriptor_cycles),
             in_flight: u64::from(config.dma.bursts_in_flight),

@@ -1,12 +1,15 @@
 //! What a mapping moves between memory and core: bytes and bursts by operand, in closed form.
 
 use super::Rates;
-use crate::mapping::{
-    matrix::{
-        LoopOrder::{OutputsOuter, PixelsOuter},
-        MatrixMapping, Step, Trips,
+use crate::{
+    config::Dma,
+    mapping::{
+        matrix::{
+            LoopOrder::{OutputsOuter, PixelsOuter},
+            MatrixMapping, Step, Trips,
+        },
+        tiling::{Lengths, halo_lengths, lengths},
     },
-    tiling::{Lengths, halo_lengths, lengths},
 };
 use smallvec::SmallVec;
 
@@ -25,7 +28,7 @@ pub struct Transfers {
 
 /// How runs of bytes in memory become requests.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::mapping) struct Requests {
+pub struct Requests {
     /// Bytes of a burst.
     pub burst: u64,
     /// Bytes in which memory is touched: whole bursts.
@@ -35,6 +38,29 @@ pub(in crate::mapping) struct Requests {
 }
 
 impl Requests {
+    /// Those of a machine's DMA engines.
+    pub fn new(dma: &Dma) -> Self {
+        Self { burst: dma.burst_bytes.into(), granule: dma.granule_bytes().into(), strides: dma.strides }
+    }
+
+    /// A load of a box of an image fetches every how many of its rows and columns. Taps read those that are `apart` from
+    /// each other; `tile` and `whole` are the rows, columns and channels of the box and of the image.
+    ///
+    /// What lies side by side in memory and is fetched whole is one run. It is cut only where at least a granule lies
+    /// between what taps read, as with less every granule holds some of it and would be touched by two pieces, and not
+    /// where each piece would take a descriptor of its own.
+    pub(in crate::mapping) fn steps(&self, apart: [u32; 2], tile: [u32; 3], whole: [u32; 3], element: u32) -> [u32; 2] {
+        let pixel = u64::from(whole[2]) * u64::from(element);
+        let step = |axis: usize, is_run: bool, distance: u64| {
+            let left_out = u64::from(apart[axis] - 1).saturating_mul(distance);
+            if !is_run || (self.strides && left_out >= self.granule) { apart[axis] } else { 1 }
+        };
+        let row_is_run = tile[2] == whole[2];
+        let cols = step(1, row_is_run, pixel);
+        let rows_are_run = row_is_run && cols == 1 && tile[1] == whole[1];
+        [step(0, rows_are_run, pixel.saturating_mul(whole[1].into())), cols]
+    }
+
     /// One instruction that moves `count` runs of `bytes` each.
     pub(in crate::mapping) fn of(&self, count: u64, bytes: u64) -> Transfers {
         Transfers {
@@ -63,6 +89,32 @@ impl Transfers {
             instructions: self.instructions.saturating_add(other.instructions),
             descriptors: self.descriptors.saturating_add(other.descriptors),
         }
+    }
+}
+
+/// How an image lies in memory, channels innermost, and what is fetched of a box of it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mapping) struct Image {
+    /// Rows, columns and channels.
+    pub whole: [u32; 3],
+    /// Bytes of an element.
+    pub element: u32,
+    /// Every how many rows and columns of the box.
+    pub steps: [u32; 2],
+}
+
+impl Image {
+    /// That of a layer's input.
+    fn input(mapping: &MatrixMapping, rates: &Rates) -> Self {
+        let shape = &mapping.shape;
+        let whole = [shape.h, shape.w, shape.c];
+        Self { whole, element: shape.input_bytes(), steps: mapping.input_steps(rates.requests) }
+    }
+
+    /// That of a layer's output.
+    fn output(mapping: &MatrixMapping) -> Self {
+        let shape = &mapping.shape;
+        Self { whole: [shape.p, shape.q, shape.o], element: shape.output_bytes(), steps: [1, 1] }
     }
 }
 
@@ -113,13 +165,12 @@ impl PixelTiles {
             return Transfers::default();
         }
         let shape = &mapping.shape;
-        let whole = [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)];
         if shape.is_pair() {
             return anywhere(&self.images, &channels.output, u64::from(shape.output_bytes()), rates.requests);
         }
         let [rows, cols] = &self.output;
         let grid = [&self.images, rows, cols, &channels.output].map(Lengths::as_slice);
-        grid_transfer(grid, whole, u64::from(shape.output_bytes()), rates.requests)
+        grid_transfer(grid, Image::output(mapping), rates.requests)
     }
 
     /// Every tile of the input once.
@@ -131,10 +182,9 @@ impl PixelTiles {
         if shape.is_pair() {
             return anywhere(&self.images, &channels.input, u64::from(shape.input_bytes()), rates.requests);
         }
-        let whole = [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)];
         let [rows, cols] = &self.input;
         let grid = [&self.images, rows, cols, &channels.input].map(Lengths::as_slice);
-        grid_transfer(grid, whole, u64::from(shape.input_bytes()), rates.requests)
+        grid_transfer(grid, Image::input(mapping, rates), rates.requests)
     }
 }
 
@@ -243,12 +293,7 @@ pub(super) fn input_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) ->
     if shape.is_pair() {
         return rates.requests.of(1, u64::from(step.n.len) * channels * u64::from(shape.input_bytes()));
     }
-    image_transfer(
-        [u64::from(step.n.len), rows, cols, channels],
-        [u64::from(shape.h), u64::from(shape.w), u64::from(shape.c)],
-        u64::from(shape.input_bytes()),
-        rates.requests,
-    )
+    image_transfer([step.n.len.into(), rows, cols, channels], Image::input(mapping, rates), rates.requests)
 }
 
 /// One output tile's transfer.
@@ -261,12 +306,8 @@ pub(super) fn output_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -
     if shape.is_pair() {
         return rates.requests.of(1, step.pixels() * channels * u64::from(shape.output_bytes()));
     }
-    image_transfer(
-        [u64::from(step.n.len), u64::from(step.p.len), u64::from(step.q.len), channels],
-        [u64::from(shape.p), u64::from(shape.q), u64::from(shape.o)],
-        u64::from(shape.output_bytes()),
-        rates.requests,
-    )
+    let tile = [step.n.len.into(), step.p.len.into(), step.q.len.into(), channels];
+    image_transfer(tile, Image::output(mapping), rates.requests)
 }
 
 /// One weight tile's transfer, parameter records apart.
@@ -279,54 +320,62 @@ pub(super) fn weight_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -
     rates.requests.of(1, bytes)
 }
 
-/// A box `[n, rows, cols, channels]` of an NHWC image `[_, height, width, channels]`: contiguous runs grow across a
-/// dimension that the box covers whole.
-pub(in crate::mapping) fn image_transfer(
-    tile: [u64; 4],
-    whole: [u64; 3],
-    element: u64,
-    requests: Requests,
-) -> Transfers {
+/// A box `[n, rows, cols, channels]` of an NHWC image: contiguous runs grow across a dimension that the box covers whole.
+pub(in crate::mapping) fn image_transfer(tile: [u64; 4], image: Image, requests: Requests) -> Transfers {
     let [n, rows, cols, channels] = tile;
-    let [height, width, all_channels] = whole;
+    let [height, width, all_channels] = image.whole.map(u64::from);
+    let steps = image.steps.map(u64::from);
     if n * rows * cols * channels == 0 {
         return Transfers::default();
     }
-    let (mut run, mut count) = (channels * element, n * rows * cols);
+    let [fetched_rows, fetched_cols] = [rows.div_ceil(steps[0]), cols.div_ceil(steps[1])];
+    let (mut run, mut count) = (channels * u64::from(image.element), n * fetched_rows * fetched_cols);
+    // Runs that may end where the next one begins: the last pixel of a row or an image, and the first of the next.
+    let mut touching = 0;
     if channels == all_channels {
-        (run, count) = (run * cols, n * rows);
+        if steps[1] == 1 {
+            (run, count) = (run * cols, n * fetched_rows);
+        }
         if cols == width {
-            (run, count) = (run * rows, n);
-            if rows == height {
-                (run, count) = (run * n, 1);
+            if steps == [1, 1] {
+                (run, count) = (run * rows, n);
+                if rows == height {
+                    (run, count) = (run * n, 1);
+                }
+            } else {
+                touching = if steps[0] == 1 { n * rows } else { n } - 1;
             }
         }
     }
-    requests.of(count, run)
+    let separate = requests.of(count, run);
+    // Two runs take one granule more at most than both as one.
+    let bursts = separate.bursts.saturating_sub(touching.saturating_mul(requests.granule / requests.burst));
+    let descriptors = if requests.strides { separate.descriptors } else { count - touching };
+    Transfers { bursts, descriptors, ..separate }
 }
 
 /// The same of every box of a grid, given by the lengths of its images, rows, columns and channels.
 pub(in crate::mapping) fn grid_transfer(
     [images, rows, cols, channels]: [&[(u64, u64)]; 4],
-    whole: [u64; 3],
-    element: u64,
+    image: Image,
     requests: Requests,
 ) -> Transfers {
-    let all_rows: u64 = rows.iter().map(|(length, count)| length * count).sum();
+    let [_, all_cols, all_channels] = image.whole.map(u64::from);
+    let all_rows: u64 = rows.iter().map(|(length, count)| length.div_ceil(image.steps[0].into()) * count).sum();
     let boxes: u64 = rows.iter().filter(|(length, _)| *length > 0).map(|(_, count)| count).sum();
     let mut sum = Transfers::default();
     for &(n, n_count) in images {
         for &(depth, depth_count) in channels {
             for &(width, width_count) in cols {
                 let times = n_count * depth_count * width_count;
-                if depth == whole[2] && width == whole[1] {
+                if depth == all_channels && width == all_cols {
                     for &(height, height_count) in rows {
-                        let one = image_transfer([n, height, width, depth], whole, element, requests);
+                        let one = image_transfer([n, height, width, depth], image, requests);
                         sum = sum.plus(one.times(height_count * times));
                     }
                 } else {
                     // No run crosses rows: each row counts alike.
-                    let one = image_transfer([n, 1, width, depth], whole, element, requests);
+                    let one = image_transfer([n, 1, width, depth], image, requests);
                     let all = one.times(all_rows);
                     let instructions = one.instructions * boxes;
                     let descriptors = if requests.strides { instructions } else { all.descriptors };

@@ -5,9 +5,9 @@ mod array;
 
 use smallvec::smallvec;
 
-use super::{Builder, address, bounding, element, image, span, stride};
+use super::{Builder, address, bounding, element, fetched, image, span, stride};
 use crate::{
-    mapping::{MatrixMapping, matrix::Step, tiling::Range},
+    mapping::{MatrixMapping, cost::Requests, matrix::Step, tiling::Range},
     program::{
         Operation, Program, TensorPlace, Transfer, VectorKind, VectorOp, WeightImage,
         build::LayerProgram,
@@ -301,6 +301,8 @@ impl<'a> MatrixEmitter<'a> {
             ],
             ..Region::flat(buffer, 0, element(self.input), 1)
         };
+        let steps = self.mapping.input_steps(Requests::new(&builder.accelerator.config.dma));
+        let [source, target] = [source, target].map(|region| fetched(region, steps));
         let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, base, self.input_bytes(step))];
         let engine = builder.next_load_engine();
         builder.whole(engine, Operation::Load(Transfer { source, target }), &accesses);

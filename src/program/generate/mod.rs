@@ -217,6 +217,14 @@ fn address(address: u64) -> i64 {
     i64::try_from(address).expect("addresses are below 2^63")
 }
 
+/// Of a box of an image every so many rows and columns.
+fn fetched(mut region: Region, steps: [u32; 2]) -> Region {
+    for (dim, step) in region.dims[1..].iter_mut().zip(steps).filter(|(_, step)| *step > 1) {
+        *dim = Dim::stepping(dim.count.div_ceil(step), step, dim.stride);
+    }
+    region
+}
+
 /// The bounding interval of a region without padding.
 fn bounding(usage: Use, region: &Region) -> Access {
     let last: u64 = region.dims.iter().map(|dim| u64::from(dim.count.saturating_sub(1)) * u64::from(dim.stride)).sum();

@@ -2,11 +2,12 @@
 
 use smallvec::SmallVec;
 
-use super::{Builder, address, bounding, element, image, span};
+use super::{Builder, address, bounding, element, fetched, image, span};
 use crate::{
     config::VectorFunction,
     ir::Op,
     mapping::{
+        cost::Requests,
         tiling::Range,
         vector::{VectorMapping, VectorStep},
     },
@@ -126,10 +127,11 @@ impl<'a> Part<'a> {
             if self.mapping.shape.operands[i].resident || tile.iter().any(|range| range.len == 0) {
                 continue;
             }
-            let source = self.box_in(place, tile, 0, i);
+            let steps = self.mapping.operand_steps(i, Requests::new(&builder.accelerator.config.dma));
+            let source = fetched(self.box_in(place, tile, 0, i), steps);
             let base = self.input_slot(i, index);
             let buffer = Space::Buffer(builder.accelerator.input_buffer);
-            let target = packed(buffer, base, tile, element(place));
+            let target = fetched(packed(buffer, base, tile, element(place)), steps);
             let bytes = volume(tile) * place.dtype.bytes();
             let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, base, bytes)];
             let engine = builder.next_load_engine();

@@ -8,6 +8,7 @@ mod observed;
 mod rtl;
 mod speed;
 mod ties;
+mod values;
 
 use smallvec::SmallVec;
 
