@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use causes::{Cause, Causes};
+pub use comparison::{Accuracy, Divergence, Expectation, FirstMismatch, Score, Verification};
+
 /// An enum whose variants stand under fixed names in the record.
 macro_rules! named {
     ($(#[$meta:meta])* $name:ident { $($(#[$note:meta])* $variant:ident = $text:literal,)* }) => {
@@ -33,6 +36,9 @@ macro_rules! named {
         }
     };
 }
+
+mod causes;
+mod comparison;
 
 named! {
     /// How closely time is modelled.
@@ -103,35 +109,6 @@ named! {
         /// Timed only.
         #[default]
         NotExecuted = "not_executed",
-    }
-}
-
-named! {
-    /// Why a cycle passed.
-    #[derive(Hash, PartialOrd, Ord)]
-    Cause {
-        /// The array accepts operands (bubbles of a minimum stream included).
-        ArrayStreaming = "array_streaming",
-        /// Results run through the array after the last operand.
-        FillDrain = "fill_drain",
-        /// The stationary operand is loaded, exposed.
-        WeightLoad = "weight_load",
-        /// The array waits for a buffer bank.
-        BufferBank = "buffer_bank",
-        /// The vector unit works.
-        Vector = "vector",
-        /// Commands are issued.
-        Issue = "issue",
-        /// Fences and layer launches.
-        Fence = "fence",
-        /// Data moves on chip, or a DMA engine moves bytes at its own rate.
-        Move = "move",
-        /// The host works.
-        Host = "host",
-        /// Memory: its bandwidth binds.
-        MemoryBandwidth = "memory_bandwidth",
-        /// Memory: its latency binds.
-        MemoryLatency = "memory_latency",
     }
 }
 
@@ -219,111 +196,6 @@ pub struct Machine {
     pub peak_bandwidth_gb_per_s: f64,
     /// Name of that memory space.
     pub memory: String,
-}
-
-/// Why time passed: cycles by cause; they add up to the cycles of the row they stand in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Causes {
-    /// The array accepts operands (bubbles of a minimum stream included).
-    pub array_streaming: u64,
-    /// Results run through the array after the last operand.
-    pub fill_drain: u64,
-    /// The stationary operand is loaded, exposed.
-    pub weight_load: u64,
-    /// The array waits for a buffer bank.
-    pub buffer_bank: u64,
-    /// The vector unit works.
-    pub vector: u64,
-    /// Commands are issued.
-    pub issue: u64,
-    /// Fences and layer launches.
-    pub fence: u64,
-    /// Data moves on chip, or a DMA engine moves bytes at its own rate.
-    #[serde(rename = "move")]
-    pub move_: u64,
-    /// The host works.
-    pub host: u64,
-    /// Memory: its bandwidth binds.
-    pub memory_bandwidth: u64,
-    /// Memory: its latency binds.
-    pub memory_latency: u64,
-}
-
-impl Causes {
-    /// From the cycles of each cause, in the order of `entries`.
-    pub const fn from_cycles(cycles: [u64; 11]) -> Self {
-        let [
-            array_streaming,
-            fill_drain,
-            weight_load,
-            buffer_bank,
-            vector,
-            issue,
-            fence,
-            move_,
-            host,
-            memory_bandwidth,
-            memory_latency,
-        ] = cycles;
-        Self {
-            array_streaming,
-            fill_drain,
-            weight_load,
-            buffer_bank,
-            vector,
-            issue,
-            fence,
-            move_,
-            host,
-            memory_bandwidth,
-            memory_latency,
-        }
-    }
-
-    /// Cycles of one cause.
-    pub const fn of(&self, cause: Cause) -> u64 {
-        match cause {
-            Cause::ArrayStreaming => self.array_streaming,
-            Cause::FillDrain => self.fill_drain,
-            Cause::WeightLoad => self.weight_load,
-            Cause::BufferBank => self.buffer_bank,
-            Cause::Vector => self.vector,
-            Cause::Issue => self.issue,
-            Cause::Fence => self.fence,
-            Cause::Move => self.move_,
-            Cause::Host => self.host,
-            Cause::MemoryBandwidth => self.memory_bandwidth,
-            Cause::MemoryLatency => self.memory_latency,
-        }
-    }
-
-    /// Cycles of each cause, in the order of [`Cause::ALL`].
-    pub fn entries(&self) -> [(Cause, u64); 11] {
-        Cause::ALL.map(|cause| (cause, self.of(cause)))
-    }
-
-    /// The cause with the most cycles, the first of equals; `None` without any cycles.
-    pub fn largest(&self) -> Option<Cause> {
-        let largest = self.entries().into_iter().rev().max_by_key(|&(_, cycles)| cycles)?;
-        (largest.1 > 0).then_some(largest.0)
-    }
-
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        self.entries().iter().map(|&(_, cycles)| cycles).sum()
-    }
-}
-
-impl std::iter::Sum for Causes {
-    fn sum<I: Iterator<Item = Self>>(rows: I) -> Self {
-        let mut total = [0; 11];
-        for row in rows {
-            for (sum, (_, cycles)) in total.iter_mut().zip(row.entries()) {
-                *sum += cycles;
-            }
-        }
-        Self::from_cycles(total)
-    }
 }
 
 /// Bytes between memory spaces and the core.
@@ -489,103 +361,6 @@ pub struct BufferResult {
     pub read_bytes: Option<u64>,
     /// Bytes written; `None` at `bound` fidelity.
     pub written_bytes: Option<u64>,
-}
-
-/// Bits against the reference.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Verification {
-    /// What the comparison came to.
-    pub status: Status,
-    /// Elements compared, all observable tensors together.
-    pub compared: u64,
-    /// Of these, elements that the reference computed on both sides: as itself and as the machine's host.
-    pub compared_same_implementation: u64,
-    /// Where the first difference is.
-    pub first_divergence: Option<Divergence>,
-}
-
-/// The first element that is not the reference's.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Divergence {
-    /// The layer that made it, fed with the reference's inputs.
-    pub layer: String,
-    /// The tensor.
-    pub tensor: String,
-    /// Logical index.
-    pub index: Vec<u64>,
-    /// The reference's value.
-    pub expected: i64,
-    /// The accelerator's value.
-    pub actual: i64,
-    /// The accumulator before requantization, as the accelerator had it, where there is one.
-    pub accumulator: Option<i64>,
-    /// Which instruction computed the element, which stored it if another did, and in how many buffer tiles the layer
-    /// runs; or why no instruction can be named.
-    pub written_by: Option<String>,
-    /// Elements of this tensor that differ.
-    pub mismatches: u64,
-}
-
-/// Bits against another runtime's outputs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Expectation {
-    /// Elements compared.
-    pub compared: u64,
-    /// Elements that differ by more than the tolerance.
-    pub mismatches: u64,
-    /// Largest difference.
-    pub max_abs_difference: f64,
-    /// What was allowed.
-    pub tolerance: f64,
-    /// Where the first of the mismatches is.
-    #[serde(default)]
-    pub first_mismatch: Option<FirstMismatch>,
-    /// Why two correct runtimes may differ on this model, where a reason is known.
-    #[serde(default)]
-    pub note: Option<String>,
-}
-
-/// The first output that differs from an expected one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct FirstMismatch {
-    /// The output's name.
-    pub output: String,
-    /// Logical index of its first element that differs.
-    pub index: Vec<u64>,
-    /// What the file has there.
-    pub expected: f64,
-    /// What the accelerator computed.
-    pub actual: f64,
-    /// Elements of this output that differ by more than the tolerance.
-    pub mismatches: u64,
-    /// Elements of this output.
-    pub elements: u64,
-    /// Largest difference in this output.
-    pub max_abs_difference: f64,
-}
-
-/// Accuracy of the three executions.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Accuracy {
-    /// Samples.
-    pub samples: u64,
-    /// The float reference; absent where the model arrived quantized.
-    pub float: Option<Score>,
-    /// The quantized reference.
-    pub quantized: Option<Score>,
-    /// The accelerator.
-    pub accelerator: Option<Score>,
-}
-
-/// Accuracy of one execution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// Share of samples whose label has the largest output, 0 to 1.
-    pub top1: f64,
-    /// Share whose label is among the five largest.
-    pub top5: f64,
-    /// Mean cross-entropy, nats.
-    pub loss: f64,
 }
 
 /// Measured, not modelled.

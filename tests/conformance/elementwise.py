@@ -49,6 +49,9 @@ def network(folder, seed):
     x = activation("x", x_scale, zero())
     along = [[1], [channels, 1, 1] if len(shape) == 4 else [channels]][second != "number"]
     constant = (rng.uniform(0.3, 3, along) * (1 if op == "Div" else rng.choice([-1, 1], along))).astype(np.float32)
+    if op == "Div" and second == "number":
+        # A table stands for it only where the reciprocal is exact; other divisors come with the channels.
+        constant = np.exp2(rng.integers(-3, 4, along)).astype(np.float32)
     if op == "BatchNormalization":
         lists = [rng.normal(1, 0.5, channels), rng.normal(size=channels), rng.normal(size=channels), rng.uniform(0.2, 3, channels)]
         y = graph.node(op, [x, *(graph.constant(values.astype(np.float32)) for values in lists)], epsilon=1e-3)

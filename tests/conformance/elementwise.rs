@@ -14,7 +14,7 @@ fn place(model: &str) -> &'static str {
     let starts = |operators: &[&str]| operators.iter().any(|operator| model.starts_with(operator));
     let second = |seconds: &[&str]| seconds.iter().any(|second| model.contains(second));
     let integers = starts(&["add_", "mul_"]) && second(&["_activation_", "_dequantized_", "_quantized_"]);
-    let table = starts(&["add_", "mul_", "sub_"]) && second(&["_number_"]);
+    let table = starts(&["add_", "mul_", "sub_", "div_"]) && second(&["_number_"]);
     if integers || table { "vector" } else { "host" }
 }
 

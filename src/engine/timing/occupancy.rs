@@ -33,7 +33,7 @@ pub(super) struct Occupancy {
 }
 
 /// A region's buffer, its range of addresses in bytes, and the bytes in it.
-struct Footprint {
+struct BufferRange {
     buffer: usize,
     start: u64,
     end: u64,
@@ -97,9 +97,9 @@ impl Occupancy {
     }
 
     fn touch(&mut self, region: &Region, end: Time, is_read: bool) -> Result<(), TimingError> {
-        let Some(touched) = self.footprint(region)? else { return Ok(()) };
-        let Some(extents) = self.extents.get_mut(touched.buffer) else { return Ok(()) };
-        for (_, extent) in extents.range_mut(..touched.end).rev().take_while(|(_, extent)| extent.end > touched.start) {
+        let Some(range) = self.range_of(region)? else { return Ok(()) };
+        let Some(extents) = self.extents.get_mut(range.buffer) else { return Ok(()) };
+        for (_, extent) in extents.range_mut(..range.end).rev().take_while(|(_, extent)| extent.end > range.start) {
             extent.used = extent.used.max(end);
             extent.is_read |= is_read;
         }
@@ -113,14 +113,14 @@ impl Occupancy {
         end: Time,
         tell: &mut dyn FnMut(Fill),
     ) -> Result<(), TimingError> {
-        let Some(touched) = self.footprint(region)? else { return Ok(()) };
-        let buffer = touched.buffer;
+        let Some(range) = self.range_of(region)? else { return Ok(()) };
+        let buffer = range.buffer;
         let Some(extents) = self.extents.get_mut(buffer) else { return Ok(()) };
-        let mut whole = Extent { end: touched.end, bytes: touched.bytes, used: end, is_read: false };
-        let mut first = touched.start;
+        let mut whole = Extent { end: range.end, bytes: range.bytes, used: end, is_read: false };
+        let mut first = range.start;
         let mut before = 0;
-        while let Some((&at, &old)) = extents.range(..touched.end).next_back()
-            && old.end > touched.start
+        while let Some((&at, &old)) = extents.range(..range.end).next_back()
+            && old.end > range.start
         {
             extents.remove(&at);
             if !old.is_read {
@@ -132,7 +132,7 @@ impl Occupancy {
                 continue;
             }
             let mut left = 0;
-            for (from, to) in [(at, touched.start), (touched.end, old.end)] {
+            for (from, to) in [(at, range.start), (range.end, old.end)] {
                 if from < to {
                     let part = u128::from(old.bytes) * u128::from(to - from) / u128::from(old.end - at);
                     let bytes = u64::try_from(part).unwrap_or(old.bytes);
@@ -149,7 +149,7 @@ impl Occupancy {
         Ok(())
     }
 
-    fn footprint(&self, region: &Region) -> Result<Option<Footprint>, TimingError> {
+    fn range_of(&self, region: &Region) -> Result<Option<BufferRange>, TimingError> {
         let (buffer, scale) = match region.space {
             Space::Memory(_) => return Ok(None),
             Space::Buffer(id) => (usize::from(id.0), 1),
@@ -158,7 +158,7 @@ impl Occupancy {
         let Some([start, end]) = range(region)? else { return Ok(None) };
         let [start, end] = [product(start, scale)?, product(end, scale)?];
         let bytes = product(runs::elements(region)?, product(region.element.into(), scale)?)?;
-        Ok(Some(Footprint { buffer, start, end, bytes: bytes.min(end - start) }))
+        Ok(Some(BufferRange { buffer, start, end, bytes: bytes.min(end - start) }))
     }
 }
 

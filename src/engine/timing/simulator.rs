@@ -5,9 +5,12 @@
 //! can be resolved, every instruction still unknown depends on a request that is not made or not answered yet, hence
 //! cannot make a request before the earliest of those. That one comes next.
 
-use std::collections::VecDeque;
+mod engine;
+mod requests;
 
 use smallvec::SmallVec;
+
+use engine::{Engine, Queued};
 
 use super::{
     Options, TimingError,
@@ -15,16 +18,16 @@ use super::{
     causes::{Cause, CauseGraph, CauseVector, Event, latest},
     clock::{after, edge, times},
     decode::{DecodedOp, Decoder},
-    dma::{DmaEngine, DmaLaw},
+    dma::DmaLaw,
     layers::LayerBook,
-    memory::{AccessTap, Completion, Memory},
+    memory::{AccessTap, Memory},
     observer::{Done, Observer, Unit, Watch},
     report::{BufferTiming, EngineTiming, TimingReport},
     tokens::{TokenState, Tokens},
 };
 use crate::{
     config::{Accelerator, Dataflow, EngineKind, MemoryId},
-    program::{Header, Instruction, Token},
+    program::{Header, Instruction},
     units::{Bytes, Cycles, Time},
 };
 
@@ -34,60 +37,6 @@ const MOST_WAITING: usize = 1 << 22;
 
 /// How often past tokens are forgotten, in instructions.
 const FORGET_EVERY: u64 = 256;
-
-/// An instruction that is issued and has not started.
-#[derive(Debug)]
-struct Queued {
-    index: u64,
-    layer: usize,
-    is_command: bool,
-    issue: Event,
-    /// The last of its tokens that are signalled so far.
-    tokens: Event,
-    pending: SmallVec<[Token; 4]>,
-    signals: Option<Token>,
-    op: DecodedOp,
-}
-
-/// An in-order engine.
-#[derive(Debug)]
-struct Engine {
-    kind: EngineKind,
-    period: Time,
-    queue: VecDeque<Queued>,
-    /// Commands in the queue.
-    commands_waiting: usize,
-    /// Starts of the last commands, at most as many as the queue holds.
-    command_starts: VecDeque<Event>,
-    /// When the next instruction can start (not the array: it has its law).
-    free: Event,
-    retired: Event,
-    dma: DmaEngine,
-    /// The transfer whose bursts are being requested, and its start.
-    moving: Option<(Queued, Time)>,
-    /// Those before it that wait for the answers of memory.
-    landing: VecDeque<(Queued, Time)>,
-    last_start: Time,
-    busy_until: Time,
-    busy: Time,
-    waiting_token: Time,
-    waiting_issue: Time,
-    instructions: u64,
-}
-
-impl Engine {
-    /// Whether all its transfers are over.
-    fn rests(&self) -> bool {
-        self.moving.is_none() && self.landing.is_empty()
-    }
-
-    /// Whether it can start this now. Only transfers go ahead of answers that memory still owes: all else retires
-    /// behind them at once.
-    fn takes(&self, op: &DecodedOp) -> bool {
-        let asks = matches!(op, DecodedOp::Transfer(transfer) if !transfer.legs.is_empty());
-        self.moving.is_none() && (asks || self.landing.is_empty())
-    }
-}
 
 /// A program being timed.
 pub(super) struct Simulator<'a, O> {
@@ -146,24 +95,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
         let mut engines = Vec::new();
         for (id, engine) in accelerator.engines.iter().enumerate() {
             let id = u8::try_from(id).map_err(|_| TimingError::Machine("more than 256 engines"))?;
-            engines.push(Engine {
-                kind: engine.kind,
-                period: engine.period,
-                queue: VecDeque::new(),
-                commands_waiting: 0,
-                command_starts: VecDeque::new(),
-                free: Event::ORIGIN,
-                retired: Event::ORIGIN,
-                dma: DmaEngine::new(DmaLaw::new(accelerator, id, engine.period)?),
-                moving: None,
-                landing: VecDeque::new(),
-                last_start: Time::ZERO,
-                busy_until: Time::ZERO,
-                busy: Time::ZERO,
-                waiting_token: Time::ZERO,
-                waiting_issue: Time::ZERO,
-                instructions: 0,
-            });
+            engines.push(Engine::new(engine.kind, engine.period, DmaLaw::new(accelerator, id, engine.period)?));
         }
         let mut memories = Vec::new();
         for index in 0..accelerator.config.memories.len() {
@@ -501,88 +433,6 @@ impl<'a, O: Observer> Simulator<'a, O> {
         }
         self.layers.retire(queued.layer, event);
         self.layers.settle(&self.graph)
-    }
-
-    /// Makes requests in the order of time until some transfer has requested all of its own bursts or memory answers one
-    /// that it owed; whether any transfer is at work.
-    fn serve(&mut self) -> Result<bool, TimingError> {
-        loop {
-            let mut first: Option<(Time, usize)> = None;
-            let mut second: Option<(Time, usize)> = None;
-            for (id, engine) in self.engines.iter().enumerate() {
-                let Some(time) = engine.dma.next_request() else { continue };
-                if first.is_none_or(|best| (time, id) < best) {
-                    second = first;
-                    first = Some((time, id));
-                } else if second.is_none_or(|best| (time, id) < best) {
-                    second = Some((time, id));
-                }
-            }
-            // An answer may let an engine make an earlier request.
-            let owed = self.memories.iter().map(Memory::earliest).min().unwrap_or(Time::END);
-            let horizon = first.map_or(Time::END, |(time, _)| time);
-            if owed <= horizon
-                && let Some(memory) = self.memories.iter_mut().find(|memory| memory.earliest() == owed)
-                && let Some(done) = memory.next_completion(horizon)
-            {
-                self.deliver(done)?;
-                return Ok(true);
-            }
-            let Some((_, id)) = first else { return Ok(false) };
-            // Of equal requests the lower engine's goes first.
-            let until = second.map_or(Time::END, |(time, other)| time + Time(u64::from(id < other)));
-            let engine = &mut self.engines[id];
-            self.graph.instruction = engine.moving.as_ref().map_or(0, |(queued, _)| queued.index);
-            let progress = engine.dma.serve(&mut self.graph, &mut self.memories, until.min(owed), &mut self.tap)?;
-            if let Some((queued, _)) = &engine.moving {
-                self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
-            }
-            if let Some(free) = progress.free {
-                engine.free = free;
-                engine.landing.extend(engine.moving.take());
-                self.land(id)?;
-            }
-            if let Some(done) = progress.completion {
-                self.deliver(done)?;
-            }
-            if progress.free.is_some() || progress.completion.is_some() {
-                return Ok(true);
-            }
-            if self.graph.is_full() {
-                // Nothing else can be resolved now, so what is unknown comes after the next request, or after an answer
-                // that memory owes.
-                let owes = self.engines.iter().any(|engine| engine.dma.is_open());
-                let next = self.engines.iter().filter_map(|engine| engine.dma.next_request()).min();
-                self.compact(next.filter(|_| !owes).unwrap_or(Time::ZERO));
-            }
-        }
-    }
-
-    /// Hands an answer of memory to the engine that asked.
-    fn deliver(&mut self, done: Completion) -> Result<(), TimingError> {
-        let id = usize::from(done.engine);
-        let engine = &mut self.engines[id];
-        let oldest = engine.landing.front().or(engine.moving.as_ref());
-        self.graph.instruction = oldest.map_or(0, |(queued, _)| queued.index);
-        engine.dma.deliver(&mut self.graph, done)?;
-        if let Some((queued, _)) = oldest {
-            self.watch.phases(&mut self.graph.noted, Unit::Engine(id), queued.layer, queued.index);
-        }
-        self.land(id)
-    }
-
-    /// Retires an engine's transfers whose data are all there.
-    fn land(&mut self, id: usize) -> Result<(), TimingError> {
-        loop {
-            let engine = &mut self.engines[id];
-            if let Some((queued, _)) = engine.landing.front() {
-                self.graph.instruction = queued.index;
-            }
-            let Some(end) = engine.dma.landed(&mut self.graph)? else { return Ok(()) };
-            if let Some((queued, start)) = engine.landing.pop_front() {
-                self.finish(id, &queued, Phases { start: Event { time: start, ..end }, end })?;
-            }
-        }
     }
 
     /// Drops the part of the cause graph that nothing depends on. What is not resolved yet retires no earlier than

@@ -92,8 +92,8 @@ pub struct Prepared {
 ///   `rne(b / f32(xs * ws))`.
 /// - `Sub`, `Div`, `BatchNorm`, other means and products of two activations stay float, on the host, between
 ///   `DequantizeLinear` and `QuantizeLinear`.
-/// - In a model that arrived quantized, float operators stay on the host too: other numbers would be another model.
-///   Only where one of them is a `Conv` or a `MatMul`, all are quantized.
+/// - In a model that states a scale for any activation, float operators stay on the host too: other numbers would be
+///   another model. Only where one of them is a `Conv` or a `MatMul`, all are quantized.
 /// - Biases are given the parameters that `ir::verify` asks for; their integers stay.
 ///
 /// `ranges` is indexed by the values of `graph`.
