@@ -151,12 +151,13 @@ fn ratio(part: u64, whole: &[u64]) -> f64 {
 /// At `bound` fidelity the whole of a layer has one cause: the part of the machine that bounds it.
 fn bound_causes(predicted: &Predicted, cycles: u64) -> Causes {
     let mut causes = Causes::default();
-    match predicted.bound_by {
-        Part::Array => causes.array_streaming = cycles,
-        Part::Vector => causes.vector = cycles,
-        Part::Issue => causes.issue = cycles,
-        Part::Load | Part::Store | Part::Memory => causes.memory_bandwidth = cycles,
-    }
+    let cause = match predicted.bound_by {
+        Part::Array => Cause::ArrayStreaming,
+        Part::Vector => Cause::Vector,
+        Part::Issue => Cause::Issue,
+        Part::Load | Part::Store | Part::Memory => Cause::MemoryBandwidth,
+    };
+    causes[cause] = cycles;
     causes
 }
 
@@ -220,7 +221,7 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
         row.vector_macs = timed.vector_macs.get();
         row.beats = timed.beats.get();
         row.array_busy = timed.array_busy.get();
-        row.causes = Causes::from_cycles(timed.causes.0);
+        row.causes = timed.causes;
         row.traffic = Traffic {
             input_bytes: timed.input_bytes.get(),
             weight_bytes: timed.weight_bytes.get(),
@@ -338,7 +339,7 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
 /// rest is spread.
 fn sentence(totals: &Totals, layers: &[LayerResult], machine: &Machine) -> String {
     let Some(cause) = totals.causes.largest() else { return "nothing runs on the machine".into() };
-    let cycles = totals.causes.of(cause);
+    let cycles = totals.causes[cause];
     let what = match cause {
         Cause::ArrayStreaming => format!("the {}x{} array streams operands", machine.rows, machine.cols),
         Cause::FillDrain => "the array fills and drains".into(),
@@ -355,7 +356,7 @@ fn sentence(totals: &Totals, layers: &[LayerResult], machine: &Machine) -> Strin
         Cause::MemoryLatency => "memory latency binds: too few requests are in flight".into(),
     };
     let share = 100.0 * ratio(cycles, &[totals.cycles]);
-    let of = |row: &LayerResult| row.causes.of(cause);
+    let of = |row: &LayerResult| row.causes[cause];
     let spread = layers.iter().filter(|row| of(row) > 0).count();
     let costliest = layers.iter().reduce(|best, next| if of(next) > of(best) { next } else { best });
     match costliest {

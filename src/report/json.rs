@@ -138,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::report::sample;
+    use crate::{report::sample, result::Cause};
 
     proptest! {
         #[test]
@@ -193,8 +193,8 @@ mod tests {
     #[test]
     fn causes_that_overflow_are_a_fault_not_a_panic() {
         let mut result = sample::run(2);
-        result.layers[1].causes.host = u64::MAX;
-        result.layers[1].causes.issue = 1;
+        result.layers[1].causes[Cause::Host] = u64::MAX;
+        result.layers[1].causes[Cause::Issue] = 1;
         let message = read_json(&json(&result)).unwrap_err().to_string();
         assert!(message.contains("layers[1].causes"), "{message}");
     }

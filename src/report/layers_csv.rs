@@ -57,7 +57,7 @@ fn flatten(name: &str, value: Value, fields: &mut Vec<(String, String)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::{report::sample, result::Cause};
 
     #[test]
     fn every_row_has_the_header_s_columns_and_the_record_s_numbers() {
@@ -72,7 +72,7 @@ mod tests {
             assert_eq!(row[column("index")], index.to_string());
             assert_eq!(row[column("name")], layer.name);
             assert_eq!(row[column("traffic_moved_bytes")], layer.traffic.moved_bytes.to_string());
-            assert_eq!(row[column("causes_move")], layer.causes.move_.to_string());
+            assert_eq!(row[column("causes_move")], layer.causes[Cause::Move].to_string());
             let utilization: f64 = row[column("array_utilization")].parse().unwrap();
             assert_eq!(utilization.to_bits(), layer.array_utilization.to_bits());
         }

@@ -4,9 +4,9 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::result::{
-    Accuracy, Arithmetic, BufferResult, Causes, CpuTime, Dataflow, Divergence, EngineResult, Expectation, Fidelity,
-    FirstMismatch, LayerResult, Machine, MemoryResult, Provenance, RunResult, RunsOn, SCHEMA, Score, Status, Totals,
-    Traffic, Verification,
+    Accuracy, Arithmetic, BufferResult, Cause, Causes, CpuTime, Dataflow, Divergence, EngineResult, Expectation,
+    Fidelity, FirstMismatch, LayerResult, Machine, MemoryResult, Provenance, RunResult, RunsOn, SCHEMA, Score, Status,
+    Totals, Traffic, Verification,
 };
 
 const SIDE: u64 = 32;
@@ -151,19 +151,8 @@ fn layer(index: usize, count: usize, random: &mut ChaCha8Rng) -> LayerResult {
     }
     let w = weights.map(|weight| part(cycles, weight));
     let rest = cycles - w[1..].iter().sum::<u64>();
-    let causes = Causes {
-        array_streaming: rest,
-        fill_drain: w[1],
-        weight_load: w[2],
-        buffer_bank: w[3],
-        vector: w[4],
-        issue: w[5],
-        fence: w[6],
-        move_: w[7],
-        host: w[8],
-        memory_bandwidth: w[9],
-        memory_latency: w[10],
-    };
+    let mut causes = Causes(w);
+    causes[Cause::ArrayStreaming] = rest;
     let span = part(cycles, random.random_range(1.0..1.3));
     let beats = if on_array { rest } else { 0 };
     let array_busy = if on_array { rest + w[1] + w[2] } else { 0 };
@@ -317,19 +306,7 @@ fn one_of<T: Copy>(r: &mut ChaCha8Rng, all: &[T]) -> T {
 /// The eleven largest causes together still fit.
 fn causes(r: &mut ChaCha8Rng) -> Causes {
     let mut next = || integer(r) / 11;
-    Causes {
-        array_streaming: next(),
-        fill_drain: next(),
-        weight_load: next(),
-        buffer_bank: next(),
-        vector: next(),
-        issue: next(),
-        fence: next(),
-        move_: next(),
-        host: next(),
-        memory_bandwidth: next(),
-        memory_latency: next(),
-    }
+    Causes(std::array::from_fn(|_| next()))
 }
 
 fn integer(r: &mut ChaCha8Rng) -> u64 {

@@ -506,7 +506,8 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_causes_is_the_main_one() {
-        let causes = Causes { fill_drain: 5, vector: 5, ..Causes::default() };
+        let mut causes = Causes::default();
+        (causes[Cause::FillDrain], causes[Cause::Vector]) = (5, 5);
         assert_eq!(causes.largest(), Some(Cause::FillDrain));
         assert_eq!(Causes::default().largest(), None);
     }

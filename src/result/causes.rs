@@ -1,8 +1,13 @@
 //! Where the time of a row went: the causes of cycles, and how many cycles each has.
 
-use std::fmt;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    iter::Sum,
+    ops::{AddAssign, Index, IndexMut},
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 named! {
     /// Why a cycle passed.
@@ -33,88 +38,49 @@ named! {
     }
 }
 
-/// Why time passed: cycles by cause; they add up to the cycles of the row they stand in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Causes {
-    /// The array accepts operands (bubbles of a minimum stream included).
-    pub array_streaming: u64,
-    /// Results run through the array after the last operand.
-    pub fill_drain: u64,
-    /// The stationary operand is loaded, exposed.
-    pub weight_load: u64,
-    /// The array waits for a buffer bank.
-    pub buffer_bank: u64,
-    /// The vector unit works.
-    pub vector: u64,
-    /// Commands are issued.
-    pub issue: u64,
-    /// Fences and layer launches.
-    pub fence: u64,
-    /// Data moves on chip, or a DMA engine moves bytes at its own rate.
-    #[serde(rename = "move")]
-    pub move_: u64,
-    /// The host works.
-    pub host: u64,
-    /// Memory: its bandwidth binds.
-    pub memory_bandwidth: u64,
-    /// Memory: its latency binds.
-    pub memory_latency: u64,
+/// Why time passed: an amount for each cause, in the order of [`Cause::ALL`]. In a record, a map from names to cycles, which add
+/// up to the cycles of the row they stand in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Causes(pub [u64; Cause::ALL.len()]);
+
+impl Index<Cause> for Causes {
+    type Output = u64;
+
+    fn index(&self, cause: Cause) -> &u64 {
+        &self.0[cause as usize]
+    }
+}
+
+impl IndexMut<Cause> for Causes {
+    fn index_mut(&mut self, cause: Cause) -> &mut u64 {
+        &mut self.0[cause as usize]
+    }
+}
+
+impl Serialize for Causes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.entries())
+    }
+}
+
+impl<'de> Deserialize<'de> for Causes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let given = BTreeMap::<Cause, u64>::deserialize(deserializer)?;
+        let mut causes = Self::default();
+        for cause in Cause::ALL {
+            causes[cause] = *given.get(&cause).ok_or_else(|| D::Error::missing_field(cause.as_str()))?;
+        }
+        Ok(causes)
+    }
 }
 
 impl Causes {
-    /// From the cycles of each cause, in the order of `entries`.
-    pub const fn from_cycles(cycles: [u64; 11]) -> Self {
-        let [
-            array_streaming,
-            fill_drain,
-            weight_load,
-            buffer_bank,
-            vector,
-            issue,
-            fence,
-            move_,
-            host,
-            memory_bandwidth,
-            memory_latency,
-        ] = cycles;
-        Self {
-            array_streaming,
-            fill_drain,
-            weight_load,
-            buffer_bank,
-            vector,
-            issue,
-            fence,
-            move_,
-            host,
-            memory_bandwidth,
-            memory_latency,
-        }
+    /// Each cause with its amount.
+    pub fn entries(&self) -> [(Cause, u64); Cause::ALL.len()] {
+        Cause::ALL.map(|cause| (cause, self[cause]))
     }
 
-    /// Cycles of one cause.
-    pub const fn of(&self, cause: Cause) -> u64 {
-        match cause {
-            Cause::ArrayStreaming => self.array_streaming,
-            Cause::FillDrain => self.fill_drain,
-            Cause::WeightLoad => self.weight_load,
-            Cause::BufferBank => self.buffer_bank,
-            Cause::Vector => self.vector,
-            Cause::Issue => self.issue,
-            Cause::Fence => self.fence,
-            Cause::Move => self.move_,
-            Cause::Host => self.host,
-            Cause::MemoryBandwidth => self.memory_bandwidth,
-            Cause::MemoryLatency => self.memory_latency,
-        }
-    }
-
-    /// Cycles of each cause, in the order of [`Cause::ALL`].
-    pub fn entries(&self) -> [(Cause, u64); 11] {
-        Cause::ALL.map(|cause| (cause, self.of(cause)))
-    }
-
-    /// The cause with the most cycles, the first of equals; `None` without any cycles.
+    /// The cause with the largest amount, the first of equals; `None` where all are 0.
     pub fn largest(&self) -> Option<Cause> {
         let largest = self.entries().into_iter().rev().max_by_key(|&(_, cycles)| cycles)?;
         (largest.1 > 0).then_some(largest.0)
@@ -122,18 +88,23 @@ impl Causes {
 
     /// All of it.
     pub fn total(&self) -> u64 {
-        self.entries().iter().map(|&(_, cycles)| cycles).sum()
+        self.0.iter().sum()
     }
 }
 
-impl std::iter::Sum for Causes {
-    fn sum<I: Iterator<Item = Self>>(rows: I) -> Self {
-        let mut total = [0; 11];
-        for row in rows {
-            for (sum, (_, cycles)) in total.iter_mut().zip(row.entries()) {
-                *sum += cycles;
-            }
+impl AddAssign for Causes {
+    fn add_assign(&mut self, other: Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
         }
-        Self::from_cycles(total)
+    }
+}
+
+impl Sum for Causes {
+    fn sum<I: Iterator<Item = Self>>(rows: I) -> Self {
+        rows.fold(Self::default(), |mut total, row| {
+            total += row;
+            total
+        })
     }
 }

@@ -367,7 +367,7 @@ impl Observer for Writer {
         let slice = Slice {
             start: phase.start.0,
             end: phase.end.0,
-            name: self.file.intern(Kind::Name, phase.cause.name()),
+            name: self.file.intern(Kind::Name, phase.cause.as_str()),
             category: self.file.intern(Kind::Category, "cause"),
             arguments: [Some(self.number(phase.instruction)), Some(self.layer_argument(phase.layer))],
             ..Slice::default()
@@ -453,7 +453,7 @@ fn place(tracks: &Tracks, row: Row) -> (&'static str, Track, usize) {
         Row::Layers => ("layers", tracks.root, LAYERS),
         Row::Instructions(unit) => ("instructions", parent(unit), 0),
         Row::QueueFull => ("queue full", tracks.issue, 1),
-        Row::Cause(unit, cause) => (cause.name(), parent(unit), 2 + cause as usize),
+        Row::Cause(unit, cause) => (cause.as_str(), parent(unit), 2 + cause as usize),
         Row::Memory(memory) => ("transfers", tracks.memories.get(memory).copied().unwrap_or(tracks.root), 0),
     }
 }

@@ -189,14 +189,14 @@ fn a_trace_says_what_the_report_says() {
                 assert_eq!(covered(slices), engine.busy.0, "{}", info.name);
             }
             for cause in Cause::ALL {
-                causes.insert(cause.name(), trace.row(&format!("/{}", cause.name())));
+                causes.insert(cause.as_str(), trace.row(&format!("/{}", cause.as_str())));
             }
             // The path that binds goes along phases: no layer's cause is longer than they are.
             for cause in Cause::ALL {
-                let slices = causes.get_mut(cause.name()).unwrap();
+                let slices = causes.get_mut(cause.as_str()).unwrap();
                 slices.sort_by_key(|slice| (slice.start, slice.end));
-                assert!(slices.iter().all(|slice| slice.name == cause.name()));
-                assert!(report.causes.get(cause) <= rounded(covered(slices.iter().copied())), "{}", cause.name());
+                assert!(slices.iter().all(|slice| slice.name == cause.as_str()));
+                assert!(report.causes[cause] <= rounded(covered(slices.iter().copied())), "{}", cause.as_str());
             }
             // Each layer's part, by name, and inside it some phase of each of its causes.
             let parts = trace.row("/layers");
@@ -205,11 +205,11 @@ fn a_trace_says_what_the_report_says() {
             for (part, (layer, row)) in parts.iter().zip(timed) {
                 assert_eq!((part.name.as_str(), part.end - part.start), (layer.name.as_str(), row.cycles.0));
                 for cause in Cause::ALL {
-                    let inside = causes[cause.name()].iter().filter(|p| p.start < part.end && p.end > part.start);
+                    let inside = causes[cause.as_str()].iter().filter(|p| p.start < part.end && p.end > part.start);
                     let cut: Vec<_> = inside
                         .map(|p| Read { start: p.start.max(part.start), end: p.end.min(part.end), ..(*p).clone() })
                         .collect();
-                    assert!(row.causes.get(cause) <= rounded(covered(&cut)), "{}: {}", layer.name, cause.name());
+                    assert!(row.causes[cause] <= rounded(covered(&cut)), "{}: {}", layer.name, cause.as_str());
                 }
             }
             for (index, (memory, timed)) in accelerator.config.memories.iter().zip(&report.memories).enumerate() {

@@ -1,5 +1,4 @@
-//! Why time passed: cause classes, vectors of time by cause, and the graph of binding predecessors that they are read
-//! from. Knows nothing of engines or memories.
+//! Why time passed: the graph of binding predecessors, from which the time under each cause is read. Knows nothing of engines or memories.
 //!
 //! Every event (a start, a completion, a slot that frees) is an [`Event`]: a time and a node. A node is a stretch of
 //! one cause that ends at the event and begins at its binding predecessor. The vector of an event is read by walking
@@ -13,117 +12,26 @@ use super::{
 };
 use crate::units::Time;
 
-/// A class of time; each stretch of the timeline has exactly one. Same classes and order as in the result's record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Cause {
-    /// The array accepts operands (bubbles of a minimum stream included).
-    ArrayStreaming,
-    /// Results run through the array after the last operand, or a tile waits for them.
-    FillDrain,
-    /// The stationary operand is loaded, exposed.
-    WeightLoad,
-    /// The array waits for a buffer bank.
-    BufferBank,
-    /// The vector unit works.
-    Vector,
-    /// Commands are issued.
-    Issue,
-    /// Fences and layer launches.
-    Fence,
-    /// Data moves on chip, or a DMA engine works at its own rate.
-    Move,
-    /// The host works.
-    Host,
-    /// Memory: its bandwidth binds.
-    MemoryBandwidth,
-    /// Memory: its latency binds.
-    MemoryLatency,
-}
+/// Of the record: what this room tells of time it tells in its words.
+pub use crate::result::{Cause, Causes};
 
-impl Cause {
-    /// How many there are.
-    pub const COUNT: usize = 11;
-
-    /// All, in the order of a vector's entries.
-    pub const ALL: [Self; Self::COUNT] = [
-        Self::ArrayStreaming,
-        Self::FillDrain,
-        Self::WeightLoad,
-        Self::BufferBank,
-        Self::Vector,
-        Self::Issue,
-        Self::Fence,
-        Self::Move,
-        Self::Host,
-        Self::MemoryBandwidth,
-        Self::MemoryLatency,
-    ];
-
-    /// Its name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ArrayStreaming => "array_streaming",
-            Self::FillDrain => "fill_drain",
-            Self::WeightLoad => "weight_load",
-            Self::BufferBank => "buffer_bank",
-            Self::Vector => "vector",
-            Self::Issue => "issue",
-            Self::Fence => "fence",
-            Self::Move => "move",
-            Self::Host => "host",
-            Self::MemoryBandwidth => "memory_bandwidth",
-            Self::MemoryLatency => "memory_latency",
+/// Femtoseconds to cycles by largest remainder: each amount is rounded down, and the cycles that are missing to the total (a
+/// multiple of `period`) go to the largest remainders, ties to the earlier cause. Amounts still sum to the total, and none is
+/// off by a whole cycle.
+pub(super) fn to_cycles(causes: Causes, period: Time) -> Causes {
+    let mut missing = causes.total() / period.0;
+    let mut cycles = causes.0.map(|amount| amount / period.0);
+    missing -= cycles.iter().sum::<u64>();
+    let mut order: [usize; Cause::ALL.len()] = std::array::from_fn(|index| index);
+    order.sort_by_key(|&index| std::cmp::Reverse(causes.0[index] % period.0));
+    for index in order {
+        if missing == 0 {
+            break;
         }
+        cycles[index] += 1;
+        missing -= 1;
     }
-}
-
-/// An amount for each cause, in the order of [`Cause::ALL`]: femtoseconds inside the engine, array cycles in reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CauseVector(pub [u64; Cause::COUNT]);
-
-impl CauseVector {
-    /// The amount under one cause.
-    pub const fn get(&self, cause: Cause) -> u64 {
-        self.0[cause as usize]
-    }
-
-    /// Adds to one cause.
-    pub fn add(&mut self, cause: Cause, amount: u64) {
-        self.0[cause as usize] += amount;
-    }
-
-    /// All causes together.
-    pub fn total(&self) -> u64 {
-        self.0.iter().sum()
-    }
-
-    /// Adds another vector.
-    pub fn accumulate(&mut self, other: &Self) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            *mine += theirs;
-        }
-    }
-
-    /// Femtoseconds to cycles by largest remainder: each entry is rounded down, and the cycles that are missing to
-    /// the total (a multiple of `period`) go to the largest remainders, ties to the earlier cause. Entries still sum
-    /// to the total, and none is off by a whole cycle.
-    #[must_use]
-    pub fn to_cycles(self, period: Time) -> Self {
-        let mut missing = self.total() / period.0;
-        let mut cycles = self.0.map(|amount| amount / period.0);
-        missing -= cycles.iter().sum::<u64>();
-        let mut order: [usize; Cause::COUNT] = std::array::from_fn(|index| index);
-        order.sort_by_key(|&index| std::cmp::Reverse(self.0[index] % period.0));
-        for index in order {
-            if missing == 0 {
-                break;
-            }
-            cycles[index] += 1;
-            missing -= 1;
-        }
-        Self(cycles)
-    }
+    Causes(cycles)
 }
 
 /// Something that happened at a time, for a reason.
@@ -188,7 +96,7 @@ struct Node {
 pub(super) struct CauseGraph {
     nodes: Vec<Node>,
     /// Vector since the last boundary, and the cause of the last stretch.
-    dense: Vec<(CauseVector, Cause)>,
+    dense: Vec<(Causes, Cause)>,
     /// Node count at which the owner should compact.
     limit: usize,
     smallest_limit: usize,
@@ -208,7 +116,7 @@ impl CauseGraph {
     pub fn new(limit: usize, record: bool) -> Self {
         Self {
             nodes: vec![Node { end: Time::ZERO, pred: 0, cause: DENSE }],
-            dense: vec![(CauseVector::default(), Cause::Issue)],
+            dense: vec![(Causes::default(), Cause::Issue)],
             limit,
             smallest_limit: limit,
             instruction: 0,
@@ -283,12 +191,12 @@ impl CauseGraph {
     }
 
     /// Time by cause between `since` (no earlier than the last known layer boundary) and the event.
-    pub fn vector(&self, event: Event, since: Time) -> CauseVector {
-        let mut vector = CauseVector::default();
+    pub fn vector(&self, event: Event, since: Time) -> Causes {
+        let mut vector = Causes::default();
         let mut node = self.nodes[event.node as usize];
         while node.end > since {
             if node.cause == DENSE {
-                vector.accumulate(&self.dense[node.pred as usize].0);
+                vector += self.dense[node.pred as usize].0;
                 break;
             }
             let pred = self.nodes[node.pred as usize];
@@ -333,7 +241,7 @@ impl CauseGraph {
                 *pred = (*pred).max(state);
             }
         }
-        let mut vectors: Vec<CauseVector> = Vec::new();
+        let mut vectors: Vec<Causes> = Vec::new();
         let mut vector_of = vec![0_u32; self.nodes.len()];
         let mut renamed = vec![0_u32; self.nodes.len()];
         let mut nodes = Vec::new();
@@ -348,7 +256,7 @@ impl CauseGraph {
                 nodes.push(Node { pred: renamed[node.pred as usize], ..node });
                 continue;
             }
-            let mut vector = CauseVector::default();
+            let mut vector = Causes::default();
             if node.end > base {
                 if node.cause == DENSE {
                     vector = self.dense[node.pred as usize].0;
@@ -403,11 +311,11 @@ mod tests {
         let mut graph = CauseGraph::new(100, false);
         let load = graph.phase(Event::ORIGIN, Cause::MemoryBandwidth, Time(10)).unwrap();
         let stream = graph.phase(load, Cause::ArrayStreaming, Time(30)).unwrap();
-        let mut expected = CauseVector::default();
-        expected.add(Cause::MemoryBandwidth, 6);
-        expected.add(Cause::ArrayStreaming, 20);
+        let mut expected = Causes::default();
+        expected[Cause::MemoryBandwidth] += 6;
+        expected[Cause::ArrayStreaming] += 20;
         assert_eq!(graph.vector(stream, Time(4)), expected);
-        assert_eq!(graph.vector(stream, Time(30)), CauseVector::default());
+        assert_eq!(graph.vector(stream, Time(30)), Causes::default());
     }
 
     #[test]
@@ -433,12 +341,12 @@ mod tests {
 
     #[test]
     fn cycles_of_a_vector_sum_to_its_total() {
-        let mut vector = CauseVector::default();
-        vector.add(Cause::Vector, 17);
-        vector.add(Cause::Issue, 18);
-        vector.add(Cause::Host, 5);
-        let cycles = vector.to_cycles(Time(10));
+        let mut vector = Causes::default();
+        vector[Cause::Vector] += 17;
+        vector[Cause::Issue] += 18;
+        vector[Cause::Host] += 5;
+        let cycles = to_cycles(vector, Time(10));
         assert_eq!(cycles.total(), 4);
-        assert_eq!([cycles.get(Cause::Vector), cycles.get(Cause::Issue), cycles.get(Cause::Host)], [2, 2, 0]);
+        assert_eq!([cycles[Cause::Vector], cycles[Cause::Issue], cycles[Cause::Host]], [2, 2, 0]);
     }
 }

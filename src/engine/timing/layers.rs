@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{
     TimingError,
-    causes::{CauseGraph, Event},
+    causes::{CauseGraph, Event, to_cycles},
     clock::edge,
     decode::LayerCounters,
     report::LayerTiming,
@@ -138,8 +138,8 @@ impl LayerBook {
             let Some(rounding) = rounding else {
                 return Err(TimingError::Unexplained { layer: index, share, explained: causes.total() });
             };
-            causes.add(graph.cause_of(last), rounding);
-            timing.causes = causes.to_cycles(self.period);
+            causes[graph.cause_of(last)] += rounding;
+            timing.causes = to_cycles(causes, self.period);
             timing.cycles = (end - self.base).cycles_ceil(self.period);
             timing.span = last.time.saturating_sub(timing.first_issue).cycles_ceil(self.period);
             timing.array_busy = array_busy.cycles_ceil(self.period);
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn only_rounding_may_be_missing_from_the_causes() {
-        assert_eq!(settled(25).unwrap().causes.get(Cause::Vector), 3);
-        assert_eq!(settled(30).unwrap().causes.get(Cause::Vector), 3);
+        assert_eq!(settled(25).unwrap().causes[Cause::Vector], 3);
+        assert_eq!(settled(30).unwrap().causes[Cause::Vector], 3);
         let unexplained = |share| TimingError::Unexplained { layer: 0, share, explained: 25 };
         assert_eq!(settled(31).unwrap_err(), unexplained(40));
         assert_eq!(settled(20).unwrap_err(), unexplained(20));

@@ -31,7 +31,7 @@ mod tests;
 
 use thiserror::Error;
 
-pub use causes::{Cause, CauseVector, PhaseRecord};
+pub use causes::{Cause, Causes, PhaseRecord};
 pub use memory::{AccessTap, MemoryAccess, WINDOW};
 pub use observer::{Done, Fill, Issued, LayerSpan, Observer, Phase, Transferred, Unit};
 pub use report::{BufferTiming, EngineTiming, LayerTiming, MemoryTiming, TimingReport};

@@ -1,6 +1,6 @@
 //! What a timed run reports: plain data, in cycles of the array's clock and bytes.
 
-use super::causes::{CauseVector, PhaseRecord};
+use super::causes::{Causes, PhaseRecord};
 use crate::units::{Bytes, Cycles, Macs, Time};
 
 /// A timed program.
@@ -15,7 +15,7 @@ pub struct TimingReport {
     /// One entry an engine of the machine, in its order.
     pub engines: Vec<EngineTiming>,
     /// Cycles by cause; the sum of the layers'.
-    pub causes: CauseVector,
+    pub causes: Causes,
     /// One entry a memory space of the machine, in its order.
     pub memories: Vec<MemoryTiming>,
     /// One entry a buffer of the machine, in its order, then one of the accumulators.
@@ -46,7 +46,7 @@ pub struct LayerTiming {
     /// The record of the phase that ends there (`Options::record_phases`).
     pub last_phase: Option<usize>,
     /// Why its `cycles` passed; sums to them.
-    pub causes: CauseVector,
+    pub causes: Causes,
     /// Cycles in which the array accepts its operands.
     pub beats: Cycles,
     /// Cycles in which the array loads, streams or drains for it, overlaps once. Neighbouring layers may overlap, so

@@ -15,7 +15,7 @@ use engine::{Engine, Queued};
 use super::{
     Options, TimingError,
     array::{ArrayTimer, Phases, Ready},
-    causes::{Cause, CauseGraph, CauseVector, Event, latest},
+    causes::{Cause, CauseGraph, Causes, Event, latest},
     clock::{after, edge, times},
     decode::{DecodedOp, Decoder},
     dma::DmaLaw,
@@ -494,10 +494,10 @@ impl<'a, O: Observer> Simulator<'a, O> {
         }
         report.layers = self.layers.into_timings();
         self.watch.finish(report.layers.iter().map(|layer| layer.end));
-        let mut causes = CauseVector::default();
+        let mut causes = Causes::default();
         let mut total = Cycles::ZERO;
         for layer in &report.layers {
-            causes.accumulate(&layer.causes);
+            causes += layer.causes;
             total += layer.cycles;
         }
         debug_assert_eq!(total, report.cycles, "layers partition the timeline");

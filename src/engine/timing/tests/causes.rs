@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::{super::memory::Memory, *};
-use crate::{engine::timing::Cause, units::Time};
+use crate::{
+    engine::timing::{Cause, causes::to_cycles},
+    units::Time,
+};
 
 /// One random instruction: kind, size, distance back to a token, whether it accumulates or begins a layer.
 type Draw = (u8, u32, u8, bool, u8);
@@ -62,10 +65,10 @@ fn machines() -> impl Strategy<Value = AcceleratorConfig> {
 }
 
 /// The cause of each cycle, walked back through stored phases: nothing is merged, dropped or known too early.
-fn walk(report: &TimingReport, layer: usize, period: Time) -> CauseVector {
+fn walk(report: &TimingReport, layer: usize, period: Time) -> Causes {
     let since = layer.checked_sub(1).map_or(0, |before| report.layers[before].end.0);
     let timing = &report.layers[layer];
-    let mut causes = CauseVector::default();
+    let mut causes = Causes::default();
     let mut next = timing.last_phase;
     let mut last = None;
     while let Some(record) = next.map(|index| report.records[index]) {
@@ -73,13 +76,13 @@ fn walk(report: &TimingReport, layer: usize, period: Time) -> CauseVector {
         if record.end.0 <= since {
             break;
         }
-        causes.add(record.cause, record.end.0 - record.start.0.max(since));
+        causes[record.cause] += record.end.0 - record.start.0.max(since);
         next = record.predecessor;
     }
     let missing = timing.end.0 - since - causes.total();
     assert!(missing < period.0, "more than a boundary's rounding is unexplained");
-    causes.add(last.unwrap_or(Cause::Issue), missing);
-    causes.to_cycles(period)
+    causes[last.unwrap_or(Cause::Issue)] += missing;
+    to_cycles(causes, period)
 }
 
 proptest! {

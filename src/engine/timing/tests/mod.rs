@@ -13,7 +13,7 @@ mod values;
 use smallvec::SmallVec;
 
 use super::{
-    CauseVector, MemoryAccess, Options, PHASES_HELD, TimingError, TimingReport, simulate, simulate_tapped,
+    Causes, MemoryAccess, Options, PHASES_HELD, TimingError, TimingReport, simulate, simulate_tapped,
     simulator::Simulator,
 };
 use crate::{
@@ -213,10 +213,10 @@ impl Builder {
 }
 
 /// A vector from its entries that are not zero.
-pub fn vector(entries: &[(super::Cause, u64)]) -> CauseVector {
-    let mut vector = CauseVector::default();
+pub fn vector(entries: &[(super::Cause, u64)]) -> Causes {
+    let mut vector = Causes::default();
     for &(cause, amount) in entries {
-        vector.add(cause, amount);
+        vector[cause] += amount;
     }
     vector
 }
