@@ -274,7 +274,8 @@ fn depthwise(geometry: &Geometry, operands: &Operands, finish: impl Fn(usize, i6
         let weight: Vec<i32> = (channel * k..(channel + 1) * k).map(|index| operands.weight.get(index)).collect();
         if bound < 1 << 31 {
             let mut sums = vec![0_i32; pixels];
-            add_taps(geometry, x, &weight, &mut sums, |sum, x, w| *sum += x * w);
+            // By the bound nothing wraps; said so, rows go by vectors.
+            add_taps(geometry, x, &weight, &mut sums, |sum, x, w| *sum = sum.wrapping_add(x.wrapping_mul(w)));
             for (output, sum) in output.iter_mut().zip(sums) {
                 *output = finish(channel, i64::from(sum));
             }

@@ -115,16 +115,19 @@ impl Target {
 
     /// `clip(q)`. Where an activation made the limits cross, the upper one wins, as in ONNX's Clip.
     #[allow(clippy::cast_possible_truncation)] // Limits are those of a type of at most 32 bits, signed.
+    #[inline]
     pub(super) fn clip(&self, q: i64) -> i32 {
         q.max(self.low).min(self.high) as i32
     }
 
     /// `clip(rounded + zero_point)` of a float that is already rounded.
+    #[inline]
     pub(super) fn place(&self, rounded: f32) -> i32 {
         self.clip(saturating_i64(rounded).saturating_add(i64::from(self.zero)))
     }
 
     /// `QuantizeLinear`: `clip(rne(f32(x / s)) + zp)`.
+    #[inline]
     pub(super) fn quantize(&self, real: f32) -> i32 {
         self.place(round_even(real / self.scale))
     }
@@ -132,6 +135,7 @@ impl Target {
 
 /// The nearest integer, ties to the even one, without the call into a library that `round_ties_even` is where a processor
 /// without SSE4.1 must be served.
+#[inline]
 pub(super) fn round_even(value: f32) -> f32 {
     // 1.5 * 2^23: next to it float32 values are one apart, so that the sum is rounded as asked for, and the difference exact.
     const INTEGERS: f32 = 12_582_912.0;
@@ -140,12 +144,14 @@ pub(super) fn round_even(value: f32) -> f32 {
 
 /// The integer of a rounded float; past the range its end, NaN becomes 0.
 #[allow(clippy::cast_possible_truncation)] // `as` saturates, which is what is asked for.
+#[inline]
 pub(super) fn saturating_i64(rounded: f32) -> i64 {
     rounded as i64
 }
 
 /// The integer that a float64 holds exactly.
 #[allow(clippy::cast_possible_truncation)] // The caller proved that it is an integer of at most 2^53.
+#[inline]
 pub(super) fn exact_i64(value: f64) -> i64 {
     value as i64
 }

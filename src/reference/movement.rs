@@ -113,34 +113,37 @@ fn max_pool(x: &Tensor, window: &Window) -> Outcome<Tensor> {
 }
 
 /// The largest element of each window; a window that lies in the padding alone is refused.
-fn pooled<T: Copy + PartialOrd + Send + Sync>(x: &ArrayD<T>, window: &Window) -> Outcome<ArrayD<T>> {
+fn pooled<T: Copy + Default + PartialOrd + Send + Sync>(x: &ArrayD<T>, window: &Window) -> Outcome<ArrayD<T>> {
     let [n, c, h, w] = image(x.shape())?;
     let [p, q] = window_output(window, h, w)?;
     checked_size(&[n, c, p, q])?;
     let [kernel_rows, kernel_columns] = window.kernel;
     // A plane by itself: a convolution of one channel has the same taps.
     let geometry = Geometry { n: 1, c: 1, h, w, o: 1, p, q, groups: 1, window: *window };
+    let alone = || Reason::Shape("a window lies in the padding alone".into());
+    let first_row = |p| (0..kernel_rows).find_map(|r| geometry.row(p, r)).ok_or_else(alone);
+    let first_column = |q| (0..kernel_columns).find_map(|s| geometry.column(q, s)).ok_or_else(alone);
+    let first_rows = (0..p).map(first_row).collect::<Outcome<Vec<_>>>()?;
+    let first_columns = (0..q).map(first_column).collect::<Outcome<Vec<_>>>()?;
     let data = elements(x);
-    let mut largest: Vec<Option<T>> = vec![None; n * c * p * q];
+    let mut largest = vec![T::default(); n * c * p * q];
     largest.par_chunks_mut((p * q).max(1)).enumerate().for_each(|(plane, largest)| {
         let plane = &data[plane * h * w..][..h * w];
         // Tap by tap over whole rows: each window still meets its elements in row-major order.
         for (p, line) in largest.chunks_exact_mut(q.max(1)).enumerate() {
+            for (largest, column) in line.iter_mut().zip(&first_columns) {
+                *largest = plane[first_rows[p] * w + column];
+            }
             for (r, s) in (0..kernel_rows).flat_map(|r| (0..kernel_columns).map(move |s| (r, s))) {
                 let inside = geometry.inside(s);
                 let (Some(row), Some(first)) = (geometry.row(p, r), geometry.column(inside.start, s)) else { continue };
                 let source = plane[row * w + first..(row + 1) * w].iter().step_by(window.stride[1]);
                 for (largest, &value) in line[inside].iter_mut().zip(source) {
-                    match largest {
-                        Some(largest) if value <= *largest => {}
-                        _ => *largest = Some(value),
-                    }
+                    *largest = if value <= *largest { *largest } else { value };
                 }
             }
         }
     });
-    let largest: Option<Vec<T>> = largest.into_iter().collect();
-    let largest = largest.ok_or_else(|| Reason::Shape("a window lies in the padding alone".into()))?;
     array(&[n, c, p, q], largest)
 }
 

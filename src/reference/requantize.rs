@@ -17,6 +17,13 @@ use crate::{
 enum Multiplier {
     /// `rne(f32(acc) * m)`.
     Float(f32),
+    /// Integers.
+    Fixed(FixedPoint),
+}
+
+/// A multiplier `M` in integers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum FixedPoint {
     /// `M = q * 2^(e - 31)`, two roundings.
     Double { q: i32, e: i32 },
     /// `M = q * 2^(e - 31)`, one rounding.
@@ -52,14 +59,15 @@ impl Requantize {
                         let m = (input_scale * weight_scale) / target.scale;
                         m.is_finite().then_some(Multiplier::Float(m))
                     }
-                    Requantizer::FixedDouble31 => mantissa_31(multiplier).map(|(q, e)| Multiplier::Double { q, e }),
-                    Requantizer::FixedSingle31 => mantissa_31(multiplier).map(|(q, e)| Multiplier::Single { q, e }),
+                    Requantizer::FixedDouble31 => {
+                        mantissa_31(multiplier).map(|(q, e)| Multiplier::Fixed(FixedPoint::Double { q, e }))
+                    }
+                    Requantizer::FixedSingle31 => {
+                        mantissa_31(multiplier).map(|(q, e)| Multiplier::Fixed(FixedPoint::Single { q, e }))
+                    }
                     Requantizer::FixedMul { bits, max_shift, rounding } => {
-                        integer_multiplier(multiplier, bits, max_shift).map(|(q, shift)| Multiplier::Shift {
-                            q,
-                            shift,
-                            rounding,
-                        })
+                        integer_multiplier(multiplier, bits, max_shift)
+                            .map(|(q, shift)| Multiplier::Fixed(FixedPoint::Shift { q, shift, rounding }))
                     }
                 };
                 derived.ok_or(Reason::Multiplier { channel, multiplier, requantizer })
@@ -69,12 +77,25 @@ impl Requantize {
     }
 
     /// The output of one accumulator.
+    #[inline]
     pub(super) fn apply(&self, channel: usize, accumulator: i64) -> i32 {
         let multiplier = if self.multipliers.len() == 1 { self.multipliers[0] } else { self.multipliers[channel] };
-        let scaled = match multiplier {
-            Multiplier::Float(m) => return self.target.place(round_even(accumulator as f32 * m)),
-            Multiplier::Double { q, e } => double_rounded(accumulator, q, e),
-            Multiplier::Single { q, e } => {
+        match multiplier {
+            Multiplier::Float(m) => self.target.place(round_even(accumulator as f32 * m)),
+            Multiplier::Fixed(multiplier) => {
+                let scaled = saturate(multiplier.scale(accumulator));
+                self.target.clip(scaled.saturating_add(i64::from(self.target.zero)))
+            }
+        }
+    }
+}
+
+impl FixedPoint {
+    /// The accumulator times `M`, rounded.
+    fn scale(self, accumulator: i64) -> i128 {
+        match self {
+            Self::Double { q, e } => double_rounded(accumulator, q, e),
+            Self::Single { q, e } => {
                 let product = i128::from(accumulator) * i128::from(q);
                 if e >= 31 {
                     shift_left(product, e.unsigned_abs() - 31)
@@ -82,11 +103,8 @@ impl Requantize {
                     round_shift(product, (31 - e).unsigned_abs(), Rounding::HalfUp)
                 }
             }
-            Multiplier::Shift { q, shift, rounding } => {
-                round_shift(i128::from(accumulator) * i128::from(q), shift, rounding)
-            }
-        };
-        self.target.clip(saturate(scaled).saturating_add(i64::from(self.target.zero)))
+            Self::Shift { q, shift, rounding } => round_shift(i128::from(accumulator) * i128::from(q), shift, rounding),
+        }
     }
 }
 
