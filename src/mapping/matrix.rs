@@ -3,7 +3,7 @@
 use super::{
     cost::Requests,
     shape::MatrixShape,
-    tiling::{Halo, Range, apart, halo, tile_range},
+    tiling::{Halo, Range, apart, halo, reach, tile_range},
 };
 use crate::{
     config::{Dataflow, MemoryId},
@@ -274,14 +274,9 @@ impl MatrixMapping {
     /// Most input rows and columns that a tile needs.
     fn largest_halo(&self) -> (u32, u32) {
         let s = &self.shape;
-        let reach = |len: u32, axis: usize, input: u32| {
-            ((u64::from(len) - 1) * u64::from(s.stride[axis])
-                + u64::from(s.kernel[axis] - 1) * u64::from(s.dilation[axis])
-                + 1)
-            .min(u64::from(input))
-        };
-        let narrow = |value: u64| u32::try_from(value).expect("at most the input's extent");
-        (narrow(reach(self.tile.p, 0, s.h)), narrow(reach(self.tile.q, 1, s.w)))
+        let most =
+            |outputs, axis: usize, input| reach(outputs, s.stride[axis], s.dilation[axis], s.kernel[axis], input);
+        (most(self.tile.p, 0, s.h), most(self.tile.q, 1, s.w))
     }
 
     /// Bytes of an input slot; 0 where the input is resident.

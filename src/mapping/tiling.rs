@@ -37,6 +37,11 @@ pub fn halo(output: Range, stride: u32, dilation: u32, kernel: u32, pad: u32, in
     Halo { first_tap, present: Range { start: narrow(start), len: narrow(end - start) } }
 }
 
+/// Most input rows (or columns) that so many output rows need, wherever they lie. Parameters as of [`halo`].
+pub fn reach(outputs: u32, stride: u32, dilation: u32, kernel: u32, input: u32) -> u32 {
+    halo(Range { start: 0, len: outputs }, stride, dilation, kernel, 0, input).present.len
+}
+
 /// How far apart the rows (or columns) of an input are that taps read: more than 1 only where one tap steps over some.
 /// Parameters as of [`halo`].
 pub const fn apart(stride: u32, kernel: u32, pad: u32) -> u32 {

@@ -6,7 +6,7 @@ use smallvec::{SmallVec, smallvec};
 use super::{
     cost::{Image, Part, Rates, Requests, Transfers, grid_transfer, image_transfer},
     search::Infeasible,
-    tiling::{Halo, Lengths, Range, apart, distinct_tiles, halo, halo_lengths, read, tile_lengths, tile_range},
+    tiling::{Halo, Lengths, Range, apart, distinct_tiles, halo, halo_lengths, reach, read, tile_lengths, tile_range},
 };
 use crate::{
     config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
@@ -153,10 +153,7 @@ impl VectorMapping {
     fn reach(&self) -> [u32; 2] {
         [0, 1].map(|axis| {
             let (s, input) = (&self.shape, self.shape.operands[0].extent[1 + axis]);
-            let reach = (u64::from(self.tile[1 + axis]) - 1) * u64::from(s.stride[axis])
-                + u64::from(s.kernel[axis] - 1) * u64::from(s.dilation[axis])
-                + 1;
-            u32::try_from(reach).map_or(input, |reach| reach.min(input))
+            reach(self.tile[1 + axis], s.stride[axis], s.dilation[axis], s.kernel[axis], input)
         })
     }
 

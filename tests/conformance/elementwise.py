@@ -7,13 +7,10 @@ with a second activation or a constant, which is float (one number, or one a cha
 `BatchNormalization`. Half of the scales are powers of two, so that results often lie halfway. All 256 integers are fed.
 """
 
-import argparse
-import pathlib
-
 import numpy as np
 from onnx import TensorProto, helper
 
-from products import TYPES, Graph, save
+from products import TYPES, Graph, main, save
 
 OPERATORS = ["Add", "Mul", "Sub", "Div", "BatchNormalization"]
 SECOND = ["activation", "dequantized", "quantized", "number", "channels"]
@@ -76,16 +73,5 @@ def network(folder, seed):
     save(folder, f"{op.lower()}_{second}_{kind}_{seed:03}", graph.model(inputs, outputs), samples, kind == "s8")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--first-seed", type=int, default=0)
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.first_seed, options.first_seed + options.count):
-        network(options.folder, seed)
-
-
 if __name__ == "__main__":
-    main()
+    main(network, 100)

@@ -157,18 +157,23 @@ def attention(folder, seed):
     save(folder, f"attention{seed}_watched", graph.model(inputs, outputs), samples, False)
 
 
-def main():
+def main(make, count):
+    """Makes the networks of the seeds that the command line asks for, `count` by default."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--count", type=int, default=60)
+    parser.add_argument("--count", type=int, default=count)
     parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for seed in range(options.first_seed, options.first_seed + options.count):
-        product(options.folder, seed)
-        if seed % 10 == 0:
-            attention(options.folder, seed)
+        make(options.folder, seed)
+
+
+def product_or_attention(folder, seed):
+    product(folder, seed)
+    if seed % 10 == 0:
+        attention(folder, seed)
 
 
 if __name__ == "__main__":
-    main()
+    main(product_or_attention, 60)
