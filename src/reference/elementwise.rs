@@ -1,7 +1,7 @@
 //! Broadcasting, lanes along an axis, and the quantized operators that work element by element.
 //!
-//! Sources: ONNX Runtime's `QLinearAdd`, `QLinearMul`, `QLinearConcat` and `QLinearSoftmax`, as measured; see
-//! `docs/arithmetic.md` for the formulas.
+//! Sources: ONNX Runtime's `QLinearAdd`, `QLinearMul`, `QLinearConcat` and `QLinearSoftmax`, as measured; each function has its
+//! formula, and `conformance.rs` holds them to stored results.
 
 use rayon::prelude::*;
 

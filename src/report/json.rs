@@ -188,6 +188,10 @@ mod tests {
         let text = json(&sample::run(1)).replacen("\"beats\"", "\"beets\"", 1);
         let message = read_json(&text).unwrap_err().to_string();
         assert!(message.contains("totals") && message.contains("missing field `beats`"), "{message}");
+        let mut record: serde_json::Value = serde_json::from_str(&json(&sample::run(1))).unwrap();
+        record["totals"]["causes"].as_object_mut().unwrap().remove("weight_load").unwrap();
+        let message = read_json(&record.to_string()).unwrap_err().to_string();
+        assert!(message.contains("totals.causes") && message.contains("missing field `weight_load`"), "{message}");
     }
 
     #[test]

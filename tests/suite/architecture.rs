@@ -263,3 +263,35 @@ fn what_the_contract_forbids_is_found_also_behind_a_test_item() {
     assert_eq!(faults("reference/x.rs", hidden), 1, "only what is no test");
     assert_eq!(code_of("#[cfg(test)]\nuse a;\nb();\n").trim(), "b();");
 }
+
+#[test]
+fn files_that_comments_and_pages_name_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("README.md")];
+    for folder in ["src", "tests", "benches", "examples"] {
+        rust_files(&root.join(folder), &mut files);
+    }
+    files.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        let is_rust = file.extension().is_some_and(|extension| extension == "rs");
+        for line in text.lines().filter(|line| !is_rust || line.trim_start().starts_with("//")) {
+            for word in line.split(|c: char| !(c.is_ascii_alphanumeric() || "/._-".contains(c))) {
+                let word = word.trim_end_matches('.');
+                let begins =
+                    ["src/", "docs/", "tests/", "configs/", "benches/"].iter().any(|room| word.starts_with(room));
+                let ends = [".rs", ".md", ".py", ".ron", ".txt", ".sh"].iter().any(|kind| word.ends_with(kind));
+                if begins && ends && !word.contains("NAME") {
+                    named += 1;
+                    if !root.join(word).exists() {
+                        missing.push(format!("{}: {word}", file.strip_prefix(root).unwrap().display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert!(named > 30, "only {named} names were seen");
+}
