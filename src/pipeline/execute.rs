@@ -16,7 +16,7 @@ use crate::{
     import,
     ir::{Constant, Graph, NodeId, Op, Quantized, Stage, Value, ValueId},
     mapping::LayerMapping,
-    program::{Arithmetic, Layer, LayerKind, TensorId},
+    program::{Arithmetic, Instruction, Layer, LayerKind, TensorId},
     reference::{self, Execution, Keep, Reason, ReferenceError, Settings},
     result::{Divergence, Status, Verification},
     tensor::{AccumulationOrder, Requantizer, Tensor},
@@ -305,6 +305,8 @@ fn the_others(
     let graph = &mapped.network.quantized;
     let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape[0]);
     let size = block_of(graph, false);
+    let instructions: Vec<Instruction> = mapped.program.instructions().take(INSTRUCTIONS_KEPT + 1).collect();
+    let kept = (instructions.len() <= INSTRUCTIONS_KEPT).then_some(&*instructions);
     progress.stage("executing", Some(samples.count as u64), "samples");
     let blocks = samples.each_block(size, machines.most(), progress, |index, inputs| {
         let count = inputs.first().map_or(0, |input| input.shape()[0]);
@@ -315,7 +317,7 @@ fn the_others(
                 first.to_vec()
             } else {
                 let inputs: Vec<Tensor> = inputs.iter().map(|tensor| batch_of(tensor, start, batch)).collect();
-                run_again(mapped, &mut machine, &inputs)?
+                run_again(mapped, kept, &mut machine, &inputs)?
             };
             parts.iter_mut().zip(outputs).for_each(|(parts, output)| parts.push(output));
         }
@@ -363,13 +365,25 @@ fn joined(parts: &[Tensor], count: usize) -> Result<Tensor, Failure> {
     join(parts, count).ok_or_else(|| internal("outputs differ in type"))
 }
 
-/// Runs the program on a machine that ran before.
-fn run_again(mapped: &Mapped, machine: &mut Machine, inputs: &[Tensor]) -> Result<Vec<Tensor>, Failure> {
+/// A program of at most so many instructions is generated once for all samples.
+const INSTRUCTIONS_KEPT: usize = 1 << 14;
+
+/// Runs the program on a machine that ran before; `kept` are its instructions, where they are few.
+fn run_again(
+    mapped: &Mapped,
+    kept: Option<&[Instruction]>,
+    machine: &mut Machine,
+    inputs: &[Tensor],
+) -> Result<Vec<Tensor>, Failure> {
     machine.reset_activations();
     for (index, tensor) in machine_inputs(mapped, inputs)?.iter().enumerate() {
         machine.set_input(index, tensor).map_err(internal)?;
     }
-    machine.run(mapped.program.instructions()).map_err(internal)?;
+    match kept {
+        Some(instructions) => machine.run(instructions),
+        None => machine.run(mapped.program.instructions()),
+    }
+    .map_err(internal)?;
     user_outputs(mapped, machine)
 }
 

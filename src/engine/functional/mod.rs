@@ -33,7 +33,7 @@ mod vector;
 )]
 mod tests;
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use array::ArrayUnit;
 pub use error::{Fault, FunctionalError};
@@ -239,8 +239,11 @@ impl<'h> Machine<'h> {
     ///
     /// # Errors
     /// The first instruction that cannot be executed.
-    pub fn run(&mut self, instructions: impl IntoIterator<Item = Instruction>) -> Result<(), FunctionalError> {
-        instructions.into_iter().try_for_each(|instruction| self.execute(&instruction))
+    pub fn run(
+        &mut self,
+        instructions: impl IntoIterator<Item = impl Borrow<Instruction>>,
+    ) -> Result<(), FunctionalError> {
+        instructions.into_iter().try_for_each(|instruction| self.execute(instruction.borrow()))
     }
 
     /// Executes instructions in program order, in which those of one layer are contiguous, and calls
