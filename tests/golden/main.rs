@@ -9,6 +9,7 @@ mod random;
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
+use rayon::iter::{IntoParallelIterator as _, ParallelIterator as _};
 use systole::{
     ir::ValueId,
     pipeline::{self, Options},
@@ -220,9 +221,14 @@ fn presets_run_mnist_as_kept() {
 
 #[test]
 fn layer_lists_run_as_kept() {
-    let mut text = String::new();
-    for network in ["alexnet", "googlenet", "mobilenet_v2", "resnet50", "vgg16"] {
-        for machine in ["edge_32x32", "gemmini_like"] {
+    // One network takes most of a core; side by side they take all.
+    let runs: Vec<_> = ["alexnet", "googlenet", "mobilenet_v2", "resnet50", "vgg16"]
+        .into_iter()
+        .flat_map(|network| ["edge_32x32", "gemmini_like"].map(|machine| (network, machine)))
+        .collect();
+    let text: String = runs
+        .into_par_iter()
+        .map(|(network, machine)| {
             let settings = Subject {
                 config: machine.into(),
                 model: path(&format!("models/{network}.ron")),
@@ -230,9 +236,9 @@ fn layer_lists_run_as_kept() {
                 no_execute: !EXECUTES_LARGE,
                 ..Subject::default()
             };
-            text += &projection(&format!("{network} on {machine}"), &settings);
-        }
-    }
+            projection(&format!("{network} on {machine}"), &settings)
+        })
+        .collect();
     hold("layer_lists.txt", &text, EXECUTES_LARGE);
 }
 
