@@ -4,7 +4,10 @@
 use super::{
     modelled,
     places::{Places, closest, is_within},
-    schema::{AcceleratorConfig, Buffer, BufferLayout, Dataflow, DepthwisePolicy, VectorFunction},
+    schema::{
+        AcceleratorConfig, Accumulate, Buffer, BufferLayout, Dataflow, DepthwisePolicy, LoadPath, OutputSkew,
+        VectorFunction,
+    },
 };
 use crate::{
     config::fields::{quoted, thousands},
@@ -54,6 +57,7 @@ impl Checker<'_> {
         self.found.extend(modelled::refusals(self.config, self.places));
         self.names();
         self.array();
+        self.structure();
         if self.sound(&["array.rows", "array.cols", "array.dataflows", "array.input_type", "array.weight_type"]) {
             self.capacity();
         }
@@ -89,6 +93,46 @@ impl Checker<'_> {
                 None => format!("the memories are {}", quoted(&names)),
             };
             self.fault(path, format!("no memory is called `{name}`"), help);
+        }
+    }
+
+    /// Structures that no one can build.
+    fn structure(&mut self) {
+        let array = &self.config.array;
+        let (accumulate, output, load) = (array.accumulate, array.output, array.weight_load);
+        let sound = self.sound(&["array.accumulate", "array.output"]);
+        match (accumulate, output) {
+            (Accumulate::InjectSkewed, OutputSkew::Deskewed) if sound => self.fault(
+                "array.accumulate",
+                "`InjectSkewed` injects each column's sums as they came out, and `array.output` undoes the skew",
+                "set `array.output` to `Skewed`, or inject rows: `InjectRows`",
+            ),
+            (Accumulate::InjectRows, OutputSkew::Skewed) if sound => self.fault(
+                "array.accumulate",
+                "`InjectRows` injects whole rows of sums, and `array.output` leaves them in skew",
+                "set `array.output` to `Deskewed`, or inject in skew: `InjectSkewed`",
+            ),
+            _ => {}
+        }
+        let stays = array.dataflows.contains(&Dataflow::OS) && accumulate != Accumulate::AtOutput;
+        if stays && self.sound(&["array.accumulate", "array.dataflows"]) {
+            let message = format!(
+                "`{accumulate:?}` has no adders at the accumulators, and output stationary sums cannot be injected: they \
+                 begin in the elements"
+            );
+            self.fault("array.accumulate", message, "set it to `AtOutput`, or remove `OS` from `array.dataflows`");
+        }
+        let narrow = self.config.accumulators.bits < array.column_bits && accumulate != Accumulate::AtOutput;
+        if narrow && self.sound(&["array.accumulate", "accumulators.bits", "array.column_bits"]) {
+            let message = format!(
+                "`{accumulate:?}` takes sums of {} bits from accumulators of {}",
+                array.column_bits, self.config.accumulators.bits
+            );
+            self.fault("array.accumulate", message, "make `accumulators.bits` at least `array.column_bits`");
+        }
+        if load.path == LoadPath::Chain && load.shadow_depth > 1 && self.sound(&["array.weight_load"]) {
+            let message = format!("a shift chain holds one tile, not {}", load.shadow_depth);
+            self.fault("array.weight_load.shadow_depth", message, "make it 0 or 1, or load in skew: `path: Skewed`");
         }
     }
 

@@ -63,13 +63,57 @@ declare! {
     names Overflow { Wrap, Saturate }
     names Rounding { HalfEven, HalfAway, HalfUp, Floor }
 
+    /// On which wires the stationary operand reaches the elements.
+    #[derive(Eq)]
+    enum LoadPath {
+        /// Down the columns through registers of its own, at the pace of the wave that streams: each element takes its word
+        /// out as it passes, a column after its left neighbour.
+        Skewed,
+        /// Down the columns through the elements' own registers, all columns at once: every word moves as long as one
+        /// does, so the whole array must have done with the operand before.
+        Chain,
+        /// On a bus a column, whole rows at once, the first row first.
+        Rows,
+    }
+
     /// How weights reach the processing elements.
     #[derive(Copy, Eq)]
     struct WeightLoad {
-        cycles: u32 in 0..=65_536 "array cycles" => "to load one tile of the stationary operand",
+        cycles: u32 in 1..=65_536 "array cycles" =>
+            "to load one tile of the stationary operand; fewer than rows: several rows side by side a cycle",
         shadow_depth: u8 in 0..=4 "tiles" =>
             "what waits in shadow registers; 0: the load is exposed; 1: hidden behind a tile; more: loads run \
              further ahead, at most as deep as the weight FIFO of TPU v1",
+        path: LoadPath = Skewed => "the wires of the load, which decide when it may follow the wave of a tile before",
+    }
+
+    /// Where a sum that goes on from tile to tile is added to.
+    #[derive(Eq)]
+    enum Accumulate {
+        /// By adders at the accumulators, as results come out.
+        AtOutput,
+        /// By injecting the sums at the top of the columns, each column as its results came out: in skew.
+        InjectSkewed,
+        /// By injecting whole rows of sums, through skew registers of their own.
+        InjectRows,
+    }
+
+    /// Along which wires the sums of an output stationary tile leave.
+    #[derive(Eq)]
+    enum DrainPath {
+        /// Down the columns: a row of sums a beat, the last row first.
+        Rows,
+        /// Along the rows: a column of sums a beat, the last column first.
+        Columns,
+    }
+
+    /// How results leave the edge of the array.
+    #[derive(Eq)]
+    enum OutputSkew {
+        /// Through registers that undo the skew: whole rows.
+        Deskewed,
+        /// As they come, each lane later than the one before.
+        Skewed,
     }
 
     /// The processing-element array.
@@ -93,7 +137,11 @@ declare! {
         overflow: Overflow = Wrap => "what the adders do past their width",
         pe_registers: u32 in 0..=64 "array cycles" = 0 => "extra pipeline registers inside an element",
         hop_registers: u32 in 0..=64 "array cycles" = 0 => "extra registers between neighbours, a hop",
+        port_registers: u32 in 0..=64 "array cycles" = 0 => "registers between the array's ports and its elements, both ways",
         weight_load: WeightLoad => "how the stationary operand reaches the elements",
+        accumulate: Accumulate = AtOutput => "where a tile adds to the sums of a tile before",
+        drain: DrainPath = Rows => "how the sums of output stationary tiles leave the elements",
+        output: OutputSkew = Deskewed => "whether the results' skew is undone at the array's edge",
         min_stream: u32 in 1..=4096 "beats" = 1 => "a tile occupies the array for at least this long",
         max_stream: u32 in 0..=1_048_576 "beats" = 0 => "rows that one tile streams at most; 0: no limit",
         overlap_tiles: bool = true => "whether the next tile may stream while the previous one drains",

@@ -35,7 +35,7 @@ impl Schedule for InputStationary {
     }
 
     fn result_latency(&self, law: &ArrayLaw) -> u64 {
-        law.stationary_latency
+        law.stationary_latency(1)
     }
 
     fn description(&self) -> &'static str {

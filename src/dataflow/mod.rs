@@ -188,7 +188,7 @@ pub trait Schedule: Sync {
     /// Folds of K in the order in which they are added to a sum. Within a fold, products are added from its first index.
     fn folds(&self, taps: u64, channels: u64, array: &ArrayExtents) -> Folds;
 
-    /// From the end of a stream to its last result in the accumulators.
+    /// From the end of a stream to its last result, from below: of a tile of one lane.
     fn result_latency(&self, law: &ArrayLaw) -> u64;
 
     /// The loops in words.

@@ -34,7 +34,7 @@ impl Schedule for OutputStationary {
     }
 
     fn result_latency(&self, law: &ArrayLaw) -> u64 {
-        law.output_latency.saturating_add(law.drain)
+        law.output_latency(1)
     }
 
     fn description(&self) -> &'static str {

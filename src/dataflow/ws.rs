@@ -36,7 +36,7 @@ impl Schedule for WeightStationary {
     }
 
     fn result_latency(&self, law: &ArrayLaw) -> u64 {
-        law.stationary_latency
+        law.stationary_latency(1)
     }
 
     fn description(&self) -> &'static str {

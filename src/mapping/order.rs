@@ -2,7 +2,7 @@
 
 use super::matrix::MatrixMapping;
 use crate::{
-    config::Accelerator,
+    config::{Accelerator, Accumulate},
     dataflow::{ArrayExtents, schedule},
     ir::{Constant, Distribution, Graph, Node, Op, Quantized, Value},
     tensor::{AccumulationOrder, Tensor},
@@ -60,6 +60,7 @@ pub fn may_overflow(graph: &Graph<Quantized>, node: &Node, accelerator: &Acceler
 pub fn accumulation_order(mapping: &MatrixMapping, accelerator: &Accelerator) -> AccumulationOrder {
     let (array, extents) = (&accelerator.config.array, ArrayExtents::of(&accelerator.config.array));
     let accumulator_bits = accelerator.config.accumulators.bits;
+    let injects = array.accumulate != Accumulate::AtOutput;
     let (channels, taps) = (mapping.pass_channels(), u32::try_from(mapping.shape.taps()).unwrap_or(u32::MAX));
     let mut permutation = Vec::new();
     let mut chunks = Vec::new();
@@ -79,7 +80,9 @@ pub fn accumulation_order(mapping: &MatrixMapping, accelerator: &Accelerator) ->
             permutation.extend((range.start..range.start + range.len).map(|c| tap * channels + c));
         }
         match chunks.last_mut() {
-            Some(whole) if mapping.keeps_sums(&extents) => *whole += taps * range.len,
+            // Sums that stay in the elements, or run through the columns again, go on where they were.
+            Some(whole) if mapping.keeps_sums(&extents) || injects => *whole += taps * range.len,
+            None if injects => chunks.push(taps * range.len),
             _ => {
                 let folds = schedule(mapping.dataflow).folds(taps.into(), range.len.into(), &extents);
                 chunks.extend(folds.iter().map(|fold| fold.len));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use proptest::prelude::*;
 use systole::{
-    config::{Accelerator, BufferId, Dataflow},
+    config::{Accelerator, Accumulate, BufferId, Dataflow},
     ir::{Graph, Quantized},
     mapping::{LayerMapping, order::accumulation_order},
     program::{Arithmetic, Matmul, Operation, Program, Region, Space, TensorPlace, Transfer, VectorKind, WeightImage},
@@ -90,6 +90,8 @@ fn addresses(region: &Region) -> impl Iterator<Item = u64> + '_ {
 /// One layer on the array, walked.
 struct Walker {
     dataflow: Dataflow,
+    /// Whether sums go on in the columns.
+    injects: bool,
     image: BTreeMap<u64, (u32, u32)>,
     memory: Space,
     /// The weights that lie in buffers.
@@ -144,8 +146,12 @@ impl Walker {
                 let (output, chunk) = rows[usize::try_from(line).unwrap()].clone();
                 let address = sums.address(row, col).unwrap();
                 let mut sum = Additions::default();
-                if matmul.resume {
-                    sum = self.elements.remove(&(row, col)).expect("a sum in the element");
+                if matmul.resume || (self.injects && matmul.accumulate) {
+                    sum = if matmul.resume {
+                        self.elements.remove(&(row, col)).expect("a sum in the element")
+                    } else {
+                        self.accumulators.remove(&address).expect("a sum to inject")
+                    };
                     let begun = sum.chunks.pop().expect("a chunk that goes on");
                     sum.add(output, Rc::new(begun.iter().chain(chunk.iter()).copied().collect()))?;
                 } else {
@@ -153,7 +159,7 @@ impl Walker {
                 }
                 if matmul.hold {
                     self.elements.insert((row, col), sum);
-                } else if matmul.accumulate {
+                } else if matmul.accumulate && !self.injects {
                     let known = self.accumulators.get_mut(&address).expect("a sum to add to");
                     for chunk in sum.chunks {
                         known.add(output, chunk)?;
@@ -208,6 +214,7 @@ fn order_agrees(
     };
     let mut walker = Walker {
         dataflow,
+        injects: program.accelerator.config.array.accumulate != Accumulate::AtOutput,
         image: weights,
         memory,
         buffers: BTreeMap::new(),

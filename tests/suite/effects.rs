@@ -21,7 +21,8 @@ use crate::support::plain_config;
 fn bare_array(n: u32, shadow_depth: u32, overlap_tiles: bool) -> Accelerator {
     let mut config = plain_config();
     (config.array.rows, config.array.cols) = (n, n);
-    config.array.weight_load = WeightLoad { cycles: n, shadow_depth: u8::try_from(shadow_depth).unwrap() };
+    config.array.weight_load =
+        WeightLoad { cycles: n, shadow_depth: u8::try_from(shadow_depth).unwrap(), ..config.array.weight_load };
     config.array.overlap_tiles = overlap_tiles;
     config.buffers.layout =
         BufferLayout::Shared(Buffer { bytes: 1 << 30, banks: 64, word_bytes: 64, ports: 2, latency: 1 });

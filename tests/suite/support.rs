@@ -6,8 +6,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use systole::{
     config::{
-        Accelerator, AcceleratorConfig, Buffer, BufferLayout, Dataflow, DepthwisePolicy, Dma, KPacking, MemoryModel,
-        MemorySpace, Placement, VectorPlacement, WeightLoad, load_source,
+        Accelerator, AcceleratorConfig, Accumulate, Buffer, BufferLayout, Dataflow, DepthwisePolicy, Dma, DrainPath,
+        KPacking, LoadPath, MemoryModel, MemorySpace, OutputSkew, Placement, VectorPlacement, WeightLoad, load_source,
     },
     diag::Source,
     ir::{Activation, Constant, Graph, Node, Op, Quantized, Value, ValueId, Window},
@@ -87,18 +87,30 @@ fn with_least_room(mut config: AcceleratorConfig) -> Accelerator {
     Accelerator::from_valid(config)
 }
 
+/// Any wires of the array. Which of them go together is the caller's business.
+fn structures() -> impl Strategy<Value = (LoadPath, Accumulate, DrainPath, OutputSkew, u32)> {
+    (
+        prop_oneof![Just(LoadPath::Skewed), Just(LoadPath::Chain), Just(LoadPath::Rows)],
+        prop_oneof![3 => Just(Accumulate::AtOutput), 1 => Just(Accumulate::InjectSkewed), 1 => Just(Accumulate::InjectRows)],
+        prop_oneof![Just(DrainPath::Rows), Just(DrainPath::Columns)],
+        prop_oneof![Just(OutputSkew::Deskewed), Just(OutputSkew::Skewed)],
+        0_u32..=2,
+    )
+}
+
 /// Any machine that executes: arrays from 1x1 to 40x40, every dataflow, buffers from one array tile up.
 pub fn machines() -> impl Strategy<Value = Accelerator> {
     let array = (
         1_u32..=40,
         1_u32..=40,
         prop::sample::subsequence(vec![Dataflow::WS, Dataflow::OS, Dataflow::IS], 1..=3),
-        (0_u32..=40, 0_u8..=3),
+        (1_u32..=40, 0_u8..=3),
         prop_oneof![3 => Just(0_u32), 1 => 1_u32..=64],
         1_u32..=8,
         any::<bool>(),
         prop_oneof![Just(KPacking::KernelAndChannels), Just(KPacking::Channels)],
         (0_u32..=3, 0_u32..=2, 0_u32..=20),
+        structures(),
     );
     let numbers = (
         prop_oneof![2 => Just((32_u8, 32_u8)), 1 => (8_u8..=64, 8_u8..=64)],
@@ -129,11 +141,16 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
     );
     (array, numbers, memory, dma, space, rest).prop_map(|(array, numbers, memory, dma, space, rest)| {
         let mut config = plain_config();
-        let (rows, cols, dataflows, load, max_stream, min_stream, overlap, packing, registers) = array;
+        let (rows, cols, dataflows, load, max_stream, min_stream, overlap, packing, registers, structure) = array;
         config.array.rows = rows;
         config.array.cols = cols;
         config.array.dataflows = dataflows;
-        config.array.weight_load = WeightLoad { cycles: load.0, shadow_depth: load.1 };
+        let (path, accumulate, drain, output, port_registers) = structure;
+        // A chain holds one operand.
+        let shadow_depth = if path == LoadPath::Chain { load.1.min(1) } else { load.1 };
+        config.array.weight_load = WeightLoad { cycles: load.0, shadow_depth, path };
+        (config.array.accumulate, config.array.drain, config.array.output) = (accumulate, drain, output);
+        config.array.port_registers = port_registers;
         config.array.max_stream = max_stream;
         config.array.min_stream = if max_stream == 0 { min_stream } else { min_stream.min(max_stream) };
         config.array.overlap_tiles = overlap;
@@ -145,6 +162,16 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         config.array.column_bits = column_bits;
         config.accumulators.bits = bits;
         config.array.overflow = overflow;
+        if accumulate != Accumulate::AtOutput {
+            // Sums that are injected begin in accumulators that hold them, and never in the elements.
+            config.array.output =
+                if accumulate == Accumulate::InjectRows { OutputSkew::Deskewed } else { OutputSkew::Skewed };
+            config.accumulators.bits = bits.max(column_bits);
+            config.array.dataflows.retain(|&dataflow| dataflow != Dataflow::OS);
+            if config.array.dataflows.is_empty() {
+                config.array.dataflows.push(Dataflow::WS);
+            }
+        }
         config.vector.requantizer = requantizer;
         let (buffers, accumulators, double_buffering, residency) = memory;
         let buffer = |bytes| Buffer { bytes, banks: 2, word_bytes: 16, ports: 1, latency: 1 };

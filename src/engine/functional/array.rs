@@ -98,7 +98,10 @@ impl ArrayUnit {
         let (stationary, _) = operands(layer)?;
         self.walk.set(region)?;
         let (n, k) = (self.walk.rows.len(), self.walk.cols);
-        let path = path_of(layer.matrix()?, datapath, k, continued);
+        let matrix = layer.matrix()?;
+        // Where nothing can overflow it does not matter which adder adds.
+        let injects = datapath.injects && matrix.order != AccumulationOrder::Exact;
+        let path = path_of(matrix, datapath, k, continued || injects);
         let bytes = store.bytes(region.space)?;
         if let (Some(kind), true) = (stationary.narrow, path != Path::Sequential) {
             let zero = if stationary.varied { 0 } else { narrow_zero(stationary)? };
@@ -210,7 +213,7 @@ impl ArrayUnit {
         self.offsets.extend((0..t).map(|i| i * n));
         gemm(&self.stream, &self.packed, &mut self.tile, &self.offsets, false);
         for i in 0..t {
-            self.begin(matmul, i);
+            self.begin(&store.accumulators, datapath, matmul, i)?;
             for (sum, &product) in self.sums.iter_mut().zip(&self.tile[i * n..][..n]) {
                 self.overflows += u64::from(counts && leaves(*sum, i64::from(product), datapath.column_bits));
                 *sum = add(*sum, i64::from(product), datapath.column_bits, datapath.overflow);
@@ -218,6 +221,30 @@ impl ArrayUnit {
             self.end(&mut store.accumulators, datapath, matmul, i, counts)?;
         }
         Ok(())
+    }
+
+    /// An operand of a layer as integers less their zero points, `[rows, k]` as its region walks.
+    pub fn operand(
+        &mut self,
+        store: &Store,
+        layer: &LayerNumerics,
+        region: &Region,
+        stays: bool,
+    ) -> Result<Vec<i32>, Fault> {
+        let (stationary, streaming) = operands(layer)?;
+        self.walk.set(region)?;
+        self.gather_wide(store.bytes(region.space)?, if stays { stationary } else { streaming })?;
+        Ok(self.values.clone())
+    }
+
+    /// Accumulators, in the order of their region's walk.
+    pub fn sums(&mut self, accumulators: &Accumulators, region: &Region) -> Result<Vec<i64>, Fault> {
+        self.target.set(region)?;
+        let mut sums = Vec::with_capacity(self.target.elements());
+        for row in 0..self.target.rows.len() {
+            read_row(accumulators, &self.target, row, &mut sums)?;
+        }
+        Ok(sums)
     }
 
     fn gather_wide(&mut self, bytes: &super::store::Bytes, operand: Operand) -> Result<(), Fault> {
@@ -234,15 +261,25 @@ impl ArrayUnit {
         Ok(())
     }
 
-    /// A row of sums as the elements have it before a tile: zero, or what they hold.
-    fn begin(&mut self, matmul: &Matmul, row: usize) {
+    /// A row of sums as the columns have it before a tile: zero, what the elements hold, or what is injected.
+    fn begin(
+        &mut self,
+        accumulators: &Accumulators,
+        datapath: Datapath,
+        matmul: &Matmul,
+        row: usize,
+    ) -> Result<(), Fault> {
         let n = self.shape[0];
         self.sums.clear();
         if matmul.resume {
             self.sums.extend_from_slice(&self.held[row * n..][..n]);
-        } else {
-            self.sums.resize(n, 0);
+            return Ok(());
         }
+        if !is_injected(datapath, matmul) {
+            self.sums.resize(n, 0);
+            return Ok(());
+        }
+        read_row(accumulators, &self.target, row, &mut self.sums)
     }
 
     /// Where a row of sums goes after a tile: it stays, or goes to the accumulators.
@@ -260,7 +297,8 @@ impl ArrayUnit {
             return Ok(());
         }
         let overflows = counts.then_some(&mut self.overflows);
-        deposit(accumulators, &self.target, row, &self.sums, datapath, matmul.accumulate, overflows)
+        let adds = matmul.accumulate && !is_injected(datapath, matmul);
+        deposit(accumulators, &self.target, row, &self.sums, datapath, adds, overflows)
     }
 
     fn sequential(
@@ -272,7 +310,7 @@ impl ArrayUnit {
     ) -> Result<(), Fault> {
         let [n, k] = self.shape;
         for i in 0..self.target.rows.len() {
-            self.begin(matmul, i);
+            self.begin(accumulators, datapath, matmul, i)?;
             let row = &self.values[i * k..][..k];
             for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
                 for (sum, &weight) in self.sums.iter_mut().zip(weights) {
@@ -285,6 +323,29 @@ impl ArrayUnit {
         }
         Ok(())
     }
+}
+
+/// Whether the sums that a tile adds to run through its columns.
+const fn is_injected(datapath: Datapath, matmul: &Matmul) -> bool {
+    datapath.injects && matmul.accumulate && matmul.stationary.is_none()
+}
+
+/// Appends one row of accumulators.
+fn read_row(
+    accumulators: &Accumulators,
+    target: &UnrolledRegion,
+    row: usize,
+    sums: &mut Vec<i64>,
+) -> Result<(), Fault> {
+    target.row(target.rows[row], |_, length, address| {
+        let address = address.ok_or(Fault::Region("padding in accumulators"))?;
+        let range = accumulators.reading(address, length)?;
+        match &accumulators.words {
+            Words::Narrow(words) => sums.extend(words[range].iter().map(|&word| i64::from(word))),
+            Words::Wide(words) => sums.extend_from_slice(&words[range]),
+        }
+        Ok(())
+    })
 }
 
 /// Adds the columns' sums of one row to its accumulators, or writes them.

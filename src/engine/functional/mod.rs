@@ -49,7 +49,8 @@ use crate::{
     config::Accelerator,
     ir::ValueId,
     program::{
-        Arithmetic, Header, Instruction, LayerId, Operation, TensorId, TensorPlace, Transfer, VectorKind, WeightImage,
+        Arithmetic, Header, Instruction, LayerId, Operation, Region, TensorId, TensorPlace, Transfer, VectorKind,
+        WeightImage,
     },
     tensor::{DType, Tensor},
 };
@@ -235,6 +236,32 @@ impl<'h> Machine<'h> {
         self.tracer.as_ref().and_then(Tracer::story)
     }
 
+    /// An operand of the array as integers less their zero points, `[rows, k]` as the region of the instruction's layer
+    /// walks; `stays` says whether it is the one that is preloaded (or, where sums stay, the second one).
+    ///
+    /// # Errors
+    /// A region outside its space, a layer without products.
+    pub fn array_operand(
+        &mut self,
+        instruction: &Instruction,
+        region: &Region,
+        stays: bool,
+    ) -> Result<Vec<i32>, FunctionalError> {
+        let id = instruction.layer;
+        let layer = self.layers.get(id.index()).ok_or(Fault::NoLayer(id));
+        let values = layer.and_then(|layer| self.array.operand(&self.store, layer, region, stays));
+        values.map_err(|fault| self.at(instruction, fault))
+    }
+
+    /// Accumulators in the order of a region's walk.
+    ///
+    /// # Errors
+    /// A region outside them.
+    pub fn sums(&mut self, instruction: &Instruction, region: &Region) -> Result<Vec<i64>, FunctionalError> {
+        let sums = self.array.sums(&self.store.accumulators, region);
+        sums.map_err(|fault| self.at(instruction, fault))
+    }
+
     /// Executes instructions in the order given.
     ///
     /// # Errors
@@ -278,11 +305,15 @@ impl<'h> Machine<'h> {
     /// Regions outside their space or that do not fit each other, reads of undefined bytes in checked mode, and
     /// arithmetic that the layer does not have.
     pub fn execute(&mut self, instruction: &Instruction) -> Result<(), FunctionalError> {
-        self.dispatch(instruction).map_err(|fault| FunctionalError::Instruction {
+        self.dispatch(instruction).map_err(|fault| self.at(instruction, fault))
+    }
+
+    fn at(&self, instruction: &Instruction, fault: Fault) -> FunctionalError {
+        FunctionalError::Instruction {
             instruction: instruction.index,
             layer: self.layers.get(instruction.layer.index()).map_or_else(String::new, |layer| layer.name.clone()),
             fault,
-        })
+        }
     }
 
     fn dispatch(&mut self, instruction: &Instruction) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 
 use super::error::Fault;
 use crate::{
-    config::{Accelerator, Dataflow},
+    config::{Accelerator, Accumulate, Dataflow},
     ir::NodeId,
     kernels::widen::Narrow,
     program::{Arithmetic, Header, Layer, TensorId},
@@ -63,6 +63,8 @@ pub(super) struct Datapath {
     pub accumulator_bits: u8,
     /// What both do past their width.
     pub overflow: Overflow,
+    /// Whether a tile that adds to sums takes them up into its columns, rather than adding its own to them.
+    pub injects: bool,
     /// How accumulators become outputs.
     pub requantizer: Requantizer,
     /// Bytes of a parameter record.
@@ -76,6 +78,7 @@ impl Datapath {
             column_bits: accelerator.config.array.column_bits.clamp(1, 64),
             accumulator_bits: accelerator.config.accumulators.bits.clamp(1, 64),
             overflow: accelerator.config.array.overflow,
+            injects: accelerator.config.array.accumulate != Accumulate::AtOutput,
             requantizer: accelerator.config.vector.requantizer,
             record: usize::try_from(accelerator.parameter_bytes()).unwrap_or(12),
         }

@@ -26,12 +26,42 @@ pub(super) struct StreamedTile {
     pub resume: bool,
     /// Whether its sums stay in the elements.
     pub hold: bool,
-    /// First and last accumulator that it writes.
-    pub accumulators: [i64; 2],
-    /// Accumulators between neighbouring rows.
-    pub row_stride: u32,
-    /// Neighbouring accumulators that one row writes; 0 where a row's are not neighbours.
-    pub row_width: u32,
+    /// The sums that it writes, where they lie evenly.
+    pub sums: Option<Sums>,
+    /// Columns whose results count, or rows where the sums of output stationary tiles leave along them.
+    pub lanes: u32,
+}
+
+/// Accumulators `first + row * row_stride + column * col_stride`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sums {
+    /// That of row 0, column 0.
+    pub first: i64,
+    /// Between rows, one a beat.
+    pub row_stride: i64,
+    /// Between columns.
+    pub col_stride: i64,
+    /// Columns.
+    pub cols: i64,
+}
+
+impl Sums {
+    /// By how many rows `later` begins after this, in each way in which their sums can be the same.
+    fn shifts(&self, later: &Self) -> impl Iterator<Item = i64> {
+        let apart = later.first - self.first;
+        // The columns of a row lie between its neighbours', or the rows of a column do.
+        let by_rows = self.row_stride.abs() >= self.col_stride.abs();
+        let (outer, inner) =
+            if by_rows { (self.row_stride, self.col_stride) } else { (self.col_stride, self.row_stride) };
+        let near = apart.checked_div(outer).unwrap_or(0);
+        let reach = self.cols.max(later.cols);
+        [near - 1, near, near + 1].into_iter().filter_map(move |steps| {
+            let rest = apart - steps * outer;
+            let inner_steps = if rest == 0 { 0 } else { (inner != 0 && rest % inner == 0).then(|| rest / inner)? };
+            let (rows, cols) = if by_rows { (steps, inner_steps) } else { (inner_steps, steps) };
+            (-reach < cols && cols < reach).then_some(rows)
+        })
+    }
 }
 
 /// When an instruction may go on, apart from the array itself.
@@ -52,30 +82,46 @@ pub(super) struct Phases {
     pub end: Event,
 }
 
-/// A tile whose first rows may not be written yet.
+/// A tile whose first sums may not have come out yet.
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     start: Event,
-    /// When its last row is written.
+    beats: u64,
+    beat_cycles: u64,
+    /// When its last row can be injected.
     end: Time,
-    accumulators: [i64; 2],
-    row_stride: u32,
-    row_width: u32,
+    sums: Option<Sums>,
 }
 
 impl InFlight {
-    /// Whether a tile writes accumulators that this one is still making. Tiles of the same rows and other columns
-    /// interleave without touching.
-    fn meets(&self, tile: &StreamedTile) -> bool {
-        if self.accumulators[0] > tile.accumulators[1] || self.accumulators[1] < tile.accumulators[0] {
-            return false;
+    /// Cycles from its start to that of a tile none of whose rows is injected less than `wait` after this one's beat for it.
+    /// Rows come a beat each, so that one of the first and the last common row decides.
+    fn distance(&self, tile: &StreamedTile, wait: u64) -> Result<u64, TimingError> {
+        let (Some(sums), Some(later)) = (&self.sums, &tile.sums) else { return self.after_all(tile, wait) };
+        if (sums.row_stride, sums.col_stride) != (later.row_stride, later.col_stride) {
+            return self.after_all(tile, wait);
         }
-        if self.row_stride != tile.row_stride || self.row_width == 0 || tile.row_width == 0 || self.row_stride == 0 {
-            return true;
+        let [Ok(beats), Ok(tile_beats)] = [self.beats, tile.beats].map(i64::try_from) else {
+            return Err(TimingError::Overflow);
+        };
+        let mut distance = 0;
+        // The tile's row 0 is this one's row `shift`.
+        for shift in sums.shifts(later) {
+            let (first, last) = (0.max(-shift), tile_beats.min(beats - shift) - 1);
+            for row in [first, last] {
+                let [Ok(ours), Ok(theirs)] = [row + shift + 1, row + 1].map(u64::try_from) else { continue };
+                if first <= last {
+                    let ours = sum(product(ours, self.beat_cycles)?, wait)?;
+                    distance = distance.max(ours.saturating_sub(product(theirs, tile.beat_cycles)?));
+                }
+            }
         }
-        let stride = i64::from(self.row_stride);
-        let shift = (tile.accumulators[0] - self.accumulators[0]).rem_euclid(stride);
-        shift < i64::from(self.row_width) || shift + i64::from(tile.row_width) > stride
+        Ok(distance)
+    }
+
+    /// The same where any two rows may be one.
+    fn after_all(&self, tile: &StreamedTile, wait: u64) -> Result<u64, TimingError> {
+        Ok(sum(product(self.beats, self.beat_cycles)?, wait)?.saturating_sub(tile.beat_cycles))
     }
 }
 
@@ -85,11 +131,16 @@ pub(super) struct ArrayTimer {
     period: Time,
     law: ArrayLaw,
     shadow_depth: usize,
+    /// When the next load may begin, as far as the wires of the load go.
+    load_free: Event,
+    /// When a stream past the last loaded operand may begin.
     loaded: Event,
     /// Whether the last load has been used by a stream.
     load_used: bool,
-    /// Starts of the first stream of the last `shadow_depth` loads.
-    stream_starts: VecDeque<Event>,
+    /// The first beats of the first stream of the last `shadow_depth` loads.
+    first_beats: VecDeque<Event>,
+    /// The last beat of the last stream.
+    last_beat: Option<Event>,
     stream_end: Event,
     occupied: Event,
     last_result: Event,
@@ -109,9 +160,11 @@ impl ArrayTimer {
             period: accelerator.array_period,
             shadow_depth: usize::try_from(law.shadow_depth).map_err(|_| TimingError::Overflow)?,
             law,
+            load_free: Event::ORIGIN,
             loaded: Event::ORIGIN,
             load_used: true,
-            stream_starts: VecDeque::new(),
+            first_beats: VecDeque::new(),
+            last_beat: None,
             stream_end: Event::ORIGIN,
             occupied: Event::ORIGIN,
             last_result: Event::ORIGIN,
@@ -130,36 +183,37 @@ impl ArrayTimer {
         after(edge, times(self.period, cycles)?)
     }
 
-    /// Empties the array and changes its dataflow.
+    /// Empties the array and changes its dataflow. Where an operand stays and which one makes no difference to the
+    /// wires, but whether sums stay does.
     pub fn switch_dataflow(&mut self, graph: &mut CauseGraph, cycles: u64) -> Result<(), TimingError> {
-        if cycles > 0 {
-            let idle = latest([self.occupied, self.loaded, self.last_result]);
-            let end = self.after(self.edge(idle.time)?, cycles)?;
-            let switched = graph.phase(idle, Cause::FillDrain, end)?;
-            self.occupied = switched;
-            self.loaded = switched;
-        }
+        let idle = latest([self.occupied, self.load_free, self.loaded, self.last_result]);
+        let end = self.after(self.edge(idle.time)?, cycles)?;
+        let switched = graph.phase(idle, Cause::FillDrain, end)?;
+        (self.occupied, self.load_free, self.loaded) = (switched, switched, switched);
         Ok(())
     }
 
     /// Loads a stationary operand.
     pub fn preload(&mut self, graph: &mut CauseGraph, ready: Ready) -> Result<Phases, TimingError> {
-        let room = match self.shadow_depth {
-            0 if self.law.overlap => self.stream_end,
-            0 => self.last_result,
+        let used = match self.shadow_depth {
+            0 => self.last_beat,
             // A load that no stream has used is overwritten, so only loads with a stream take room.
-            depth => match self.stream_starts.len().checked_sub(depth) {
-                Some(index) => self.stream_starts[index],
-                None => Event::ORIGIN,
-            },
+            depth => self.first_beats.len().checked_sub(depth).map(|index| self.first_beats[index]),
         };
-        let bound = latest([ready.tokens, self.loaded, room, ready.issue]);
+        let mut room = Event::ORIGIN;
+        if let Some(used) = used {
+            room = graph.phase(used, Cause::FillDrain, self.after(used.time, self.law.room)?)?;
+        }
+        if self.shadow_depth == 0 && !self.law.overlap {
+            room = latest([room, self.last_result]);
+        }
+        let bound = latest([ready.tokens, self.load_free, room, ready.issue]);
         let at = self.edge(bound.time)?;
         let start = graph.phase(bound, Cause::WeightLoad, at)?;
-        let end = self.after(at, self.law.load)?;
-        self.loaded = graph.phase(start, Cause::WeightLoad, end)?;
+        self.loaded = graph.phase(start, Cause::WeightLoad, self.after(at, self.law.load)?)?;
+        self.load_free = graph.phase(start, Cause::WeightLoad, self.after(at, self.law.load_period)?)?;
         self.load_used = false;
-        Ok(Phases { start, end: self.loaded })
+        Ok(Phases { start, end: self.load_free })
     }
 
     /// Streams a tile.
@@ -168,9 +222,9 @@ impl ArrayTimer {
         if self.law.overlap {
             if let (Some(shifting), false) = (self.shifting, tile.hold)
                 && tile.output_stationary
-                && tile.beats < self.law.drain
             {
-                let chain_free = self.after(shifting.time, self.law.drain - tile.beats)?;
+                let streams = product(tile.beats, tile.beat_cycles)?;
+                let chain_free = self.after(shifting.time, self.law.drain.saturating_sub(streams))?;
                 if chain_free > shifting.time.max(self.occupied.time) {
                     let chain = graph.phase(shifting, Cause::FillDrain, chain_free)?;
                     engine = latest([engine, chain]);
@@ -184,7 +238,7 @@ impl ArrayTimer {
         }
         let mut bound = latest([ready.tokens, engine, ready.issue]);
         if !tile.output_stationary {
-            bound = self.wait_for_rows(graph, tile, bound)?;
+            bound = self.wait_for_sums(graph, tile, bound)?;
         }
         let at = self.edge(bound.time)?;
         let start = graph.phase(bound, Cause::ArrayStreaming, at)?;
@@ -194,12 +248,12 @@ impl ArrayTimer {
         self.stream_end = graph.phase(beats_end, Cause::BufferBank, self.after(at, stretched)?)?;
         let occupied = self.after(at, stretched.max(self.law.min_stream))?;
         self.occupied = graph.phase(self.stream_end, Cause::ArrayStreaming, occupied)?;
-        let result = if tile.output_stationary {
-            let drain = if tile.hold { 0 } else { self.law.drain };
-            self.after(self.stream_end.time, sum(self.law.output_latency, drain)?)?
-        } else {
-            self.after(self.stream_end.time, self.law.stationary_latency)?
+        let latency = match (tile.output_stationary, tile.hold) {
+            (true, true) => self.law.complete(),
+            (true, false) => self.law.output_latency(tile.lanes.into()),
+            (false, _) => self.law.stationary_latency(tile.lanes.into()),
         };
+        let result = self.after(self.stream_end.time, latency)?;
         let own = graph.phase(self.stream_end, Cause::FillDrain, result)?;
         self.last_result = latest([own, self.last_result]);
         if !tile.output_stationary {
@@ -209,26 +263,39 @@ impl ArrayTimer {
         }
 
         if !tile.output_stationary {
-            if !self.load_used {
-                self.load_used = true;
-                self.stream_starts.push_back(start);
-                if self.stream_starts.len() > self.shadow_depth {
-                    self.stream_starts.pop_front();
-                }
+            self.operand_used(graph, tile, start)?;
+            if let Some(wait) = self.law.accumulation_wait {
+                let end = self.after(at, sum(stretched, wait)?)?;
+                self.in_flight.push_back(InFlight {
+                    start,
+                    beats: tile.beats,
+                    beat_cycles: tile.beat_cycles,
+                    end,
+                    sums: tile.sums,
+                });
             }
-            self.in_flight.push_back(InFlight {
-                start,
-                end: own.time,
-                accumulators: tile.accumulators,
-                row_stride: tile.row_stride,
-                row_width: tile.row_width,
-            });
         }
         Ok(Phases { start, end: self.last_result })
     }
 
-    /// The later of `bound` and the moment when the rows that the tile adds to are written.
-    fn wait_for_rows(
+    /// Notes from when on the next load may overwrite what this stream uses. Beats come at the end of their cycles.
+    fn operand_used(&mut self, graph: &mut CauseGraph, tile: &StreamedTile, start: Event) -> Result<(), TimingError> {
+        if self.shadow_depth == 0 {
+            let cycles = product(tile.beats, tile.beat_cycles)?.saturating_sub(1);
+            self.last_beat = Some(graph.phase(start, Cause::ArrayStreaming, self.after(start.time, cycles)?)?);
+        } else if !self.load_used {
+            let cycles = tile.beat_cycles.saturating_sub(1);
+            self.first_beats.push_back(graph.phase(start, Cause::BufferBank, self.after(start.time, cycles)?)?);
+            if self.first_beats.len() > self.shadow_depth {
+                self.first_beats.pop_front();
+            }
+        }
+        self.load_used = true;
+        Ok(())
+    }
+
+    /// The later of `bound` and the moment from which the sums that the tile injects have come out.
+    fn wait_for_sums(
         &mut self,
         graph: &mut CauseGraph,
         tile: &StreamedTile,
@@ -237,19 +304,12 @@ impl ArrayTimer {
         while self.in_flight.front().is_some_and(|front| front.end <= bound.time) {
             self.in_flight.pop_front();
         }
+        let (Some(wait), true) = (self.law.accumulation_wait, tile.accumulate) else { return Ok(bound) };
         let mut last = bound;
-        if tile.accumulate {
-            let first = tile.accumulators[0];
-            for earlier in &self.in_flight {
-                if !earlier.meets(tile) {
-                    continue;
-                }
-                let ahead = u64::try_from(first - earlier.accumulators[0]).unwrap_or(0);
-                let shift = ahead.div_ceil(u64::from(earlier.row_stride.max(1)));
-                let written = self.after(earlier.start.time, sum(self.law.accumulation_wait, shift)?)?;
-                if written > last.time {
-                    last = graph.phase(earlier.start, Cause::FillDrain, written)?;
-                }
+        for earlier in &self.in_flight {
+            let out = self.after(earlier.start.time, earlier.distance(tile, wait)?)?;
+            if out > last.time {
+                last = graph.phase(earlier.start, Cause::FillDrain, out)?;
             }
         }
         Ok(last)
@@ -263,10 +323,12 @@ impl ArrayTimer {
 
     /// Every event that it still depends on.
     pub fn visit_events(&mut self, visit: &mut dyn FnMut(&mut Event)) {
-        for event in [&mut self.loaded, &mut self.stream_end, &mut self.occupied, &mut self.last_result] {
+        let Self { load_free, loaded, stream_end, occupied, last_result, .. } = self;
+        for event in [load_free, loaded, stream_end, occupied, last_result] {
             visit(event);
         }
-        self.stream_starts.iter_mut().for_each(&mut *visit);
+        self.first_beats.iter_mut().for_each(&mut *visit);
+        self.last_beat.iter_mut().for_each(&mut *visit);
         self.shifting.iter_mut().for_each(&mut *visit);
         self.in_flight.iter_mut().for_each(|tile| visit(&mut tile.start));
     }

@@ -5,13 +5,13 @@ use smallvec::SmallVec;
 
 use super::{
     TimingError,
-    array::{StreamedTile, product, sum},
+    array::{StreamedTile, Sums, product, sum},
     clock::times,
     dma::{DmaTransfer, Leg},
     runs,
 };
 use crate::{
-    config::{Accelerator, DepthwisePolicy, EngineKind, VectorFunction},
+    config::{Accelerator, BufferId, DepthwisePolicy, DrainPath, EngineKind, VectorFunction},
     program::{Header, Instruction, Matmul, Operation, Region, Space, Transfer, VectorKind, VectorOp},
     units::Time,
 };
@@ -50,6 +50,64 @@ pub(super) struct LayerCounters {
     pub beats: u64,
 }
 
+/// What the operand buffers deliver.
+#[derive(Clone, Copy, Debug)]
+pub struct BufferRates {
+    rows: u64,
+    /// Bytes that the input and the weight buffer deliver a cycle, and whether they are one.
+    bytes: [u64; 2],
+    shared: bool,
+    weight_buffer: BufferId,
+}
+
+impl BufferRates {
+    /// Of a machine.
+    ///
+    /// # Errors
+    /// A machine without operand buffers.
+    pub fn of(accelerator: &Accelerator) -> Result<Self, TimingError> {
+        let rate = |id: BufferId| {
+            let buffer = accelerator.buffers.get(usize::from(id.0));
+            let buffer = buffer.ok_or(TimingError::Machine("an operand buffer that is not listed"))?;
+            product(product(buffer.banks.into(), buffer.word_bytes.into())?, buffer.ports.into())
+        };
+        let bytes = [rate(accelerator.input_buffer)?, rate(accelerator.weight_buffer)?];
+        if bytes.contains(&0) {
+            return Err(TimingError::Machine("a buffer without banks"));
+        }
+        Ok(Self {
+            rows: accelerator.config.array.rows.into(),
+            bytes,
+            shared: accelerator.input_buffer == accelerator.weight_buffer,
+            weight_buffer: accelerator.weight_buffer,
+        })
+    }
+
+    /// Beats of an array tile, and the cycles that the operand buffers take for one.
+    ///
+    /// # Errors
+    /// More than 64 bits hold.
+    pub fn beats(&self, matmul: &Matmul) -> Result<[u64; 2], TimingError> {
+        let [rows, k] = [runs::rows(&matmul.stream)?, runs::columns(&matmul.stream)?];
+        let element = u64::from(matmul.stream.element);
+        let (beats, cycles) = if let Some(stationary) = matmul.stationary {
+            let columns = runs::rows(&stationary)?;
+            let [input, weight] = [product(rows, element)?, product(columns, stationary.element.into())?];
+            let cycles = if self.shared {
+                sum(input, weight)?.div_ceil(self.bytes[0])
+            } else {
+                input.div_ceil(self.bytes[0]).max(weight.div_ceil(self.bytes[1]))
+            };
+            (k, cycles)
+        } else {
+            // Input stationary streams weights: the buffer is that of the streamed region.
+            let is_weight = matches!(matmul.stream.space, Space::Buffer(id) if id == self.weight_buffer);
+            (rows, product(k.min(self.rows), element)?.div_ceil(self.bytes[usize::from(is_weight)]))
+        };
+        Ok([beats, cycles.max(1)])
+    }
+}
+
 /// Works out instructions of one program on one machine.
 #[derive(Debug)]
 pub(super) struct Decoder<'a> {
@@ -57,10 +115,7 @@ pub(super) struct Decoder<'a> {
     /// Bytes in which memory is touched, and the bursts in them, as powers of two.
     granule_shift: u32,
     granule_bursts: u32,
-    rows: u64,
-    /// Bytes that the input and the weight buffer deliver a cycle, and whether they are one.
-    buffer_rate: [u64; 2],
-    shared: bool,
+    rates: BufferRates,
     /// `(memory, first, end)` of the weight images, sorted.
     weights: Vec<(u8, u64, u64)>,
     /// Useful bytes read from and written to each memory space so far.
@@ -71,14 +126,8 @@ pub(super) struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     pub fn new(accelerator: &'a Accelerator, header: &Header) -> Result<Self, TimingError> {
-        let rate = |id: crate::config::BufferId| {
-            let buffer = accelerator.buffers.get(usize::from(id.0));
-            let buffer = buffer.ok_or(TimingError::Machine("an operand buffer that is not listed"))?;
-            product(product(buffer.banks.into(), buffer.word_bytes.into())?, buffer.ports.into())
-        };
-        let buffer_rate = [rate(accelerator.input_buffer)?, rate(accelerator.weight_buffer)?];
-        if buffer_rate.contains(&0) || accelerator.config.vector.lanes == 0 {
-            return Err(TimingError::Machine("a buffer without banks or a vector unit without lanes"));
+        if accelerator.config.vector.lanes == 0 {
+            return Err(TimingError::Machine("a vector unit without lanes"));
         }
         let mut weights: Vec<_> = header
             .weights
@@ -91,9 +140,7 @@ impl<'a> Decoder<'a> {
             accelerator,
             granule_shift: dma.granule_bytes().trailing_zeros(),
             granule_bursts: dma.granule_bytes().trailing_zeros() - dma.burst_bytes.trailing_zeros(),
-            rows: accelerator.config.array.rows.into(),
-            buffer_rate,
-            shared: accelerator.input_buffer == accelerator.weight_buffer,
+            rates: BufferRates::of(accelerator)?,
             weights,
             useful: vec![[0; 2]; accelerator.config.memories.len()],
             on_chip: vec![[0; 2]; accelerator.buffers.len() + 1],
@@ -190,51 +237,30 @@ impl<'a> Decoder<'a> {
     }
 
     fn tile(&self, matmul: &Matmul) -> Result<StreamedTile, TimingError> {
-        let [rows, k] = [runs::rows(&matmul.stream)?, runs::columns(&matmul.stream)?];
-        let element = u64::from(matmul.stream.element);
-        let (beats, beat_cycles) = if let Some(stationary) = matmul.stationary {
-            let columns = runs::rows(&stationary)?;
-            let [input, weight] = [product(rows, element)?, product(columns, stationary.element.into())?];
-            let cycles = if self.shared {
-                sum(input, weight)?.div_ceil(self.buffer_rate[0])
-            } else {
-                input.div_ceil(self.buffer_rate[0]).max(weight.div_ceil(self.buffer_rate[1]))
-            };
-            (k, cycles)
-        } else {
-            // Input stationary streams weights: the buffer is that of the streamed region.
-            let rate = match matmul.stream.space {
-                Space::Buffer(id) if id == self.accelerator.weight_buffer => self.buffer_rate[1],
-                _ => self.buffer_rate[0],
-            };
-            (rows, product(k.min(self.rows), element)?.div_ceil(rate))
-        };
+        let [beats, beat_cycles] = self.rates.beats(matmul)?;
         let target = &matmul.accumulators;
-        let accumulators = if target.row_window.is_none() && target.window.is_none() {
-            let mut reach = 0_i64;
-            for dim in &target.dims {
-                let step = i64::from(dim.count.saturating_sub(1)).checked_mul(i64::from(dim.stride));
-                reach = step.and_then(|step| reach.checked_add(step)).ok_or(TimingError::Overflow)?;
-            }
-            [target.base, target.base.checked_add(reach).ok_or(TimingError::Overflow)?]
-        } else {
-            let address = |row: u32, column: u32| {
-                let address = target.address(row, column).and_then(|address| i64::try_from(address).ok());
-                address.unwrap_or(target.base)
-            };
-            [address(0, 0), address(target.rows().saturating_sub(1), target.cols().saturating_sub(1))]
-        };
-        let row_axis = usize::from(target.split).clamp(1, target.dims.len()) - 1;
+        let plain = target.row_window.is_none()
+            && target.window.is_none()
+            && usize::from(target.split) == 3
+            && [0, 1, 3, 4].iter().all(|&axis| target.dims[axis].count == 1);
+        let sums = plain.then(|| Sums {
+            first: target.base,
+            row_stride: target.dims[2].stride.into(),
+            col_stride: target.dims[5].stride.into(),
+            cols: target.dims[5].count.into(),
+        });
         Ok(StreamedTile {
             beats,
-            beat_cycles: beat_cycles.max(1),
+            beat_cycles,
             output_stationary: matmul.stationary.is_some(),
             accumulate: matmul.accumulate,
             resume: matmul.resume,
             hold: matmul.hold,
-            accumulators,
-            row_stride: target.dims[row_axis].stride,
-            row_width: if target.dims[5].stride == 1 && target.window.is_none() { target.cols() } else { 0 },
+            sums,
+            lanes: match (matmul.stationary.is_some(), self.accelerator.config.array.drain) {
+                (true, DrainPath::Columns) => target.rows(),
+                _ => target.cols(),
+            },
         })
     }
 

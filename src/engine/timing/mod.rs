@@ -32,6 +32,7 @@ mod tests;
 use thiserror::Error;
 
 pub use causes::{Cause, Causes, PhaseRecord};
+pub use decode::BufferRates;
 pub use memory::{AccessTap, MemoryAccess, WINDOW};
 pub use observer::{Done, Fill, Issued, LayerSpan, Observer, Phase, Transferred, Unit};
 pub use report::{BufferTiming, EngineTiming, LayerTiming, MemoryTiming, TimingReport};

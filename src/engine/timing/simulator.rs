@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     config::{Accelerator, Dataflow, EngineKind, MemoryId},
+    dataflow::schedule,
     program::{Header, Instruction},
     units::{Bytes, Cycles, Time},
 };
@@ -328,7 +329,9 @@ impl<'a, O: Observer> Simulator<'a, O> {
             DecodedOp::Preload | DecodedOp::Stream(_) => {
                 let dataflow = self.header.layers.get(queued.layer).and_then(|layer| layer.dataflow);
                 if dataflow.is_some() && dataflow != self.dataflow {
-                    if self.dataflow.is_some() {
+                    let stays = |dataflow| schedule(dataflow).stationary().is_some();
+                    let wired_alike = self.dataflow.map(stays) == dataflow.map(stays);
+                    if self.dataflow.is_some() && !(wired_alike && self.switch_cycles == 0) {
                         self.array.switch_dataflow(&mut self.graph, self.switch_cycles)?;
                     }
                     self.dataflow = dataflow;

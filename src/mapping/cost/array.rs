@@ -43,12 +43,17 @@ impl Rates {
     fn gap(&self, rows: u64) -> u64 {
         let (law, streams) = (&self.law, self.extents.streams(rows));
         let bubble = law.min_stream.saturating_sub(rows - (streams - 1) * self.extents.max_stream);
-        let drained = rows + law.stationary_latency * streams;
+        let drained = rows + law.stationary_latency(1) * streams;
         let own = if law.overlap { rows + bubble } else { drained.max(rows + bubble) };
+        // From a beat that uses the operand to the next operand's stream.
+        let load = law.room + law.load;
+        // Loads that follow each other bind the streams between them, unless sums hold a stream up beyond its load: then
+        // `array_work` counts the loads as a whole.
+        let period = if law.accumulation_wait.is_none() { law.load_period } else { 0 };
         match law.shadow_depth {
-            0 if law.overlap => own.max(rows + law.load),
-            0 => own.max(drained + law.load),
-            1 => own.max(law.load),
+            0 if law.overlap => own.max(rows - 1 + load).max(period),
+            0 => own.max(rows - 1 + load).max(drained + law.load).max(period),
+            1 => own.max(load).max(period),
             // Two loads may follow each other: `array_work` counts them as a whole.
             _ => own,
         }
@@ -56,26 +61,28 @@ impl Rates {
 
     /// Cycles from the first stream of a stationary operand to the end of its last.
     fn stretch(&self, rows: u64) -> u64 {
-        if self.law.overlap { rows } else { rows + self.law.stationary_latency * (self.extents.streams(rows) - 1) }
+        if self.law.overlap { rows } else { rows + self.law.stationary_latency(1) * (self.extents.streams(rows) - 1) }
     }
 
     /// Cycles from the stream of an output stationary tile to the next one's.
     fn output_gap(&self, depth: u64) -> u64 {
         let law = &self.law;
-        let free = if law.overlap { depth.max(law.drain) } else { depth + law.output_latency + law.drain };
+        let free = if law.overlap { depth.max(law.drain) } else { depth + law.output_latency(1) };
         free.max(law.min_stream)
     }
 
     fn work(&self, nest: Nest) -> PassWork {
         match nest {
-            // All folds but the first add to sums of the one before, which must have left the array.
+            // All folds but the first add to sums of the one before, which must have come out where they are injected.
             Nest::Stationary { repeats, folds, operands, rows } => {
                 let fold = operands.saturating_mul(self.gap(rows));
                 let one = PassWork {
                     preloads: folds * operands,
                     tiles: (folds * operands).saturating_mul(self.extents.streams(rows)),
                     beats: (folds * operands).saturating_mul(rows),
-                    gaps: (folds - 1).saturating_mul(fold.max(self.law.accumulation_wait)).saturating_add(fold),
+                    gaps: (folds - 1)
+                        .saturating_mul(fold.max(self.law.accumulation_wait.unwrap_or(0)))
+                        .saturating_add(fold),
                 };
                 let mut work = PassWork::default();
                 work.add(one, repeats);
@@ -123,7 +130,7 @@ impl KeptTile {
         }
         let stretch = occupied - last.max(law.min_stream) + last;
         // One flush a tile: the rows shift out while the next tile streams, or before it.
-        work.gaps = occupied.max(if law.overlap { law.drain } else { stretch + law.output_latency + law.drain });
+        work.gaps = occupied.max(if law.overlap { law.drain } else { stretch + law.output_latency(1) });
         Self { work, stretch }
     }
 }
@@ -184,7 +191,7 @@ pub(super) fn array_work(
     (cost.preloads, cost.array_tiles, cost.beats) = (total.preloads, total.tiles, total.beats);
     // The first `shadow_depth` loads need not wait for the first stream.
     let law = &rates.law;
-    cycles = cycles.max(total.preloads.saturating_sub(law.shadow_depth.max(1)).saturating_mul(law.load));
+    cycles = cycles.max(total.preloads.saturating_sub(law.shadow_depth.max(1)).saturating_mul(law.load_period));
     cost.array = rates.array(cycles);
     Stretches { first_tile, last_step }
 }

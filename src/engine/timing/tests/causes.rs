@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{super::memory::Memory, *};
 use crate::{
+    config::{Accumulate, LoadPath, OutputSkew},
     engine::timing::{Cause, causes::to_cycles},
     units::Time,
 };
@@ -43,8 +44,9 @@ fn draws() -> impl Strategy<Value = Vec<Draw>> {
 fn machines() -> impl Strategy<Value = AcceleratorConfig> {
     let memory_part = (1..80_u32, 0..60_u32, 1..9_u32, 1..40_u32, 0..6_u32);
     let control = (0..4_u32, 1..5_u32, 0..9_u32, 0..9_u32);
-    let array = (0..3_u8, any::<bool>(), 1..12_u32, 0..3_u32, 0..20_u32);
-    (memory_part, control, array, 0..3_u8).prop_map(|(memory_part, control, array, clock)| {
+    let array = (0..3_u8, any::<bool>(), 1..12_u32, 0..3_u32, 1..20_u32);
+    let structure = (0..3_usize, 0..3_usize);
+    (memory_part, control, array, structure, 0..3_u8).prop_map(|(memory_part, control, array, structure, clock)| {
         let mut machine = config();
         memory(&mut machine, f64::from(memory_part.0) * 0.7, f64::from(memory_part.1) * 1.1);
         machine.dma.bursts_in_flight = memory_part.2;
@@ -59,6 +61,15 @@ fn machines() -> impl Strategy<Value = AcceleratorConfig> {
         machine.array.min_stream = array.2;
         machine.array.pe_registers = array.3;
         machine.array.weight_load.cycles = array.4;
+        machine.array.weight_load.path = [LoadPath::Skewed, LoadPath::Chain, LoadPath::Rows][structure.0];
+        if machine.array.weight_load.path == LoadPath::Chain {
+            machine.array.weight_load.shadow_depth = array.0.min(1);
+        }
+        if structure.1 > 0 {
+            machine.array.dataflows = vec![Dataflow::WS];
+            machine.array.accumulate = [Accumulate::InjectSkewed, Accumulate::InjectRows][structure.1 - 1];
+            machine.array.output = [OutputSkew::Skewed, OutputSkew::Deskewed][structure.1 - 1];
+        }
         machine.vector.clock_mhz = [0.0, 700.0, 1300.0][usize::from(clock)];
         machine
     })
@@ -184,7 +195,8 @@ proptest! {
             0 => memory(&mut better, bandwidth_gb_per_s * 1.3, latency_ns),
             1 => memory(&mut better, bandwidth_gb_per_s, latency_ns * 0.6),
             2 => better.dma.bursts_in_flight += 1,
-            3 => better.array.weight_load.shadow_depth += 1,
+            // A chain holds one operand.
+            3 if machine.array.weight_load.path != LoadPath::Chain => better.array.weight_load.shadow_depth += 1,
             4 => better.control.queue_depth += 1,
             5 => better.dma.bytes_per_cycle += 5,
             6 => better.control.issue_cycles = better.control.issue_cycles.saturating_sub(1),

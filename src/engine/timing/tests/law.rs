@@ -4,13 +4,13 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        array::{ArrayTimer, Ready, StreamedTile},
+        array::{ArrayTimer, Ready, StreamedTile, Sums},
         causes::{CauseGraph, Event},
     },
     *,
 };
 use crate::{
-    config::KPacking,
+    config::{Accumulate, DrainPath, KPacking, LoadPath, OutputSkew},
     dataflow::{ArrayExtents, ArrayTile, Command, Product, schedule},
     mapping::{
         BufferTile, LoopOrder, MatrixMapping, MatrixShape, Slots,
@@ -21,12 +21,12 @@ use crate::{
 /// The tile as the decoder reads it off the instruction: sums `[pixels, outputs]`, transposed where inputs stay.
 fn streamed(tile: &ArrayTile, dataflow: Dataflow, outputs: u32) -> StreamedTile {
     let at = |pixel: u32, output: u32| i64::from(pixel) * i64::from(outputs) + i64::from(output);
-    let last = at(tile.pixels.start + tile.pixels.len - 1, tile.outputs.start + tile.outputs.len - 1);
-    let [beats, row_stride, row_width] = match dataflow {
-        Dataflow::WS => [tile.pixels.len, outputs, tile.outputs.len],
-        Dataflow::OS => [tile.k.len, outputs, tile.outputs.len],
-        Dataflow::IS => [tile.outputs.len, 1, if outputs == 1 { tile.pixels.len } else { 0 }],
+    let [beats, row_stride, col_stride, cols] = match dataflow {
+        Dataflow::WS => [tile.pixels.len, outputs, 1, tile.outputs.len],
+        Dataflow::OS => [tile.k.len, outputs, 1, tile.outputs.len],
+        Dataflow::IS => [tile.outputs.len, 1, outputs, tile.pixels.len],
     };
+    let [row_stride, col_stride] = [row_stride, col_stride].map(i64::from);
     StreamedTile {
         beats: beats.into(),
         beat_cycles: 1,
@@ -34,9 +34,13 @@ fn streamed(tile: &ArrayTile, dataflow: Dataflow, outputs: u32) -> StreamedTile 
         accumulate: tile.k.start > 0,
         resume: false,
         hold: false,
-        accumulators: [at(tile.pixels.start, tile.outputs.start), last],
-        row_stride,
-        row_width,
+        sums: Some(Sums {
+            first: at(tile.pixels.start, tile.outputs.start),
+            row_stride,
+            col_stride,
+            cols: cols.into(),
+        }),
+        lanes: cols,
     }
 }
 
@@ -93,21 +97,32 @@ proptest! {
         packing in prop::sample::select(vec![KPacking::KernelAndChannels, KPacking::Channels]),
         [load, min_stream, max_stream] in [1_u32..40, 1..30, 0..30],
         shadow_depth in 0_u8..=2,
+        path in prop::sample::select(vec![LoadPath::Skewed, LoadPath::Chain, LoadPath::Rows]),
+        drain in prop::sample::select(vec![DrainPath::Rows, DrainPath::Columns]),
+        accumulate in prop::sample::select(vec![Accumulate::AtOutput, Accumulate::InjectSkewed, Accumulate::InjectRows]),
         overlap in any::<bool>(),
     ) {
         let mut config = config();
         let array = &mut config.array;
         (array.rows, array.cols, array.pe_registers, array.hop_registers) = (rows, cols, registers, hops);
-        array.weight_load = WeightLoad { cycles: load, shadow_depth };
+        let shadow_depth = if path == LoadPath::Chain { shadow_depth.min(1) } else { shadow_depth };
+        let accumulate = if dataflow == Dataflow::OS { Accumulate::AtOutput } else { accumulate };
+        array.weight_load = WeightLoad { cycles: load, shadow_depth, path };
+        (array.drain, array.accumulate) = (drain, accumulate);
+        array.output = if accumulate == Accumulate::InjectSkewed { OutputSkew::Skewed } else { OutputSkew::Deskewed };
+        array.dataflows = vec![dataflow];
         (array.k_packing, array.overlap_tiles) = (packing, overlap);
         array.max_stream = max_stream;
         array.min_stream = if max_stream == 0 { min_stream } else { min_stream.min(max_stream) };
+        let even = overlap || array.output == OutputSkew::Deskewed;
         let accelerator = Accelerator::from_valid(config);
         let product = Product { pixels, outputs, taps, channels };
         let exact = recurrence(&accelerator, dataflow, &product);
         let closed = closed_form(&accelerator, dataflow, &product);
         prop_assert!(closed <= exact, "{closed} is no lower bound of {exact}");
-        if max_stream == 0 && shadow_depth < 2 {
+        // In skew, the last lane of a ragged tile comes early, and sums may hold up a stream beyond its load: both are rounded
+        // down.
+        if max_stream == 0 && shadow_depth < 2 && even && accumulate == Accumulate::AtOutput {
             prop_assert_eq!(closed, exact);
         }
     }

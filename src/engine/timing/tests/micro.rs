@@ -1,6 +1,7 @@
 //! Micro-programs worked out by hand: every cycle and its cause.
 
 use super::{super::Cause::*, *};
+use crate::config::{Accumulate, OutputSkew};
 
 #[test]
 fn one_tile_loads_streams_and_drains() {
@@ -31,7 +32,7 @@ fn a_shadow_register_hides_the_second_load() {
     machine.array.weight_load.shadow_depth = 0;
     assert_eq!(causes(&machine), vector(&[(WeightLoad, 8), (ArrayStreaming, 20), (FillDrain, 12)]));
     machine.array.overlap_tiles = true;
-    assert_eq!(causes(&machine), vector(&[(WeightLoad, 8), (ArrayStreaming, 20), (FillDrain, 6)]));
+    assert_eq!(causes(&machine), vector(&[(WeightLoad, 8), (ArrayStreaming, 19), (FillDrain, 6)]));
 }
 
 #[test]
@@ -196,22 +197,38 @@ fn a_hardware_loop_s_body_takes_no_issue_and_no_queue() {
 }
 
 #[test]
-fn a_tile_that_accumulates_waits_for_the_rows_before() {
-    let run = |rows: u32, first: i64, accumulate: bool| {
+fn a_tile_that_accumulates_waits_where_sums_are_injected() {
+    let run = |accumulate: Accumulate, [rows, second]: [u32; 2], first: i64, adds: bool| {
         let mut program = Builder::default();
         program.preload(&[]);
-        program.matmul(rows, 0, false, &[]);
-        program.matmul(rows, first, accumulate, &[]);
-        program.run(&config()).causes
+        program.matmul(rows, 40, false, &[]);
+        program.matmul(second, 40 + first, adds, &[]);
+        let mut machine = config();
+        machine.array.dataflows = vec![Dataflow::WS];
+        machine.array.accumulate = accumulate;
+        if accumulate == Accumulate::InjectSkewed {
+            machine.array.output = OutputSkew::Skewed;
+        }
+        let causes = program.run(&machine).causes;
+        assert_eq!(causes.0[WeightLoad as usize], 4);
+        (causes.0[FillDrain as usize], causes.0[ArrayStreaming as usize])
     };
-    // S0 = 4; the first row is written 6 later.
-    assert_eq!(run(3, 0, true), vector(&[(WeightLoad, 4), (FillDrain, 12), (ArrayStreaming, 3)]));
-    // Shifted by one row, the second tile needs row 1 first.
-    assert_eq!(run(3, 4, true), vector(&[(WeightLoad, 4), (FillDrain, 13), (ArrayStreaming, 3)]));
+    use Accumulate::{AtOutput, InjectRows, InjectSkewed};
+    // Nothing waits for adders behind the columns.
+    assert_eq!(run(AtOutput, [3, 3], 0, true), (6, 6));
+    // A row of sums is injected R + C - 1 after its operands, or R after them, column by column.
+    assert_eq!(run(InjectRows, [3, 3], 0, true), (7 + 6, 3));
+    assert_eq!(run(InjectSkewed, [3, 3], 0, true), (4 + 6, 3));
+    // Shifted by one row, the second tile needs row 1 first, or what comes before row 0 later.
+    assert_eq!(run(InjectRows, [3, 3], 4, true), (8 + 6, 3));
+    assert_eq!(run(InjectRows, [3, 3], -4, true), (6 + 6, 3));
+    assert_eq!(run(InjectRows, [3, 1], -4, true), (6, 4));
     // As long as the pipeline, elsewhere, or overwriting: nothing waits.
-    assert_eq!(run(6, 0, true), vector(&[(WeightLoad, 4), (FillDrain, 6), (ArrayStreaming, 12)]));
-    assert_eq!(run(3, 12, true), vector(&[(WeightLoad, 4), (FillDrain, 6), (ArrayStreaming, 6)]));
-    assert_eq!(run(3, 0, false), vector(&[(WeightLoad, 4), (FillDrain, 6), (ArrayStreaming, 6)]));
+    assert_eq!(run(InjectRows, [6, 6], 0, true), (7 + 6, 6));
+    assert_eq!(run(InjectRows, [7, 7], 0, true), (6, 14));
+    assert_eq!(run(InjectSkewed, [4, 4], 0, true), (6, 8));
+    assert_eq!(run(InjectRows, [3, 3], 12, true), (6, 6));
+    assert_eq!(run(InjectRows, [3, 3], 0, false), (6, 6));
 }
 
 #[test]
