@@ -5,6 +5,7 @@ mod causes;
 mod law;
 mod micro;
 mod observed;
+mod pe;
 mod rtl;
 mod speed;
 mod ties;
