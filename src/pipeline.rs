@@ -12,6 +12,7 @@ mod execute;
 mod host;
 mod limits;
 mod memory_trace;
+mod registers;
 mod samples;
 mod traced;
 

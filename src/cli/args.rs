@@ -177,6 +177,8 @@ pub enum Fidelity {
     Bound,
     /// Every instruction, queue, bank and burst
     Tile,
+    /// The same, and the array register by register, with values: its cycles and sums must be equal
+    Pe,
 }
 
 impl From<Fidelity> for crate::result::Fidelity {
@@ -184,6 +186,7 @@ impl From<Fidelity> for crate::result::Fidelity {
         match fidelity {
             Fidelity::Bound => Self::Bound,
             Fidelity::Tile => Self::Tile,
+            Fidelity::Pe => Self::Pe,
         }
     }
 }

@@ -157,6 +157,7 @@ mod tests {
             verification: Verification { status: Status::BitExact, ..Verification::default() },
             expectation: None,
             accuracy: None,
+            registers: None,
             cpu: None,
         };
         assert_eq!(verdict(&result), Exit::Done);

@@ -124,6 +124,7 @@ mod tests {
             verification: Verification::default(),
             expectation: None,
             accuracy: None,
+            registers: None,
             cpu: None,
         }
     }

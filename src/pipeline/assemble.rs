@@ -1,8 +1,9 @@
 //! Puts a run's figures into the record. Every definition is in `docs/metrics.md`.
 
-use super::{Executed, Fidelity, Mapped, Model, Options};
+use super::{Executed, Mapped, Model, Options};
 use crate::{
     config::{self, Accelerator, BufferLayout, Dataflow, MemoryModel, MemorySpace},
+    dataflow::{ArrayLaw, schedule},
     engine::timing::{MemoryTiming, TimingReport},
     mapping::{cost::Part, describe, matrix::Occupied, plan::Predicted},
     passes::Arithmetic,
@@ -34,7 +35,7 @@ pub fn assemble(
     let totals = totals(mapped, &layers, timing, &machine);
     RunResult {
         schema: SCHEMA,
-        provenance: provenance(mapped, model, options, timing),
+        provenance: provenance(mapped, model, options),
         machine,
         totals,
         layers,
@@ -44,6 +45,7 @@ pub fn assemble(
         verification: executed.verification.clone(),
         expectation: None,
         accuracy: None,
+        registers: None,
         cpu: None,
     }
 }
@@ -59,7 +61,13 @@ fn machine(accelerator: &Accelerator) -> Machine {
         peak_macs_per_s: f64::from(array.rows) * f64::from(array.cols) * f64::from(array.count) * array.clock_mhz * 1e6,
         peak_bandwidth_gb_per_s: pins(space),
         memory: space.name.clone(),
+        first_out_latency: first_out_latency(array),
     }
+}
+
+fn first_out_latency(array: &config::Array) -> u64 {
+    let stays = array.dataflows.first().is_none_or(|&dataflow| schedule(dataflow).stationary().is_some());
+    ArrayLaw::of(array).first_out(stays, 0)
 }
 
 /// GB/s at a memory's pins at most.
@@ -119,7 +127,7 @@ fn buffers(mapped: &Mapped, timing: Option<&TimingReport>) -> Vec<BufferResult> 
     rows.into_iter().enumerate().map(result).collect()
 }
 
-fn provenance(mapped: &Mapped, model: &Model, options: &Options, timing: Option<&TimingReport>) -> Provenance {
+fn provenance(mapped: &Mapped, model: &Model, options: &Options) -> Provenance {
     let accelerator = &mapped.program.accelerator;
     let graph = &mapped.network.quantized;
     let batch = graph.inputs.first().and_then(|&id| graph.value(id).shape.first().copied()).unwrap_or(1);
@@ -132,7 +140,7 @@ fn provenance(mapped: &Mapped, model: &Model, options: &Options, timing: Option<
         model: graph.name.clone(),
         model_hash: format!("{:016x}", model.hash),
         batch: batch as u64,
-        fidelity: if timing.is_some() { Fidelity::Tile } else { Fidelity::Bound },
+        fidelity: options.fidelity,
         arithmetic: match mapped.network.arithmetic {
             Arithmetic::AsModel => result::Arithmetic::AsModel,
             Arithmetic::Machine => result::Arithmetic::Machine,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{
     Executed, Expected, Failure, Fidelity, Model, Samples, TraceSettings, accuracy, assemble::assemble, cpu, execute,
-    limits, map_cached, prepare, time_observed, time_traced,
+    limits, map_cached, prepare, registers, time_observed, time_traced,
 };
 use crate::{
     config::Accelerator,
@@ -78,6 +78,11 @@ impl Evaluator {
             // Before the time that timing takes.
             limits::check_executable(&mapped)?;
         }
+        if options.fidelity == Fidelity::Pe && !executes {
+            return Err(Diagnostic::error("`--fidelity pe` runs the array on values, and this run has none")
+                .with_help("leave out `--no-execute`, and choose a machine with integer operands")
+                .into());
+        }
         let requests = options.memory_trace.as_deref();
         if options.fidelity == Fidelity::Bound {
             let untraced = [
@@ -89,7 +94,7 @@ impl Evaluator {
             }
         }
         let timing = match options.fidelity {
-            Fidelity::Tile => Some(match &options.trace {
+            Fidelity::Tile | Fidelity::Pe => Some(match &options.trace {
                 None => time_observed(&mapped, timing::Options::default(), None, requests, progress)?,
                 Some(trace) => time_traced(&mapped, trace, requests, progress)?,
             }),
@@ -98,6 +103,9 @@ impl Evaluator {
         let samples = options.samples.as_ref();
         let executed = if executes { execute(&mapped, samples, progress)? } else { Executed::not_executed() };
         let mut result = assemble(&mapped, model, options, timing.as_ref(), &executed);
+        if options.fidelity == Fidelity::Pe {
+            result.registers = Some(registers::check(&mapped, samples, progress)?);
+        }
         if !executed.outputs.is_empty() {
             if let Some(expected) = &options.expected {
                 result.expectation = Some(accuracy::expectation(expected, &network.quantized, &executed)?);

@@ -195,6 +195,23 @@ fn machine_of<'a>(mapped: &'a Mapped, graph: &'a Graph<Quantized>) -> Result<Mac
     Ok(machine)
 }
 
+/// A machine at the beginning of the first run, and what it reads then.
+pub(super) fn first_run<'a>(
+    mapped: &'a Mapped<'a>,
+    samples: Option<&Samples>,
+) -> Result<(Machine<'a>, Vec<Tensor>), Failure> {
+    let graph = &mapped.network.quantized;
+    let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape.first().copied().unwrap_or(1));
+    let first = match samples {
+        Some(samples) if samples.count < batch => {
+            samples.first(batch)?.iter().map(|tensor| batch_of(tensor, 0, batch)).collect()
+        }
+        Some(samples) => samples.first(batch)?,
+        None => random_inputs(graph),
+    };
+    Ok((machine_of(mapped, graph)?, machine_inputs(mapped, &first)?))
+}
+
 /// Machines that are built once and used again by whichever thread needs one.
 struct Machines<'a> {
     mapped: &'a Mapped<'a>,

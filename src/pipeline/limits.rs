@@ -3,6 +3,7 @@
 
 use super::Mapped;
 use crate::{
+    config::Accelerator,
     diag::{Diagnostic, Faults},
     ir::{self, Graph, Node, Op, Quantized, Stage},
     mapping::{LayerMapping, Plan, vector::VectorMapping},
@@ -20,6 +21,9 @@ pub const MOST_ELEMENTS: u64 = 1 << 30;
 
 /// Multiply-accumulates and elements under pooling windows of a network that is executed on values.
 pub const MOST_OPERATIONS: u64 = 1 << 42;
+
+/// Elements of the array times cycles of a run that is followed register by register.
+pub const MOST_ELEMENT_UPDATES: u64 = 1 << 40;
 
 fn limit(what: &str, found: u64, most: u64, help: &str) -> Result<(), Faults> {
     if found <= most {
@@ -65,6 +69,14 @@ pub(super) fn check_program(mapped: &Mapped) -> Result<(), Faults> {
     limit("buffer tiles of the program", buffer_tiles(plan), MOST_BUFFER_TILES, help)?;
     let events = plan.layers.iter().map(|layer| layer.predicted.array_tiles.saturating_add(layer.predicted.bursts));
     limit("array tiles and bursts of the program", sum(events), MOST_EVENTS, help)
+}
+
+/// That the array's registers can be followed for so many cycles.
+pub(super) fn check_registers(accelerator: &Accelerator, cycles: u64) -> Result<(), Faults> {
+    let array = &accelerator.config.array;
+    let updates = cycles.saturating_mul(u64::from(array.rows) * u64::from(array.cols));
+    let help = "take `--fidelity tile`, which equals it, or a smaller network";
+    limit("elements of the array times cycles", updates, MOST_ELEMENT_UPDATES, help)
 }
 
 /// That a mapped network can be executed on values.

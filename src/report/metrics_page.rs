@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{csv, sample};
-use crate::result::{Accuracy, CpuTime, Divergence, Expectation, FirstMismatch, Score};
+use crate::result::{Accuracy, CpuTime, Divergence, Expectation, FirstMismatch, RegisterCheck, Score};
 
 const PAGE: &str = include_str!("../../docs/metrics.md");
 
@@ -38,6 +38,7 @@ fn every_key_of_the_record_has_a_row() {
     let first_mismatch = Some(FirstMismatch::default());
     result.expectation = Some(Expectation { first_mismatch, ..Expectation::default() });
     result.cpu = Some(CpuTime::default());
+    result.registers = Some(RegisterCheck::default());
     let score = Some(Score::default());
     result.accuracy = Some(Accuracy { samples: 1, float: score, quantized: score, accelerator: score });
     let mut found = Vec::new();

@@ -75,6 +75,7 @@ pub fn run(count: usize) -> RunResult {
             peak_macs_per_s: (SIDE * SIDE) as f64 * CLOCK_MHZ * 1e6,
             peak_bandwidth_gb_per_s: 12.8,
             memory: "dram".to_owned(),
+            first_out_latency: 7,
         },
         engines: [("load 0", 0.61, 0.2), ("array", 0.7, 0.21), ("vector", 0.15, 0.4), ("store 0", 0.2, 0.1)]
             .map(|(name, busy, waiting)| EngineResult {
@@ -109,6 +110,7 @@ pub fn run(count: usize) -> RunResult {
         verification: Verification { status: Status::BitExact, compared: 1_204_712, ..Verification::default() },
         expectation: None,
         accuracy: None,
+        registers: None,
         cpu: None,
     }
 }

@@ -181,6 +181,14 @@ fn verification(out: &mut Text, result: &RunResult) {
         Status::NotExecuted => "not executed: timed only".to_owned(),
     };
     out.entry("bits", &text);
+    if let Some(check) = &result.registers {
+        let text = format!(
+            "register by register: {} array tiles and their {} sums equal, to the cycle and the bit",
+            thousands(check.tiles),
+            thousands(check.sums)
+        );
+        out.entry("array", &text);
+    }
     if let Some(text) = overflows(result) {
         out.entry("", &text);
     }

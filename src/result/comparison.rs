@@ -17,6 +17,17 @@ pub struct Verification {
     pub first_divergence: Option<Divergence>,
 }
 
+/// The array register by register: all of it was equal, or there is no record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterCheck {
+    /// Array tiles that began and ended in the cycles of the timed run.
+    pub tiles: u64,
+    /// Sums that were those of the program's execution.
+    pub sums: u64,
+    /// Elements times cycles in which the array was at work.
+    pub element_updates: u64,
+}
+
 /// The first element that is not the reference's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Divergence {

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use causes::{Cause, Causes};
-pub use comparison::{Accuracy, Divergence, Expectation, FirstMismatch, Score, Verification};
+pub use comparison::{Accuracy, Divergence, Expectation, FirstMismatch, RegisterCheck, Score, Verification};
 
 /// An enum whose variants stand under fixed names in the record.
 macro_rules! named {
@@ -49,6 +49,8 @@ named! {
         /// Every instruction, queue and burst.
         #[default]
         Tile = "tile",
+        /// The same, and every register of the array in every cycle, with values.
+        Pe = "pe",
     }
 }
 
@@ -136,6 +138,9 @@ pub struct RunResult {
     /// Each buffer's occupancy and traffic, the accumulators last.
     #[serde(default)]
     pub buffers: Vec<BufferResult>,
+    /// The array register by register (`--fidelity pe`).
+    #[serde(default)]
+    pub registers: Option<RegisterCheck>,
     /// Bits against the reference.
     pub verification: Verification,
     /// Bits against another runtime's outputs (`--expect`).
@@ -196,6 +201,10 @@ pub struct Machine {
     pub peak_bandwidth_gb_per_s: f64,
     /// Name of that memory space.
     pub memory: String,
+    /// Array cycles from a tile's first beat (its last where sums stay in the elements) until its first result stands at the
+    /// array's edge, in the first of the machine's dataflows.
+    #[serde(default)]
+    pub first_out_latency: u64,
 }
 
 /// Bytes between memory spaces and the core.
