@@ -43,8 +43,7 @@ fn machine_of(machine: &MachineSettings) -> Result<Accelerator, Faults> {
 pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
     let accelerator = machine_of(&settings.machine)?;
     progress.stage("reading the model", None, "");
-    let (model, warnings) =
-        pipeline::load_model_with_warnings(&settings.model, Some(batch_of(settings.batch)?))?;
+    let (model, warnings) = pipeline::load_model_with_warnings(&settings.model, Some(batch_of(settings.batch)?))?;
     for warning in warnings {
         progress.note(&format!("warning: {warning}"));
     }

@@ -105,7 +105,10 @@ fn check_layout(path: &Path) -> Result<(), Failure> {
 
 fn write(folder: &Path, reports: &Reports) -> Result<(), Failure> {
     let unwritten = |path: &Path, error: std::io::Error| {
-        Failure::from(Diagnostic::error(format!("cannot write `{}`: {error}", path.display())).with_help("give another folder to -o"))
+        Failure::from(
+            Diagnostic::error(format!("cannot write `{}`: {error}", path.display()))
+                .with_help("give another folder to -o"),
+        )
     };
     fs::create_dir_all(folder).map_err(|error| unwritten(folder, error))?;
     for (name, text) in reports.files() {

@@ -221,7 +221,8 @@ impl ScaleSimConfig {
         };
         let sums = (self.ofmap_kb * 1024).max(2 * self.rows * self.cols);
         let lanes = self.cols.min(WIDEST);
-        let buffer = |kilobytes: u64| format!("(bytes: {}, banks: 1, word_bytes: {WIDEST}, ports: 2)", kilobytes * 1024);
+        let buffer =
+            |kilobytes: u64| format!("(bytes: {}, banks: 1, word_bytes: {WIDEST}, ports: 2)", kilobytes * 1024);
         let mut text = String::new();
         let _ = write!(
             text,
@@ -303,7 +304,11 @@ mod tests {
         };
         assert_eq!(config, expected);
         assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].to_string().starts_with("x.cfg:14:1: `IfmapCustomLayout` has no effect"), "{}", warnings[0]);
+        assert!(
+            warnings[0].to_string().starts_with("x.cfg:14:1: `IfmapCustomLayout` has no effect"),
+            "{}",
+            warnings[0]
+        );
     }
 
     #[test]
@@ -316,9 +321,14 @@ mod tests {
             .replace("a run", "../up")
             .replace("; note", "note");
         let faults = parse(&source(&text)).unwrap_err().to_string();
-        for part in ["x.cfg:2:1: `run_name`", "x.cfg:5:1: `ArrayHeight`", "`FilterSramSzkB` of section", "x.cfg:9:1: `Ofmap",
-            "x.cfg:11:1: `Dataflow` is one of `os`, `ws`, `is`: `rs`", "x.cfg:15:1: a line is"]
-        {
+        for part in [
+            "x.cfg:2:1: `run_name`",
+            "x.cfg:5:1: `ArrayHeight`",
+            "`FilterSramSzkB` of section",
+            "x.cfg:9:1: `Ofmap",
+            "x.cfg:11:1: `Dataflow` is one of `os`, `ws`, `is`: `rs`",
+            "x.cfg:15:1: a line is",
+        ] {
             assert!(faults.contains(part), "{part}: {faults}");
         }
         assert_eq!(faults.lines().count(), 6, "{faults}");

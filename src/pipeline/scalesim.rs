@@ -93,12 +93,7 @@ fn answer<T: Send>(
     answers
 }
 
-fn alone(
-    accelerator: &Accelerator,
-    layer: &Layer,
-    form: Form,
-    mappings: &MappingCache,
-) -> Result<OwnTiming, Failure> {
+fn alone(accelerator: &Accelerator, layer: &Layer, form: Form, mappings: &MappingCache) -> Result<OwnTiming, Failure> {
     let one = Topology { form, layers: vec![layer.clone()], findings: Vec::new(), text: String::new() };
     let model = Model { graph: import::graph(&one, &layer.name, 1)?, hash: 0 };
     let network = prepare(&model, accelerator, None, true)?;
@@ -121,11 +116,7 @@ fn figures(report: &TimingReport) -> OwnTiming {
             filter: sum(|layer| layer.weight_bytes.get()),
             ofmap: sum(|layer| layer.output_bytes.get()),
         },
-        sram: Operands {
-            ifmap: buffer(0).read.get(),
-            filter: buffer(1).read.get(),
-            ofmap: buffer(2).written.get(),
-        },
+        sram: Operands { ifmap: buffer(0).read.get(), filter: buffer(1).read.get(), ofmap: buffer(2).written.get() },
     }
 }
 
@@ -216,11 +207,7 @@ impl Difference {
 }
 
 /// Layer by layer where our cycles differ from SCALE-Sim's and why, as text.
-pub fn explain(
-    config: &ScaleSimConfig,
-    topology: &Topology,
-    own: &[Result<OwnTiming, Failure>],
-) -> String {
+pub fn explain(config: &ScaleSimConfig, topology: &Topology, own: &[Result<OwnTiming, Failure>]) -> String {
     const NAME: usize = 20;
     let mut rows: Vec<(String, Difference, Causes)> = Vec::new();
     for (layer, own) in topology.layers.iter().zip(own) {
@@ -260,7 +247,10 @@ pub fn explain(
             any(|it| it.folds),
             "folds: its folds never overlap and are never cut; ours may overlap, hide loads, and are cut to fit the buffers",
         ),
-        (any(|it| it.idle), "idle: the array waits for its first operands, for memory, for requantization, for the last stores"),
+        (
+            any(|it| it.idle),
+            "idle: the array waits for its first operands, for memory, for requantization, for the last stores",
+        ),
     ];
     for (_, reason) in reasons.iter().filter(|(applies, _)| *applies) {
         let _ = writeln!(text, "{reason}");

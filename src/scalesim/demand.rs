@@ -15,7 +15,9 @@ pub fn sram(folds: &Folds, layer: &Convolution) -> Operands<Access> {
     let (row_folds, col_folds) = (folds.row_folds, folds.col_folds);
     let (ifmap, filter, ofmap) = match folds.dataflow {
         // Every fold counts an array's edge of results on top: SCALE-Sim's fault.
-        Dataflow::OS => (m * k * col_folds, k * n * row_folds, m * n + row_folds * col_folds * (folds.rows + folds.cols)),
+        Dataflow::OS => {
+            (m * k * col_folds, k * n * row_folds, m * n + row_folds * col_folds * (folds.rows + folds.cols))
+        }
         Dataflow::WS => (m * k * col_folds, k * n, m * n * row_folds),
         Dataflow::IS => (m * k, k * n * col_folds, m * n * row_folds),
     };
@@ -29,10 +31,12 @@ pub fn sram(folds: &Folds, layer: &Convolution) -> Operands<Access> {
         filter: read(folds.filter(), last_of(folds, folds.filter()), filter),
         ofmap: Access {
             start: signed(folds.begin(begin) + results(folds, begin).1),
-            stop: signed(folds.begin(last) + {
-                let (stream, delay) = results(folds, last);
-                delay + stream.lanes + stream.beats - 2
-            }),
+            stop: signed(
+                folds.begin(last) + {
+                    let (stream, delay) = results(folds, last);
+                    delay + stream.lanes + stream.beats - 2
+                },
+            ),
             words: ofmap,
         },
     }
@@ -91,9 +95,9 @@ fn last_of_ifmap(folds: &Folds, layer: &Convolution) -> u64 {
 fn last_in_fold(folds: &Folds, layer: &Convolution, fold: FoldIndex) -> Option<u64> {
     let (first_row, rows) = (fold.row * folds.rows, folds.rows_of(fold.row));
     match folds.dataflow {
-        Dataflow::OS => (0..rows)
-            .filter_map(|row| layer.last_product(first_row + row).map(|product| row + product))
-            .max(),
+        Dataflow::OS => {
+            (0..rows).filter_map(|row| layer.last_product(first_row + row).map(|product| row + product)).max()
+        }
         Dataflow::WS => (0..rows)
             .filter_map(|row| layer.last_window(first_row + row).map(|window| folds.load() + row + window))
             .max(),

@@ -102,11 +102,16 @@ impl Folds {
         let period = beats + load + rows + cols - 2;
         let (row_folds, col_folds) = (over_rows.div_ceil(rows), over_cols.div_ceil(cols));
         bounded("cycles", &[row_folds, col_folds, period])?;
-        // What is added up below: words of each operand in each fold, and the products.
         bounded("words", &[row_folds, col_folds, rows + cols, 2])?;
-        bounded("words", &[row_folds, m, n])?;
-        bounded("words", &[m, k, col_folds])?;
-        bounded("words", &[k, n, row_folds.max(col_folds)])?;
+        // How often each operand passes between the array and its buffer.
+        let [ifmap, filter, ofmap] = match config.dataflow {
+            Dataflow::OS => [col_folds, row_folds, 1],
+            Dataflow::WS => [col_folds, 1, row_folds],
+            Dataflow::IS => [1, col_folds, row_folds],
+        };
+        bounded("words", &[m, k, ifmap])?;
+        bounded("words", &[k, n, filter])?;
+        bounded("words", &[m, n, ofmap])?;
         bounded("products", &[m, k, n])?;
         bounded("words", &[layer.ifmap[0], layer.ifmap[1], layer.channels])?;
         Ok(Self {

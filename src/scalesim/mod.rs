@@ -12,7 +12,7 @@ mod reads;
 mod reports;
 mod windows;
 
-pub use fold::{Folds, SizeError, ARRAY_LIMIT};
+pub use fold::{ARRAY_LIMIT, Folds, SizeError};
 pub use reports::{Reports, python_number};
 
 use crate::{config::scalesim::ScaleSimConfig, import::scalesim::Convolution};

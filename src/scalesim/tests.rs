@@ -225,7 +225,9 @@ fn enormous_layers_are_counted_or_refused_and_never_walked() {
     let sizes = [1, 1 << 16, 1 << 31];
     for ifmap in sizes {
         for filter in [1, 3, ifmap] {
-            for (channels, filters, stride) in [(1, 1, 1), (1 << 31, 1, 2), (1, 1 << 31, 1), (1 << 31, 1 << 31, 1 << 31)] {
+            for (channels, filters, stride) in
+                [(1, 1, 1), (1 << 31, 1, 2), (1, 1 << 31, 1), (1 << 31, 1 << 31, 1 << 31)]
+            {
                 let filter = filter.min(ifmap);
                 let layer = Convolution { ifmap: [ifmap; 2], filter: [filter; 2], channels, filters, stride };
                 for flow in [Dataflow::OS, Dataflow::WS, Dataflow::IS] {

@@ -49,7 +49,11 @@ pub fn reads(folds: &Folds, layer: &Convolution, buffer_words: u64) -> Result<Ac
         steps: 0,
     };
     walk.all()?;
-    Ok(buffer.access(walk.words, first(folds, folds.ifmap()), walk.full.map(|full| folds.begin(full.fold) + full.cycle)))
+    Ok(buffer.access(
+        walk.words,
+        first(folds, folds.ifmap()),
+        walk.full.map(|full| folds.begin(full.fold) + full.cycle),
+    ))
 }
 
 /// Where the buffer was last full: fold, cycle of the fold, and lane.

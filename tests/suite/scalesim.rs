@@ -66,7 +66,9 @@ fn the_three_reports_are_its_own_byte_for_byte() {
     let accesses = read(&folder, "DETAILED_ACCESS_REPORT.csv");
     let (heading, rows) = accesses.split_once('\n').unwrap();
     assert_eq!(rows, ACCESSES);
-    assert!(heading.starts_with("LayerID, SRAM IFMAP Start Cycle, SRAM IFMAP Stop Cycle, SRAM IFMAP Reads, SRAM Filter "));
+    assert!(
+        heading.starts_with("LayerID, SRAM IFMAP Start Cycle, SRAM IFMAP Stop Cycle, SRAM IFMAP Reads, SRAM Filter ")
+    );
     assert!(heading.ends_with(" DRAM OFMAP Start Cycle, DRAM OFMAP Stop Cycle, DRAM OFMAP Writes,"), "{heading}");
     assert_eq!(fs::read_dir(folder.path().join("out/a_run")).unwrap().count(), 3);
 }
@@ -96,7 +98,10 @@ fn a_layer_that_is_too_large_is_named_and_keeps_its_number() {
 fn user_mode_is_answered_by_our_engine_and_says_so() {
     let folder = folder(&CONFIG.replace("CALC", "USER"), TOPOLOGY);
     let (out, _) = texts(&systole(&folder, "scalesim -c x.cfg -t y.csv -o out").success());
-    assert!(out.starts_with("USER mode: answered by Systole's own engine and memory model, not by SCALE-Sim's"), "{out}");
+    assert!(
+        out.starts_with("USER mode: answered by Systole's own engine and memory model, not by SCALE-Sim's"),
+        "{out}"
+    );
     let compute = read(&folder, "COMPUTE_REPORT.csv");
     assert_eq!(compute.lines().count(), 3);
     assert!(compute.starts_with(COMPUTE.lines().next().unwrap()));
@@ -245,7 +250,11 @@ fn every_shipped_topology_is_read_and_bad_rows_are_named() {
                     .skip(1)
                     .filter(|line| line.split(',').any(|field| !field.trim().is_empty()))
                     .count();
-                let named = topology.findings.iter().filter(|it| it.help.as_deref().unwrap_or("").contains("row is left")).count();
+                let named = topology
+                    .findings
+                    .iter()
+                    .filter(|it| it.help.as_deref().unwrap_or("").contains("row is left"))
+                    .count();
                 assert_eq!(topology.layers.len() + named, filled, "{name}");
                 layers += topology.layers.len();
                 bad += named;

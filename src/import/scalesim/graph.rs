@@ -60,11 +60,7 @@ pub fn graph(topology: &Topology, name: &str, batch: usize) -> Result<Graph<Floa
 }
 
 /// Operator, shape of the input and shape of the weight.
-fn shapes(
-    form: Form,
-    layer: &super::Convolution,
-    batch: usize,
-) -> Result<(Op, Vec<usize>, Vec<usize>), String> {
+fn shapes(form: Form, layer: &super::Convolution, batch: usize) -> Result<(Op, Vec<usize>, Vec<usize>), String> {
     let size = |size: u64| usize::try_from(size).map_err(|_| "its sizes do not fit".to_owned());
     let [height, width] = [size(layer.ifmap[0])?, size(layer.ifmap[1])?];
     let kernel = [size(layer.filter[0])?, size(layer.filter[1])?];
@@ -85,10 +81,8 @@ fn shapes(
 
 /// Adds a layer with its input, its weight and its output.
 fn add(graph: &mut Graph<Float>, name: &str, op: Op, input: Vec<usize>, weight: Vec<usize>) -> Result<(), String> {
-    let shape = infer(&op, &[&input, &weight], None)
-        .map_err(|error| error.to_string())?
-        .pop()
-        .ok_or("it has no output")?;
+    let shape =
+        infer(&op, &[&input, &weight], None).map_err(|error| error.to_string())?.pop().ok_or("it has no output")?;
     let products: usize = weight[1..].iter().product();
     let filters = weight[0];
     let deviation = INPUT.0 * INPUT_SIGMA * WEIGHT_SCALE * SIGMA * (products as f32).sqrt();

@@ -189,7 +189,11 @@ pub(super) fn parse(text: &str, name: &str, form: Option<Form>) -> Topology {
         let fields: Vec<&str> = line.split(',').map(str::trim).take(64).collect();
         if index == 0 {
             if rows.sizes(&fields).is_ok() {
-                rows.warn(&place, "the first line is taken for a heading, as SCALE-Sim does, and looks like a layer", None);
+                rows.warn(
+                    &place,
+                    "the first line is taken for a heading, as SCALE-Sim does, and looks like a layer",
+                    None,
+                );
             }
         } else if fields.iter().any(|field| !field.is_empty()) {
             rows.row(&fields, &place);
