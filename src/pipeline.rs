@@ -14,6 +14,7 @@ mod limits;
 mod memory_trace;
 mod registers;
 mod samples;
+mod scalesim;
 mod traced;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ pub use execute::{Executed, execute, reference_of};
 pub use host::ReferenceHost;
 use memory_trace::MemoryTrace;
 pub use samples::Samples;
+pub use scalesim::{Difference, OwnTiming, answered_by, explain, in_its_columns, scalesim_calc, scalesim_own};
 pub use traced::{TraceSettings, time_traced};
 
 use crate::{
@@ -45,7 +47,7 @@ use crate::{
 };
 
 /// Why a run did not end with a result.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Failure {
     /// What the user gave is at fault.
     #[error("{0}")]
@@ -84,12 +86,20 @@ pub struct Model {
 /// # Errors
 /// What the importers find.
 pub fn load_model(path: &Path, batch: Option<usize>) -> Result<Model, Faults> {
-    let Imported { graph, hash } = import::load(path, &ImportOptions { batch })?;
+    load_model_with_warnings(path, batch).map(|(model, _)| model)
+}
+
+/// As [`load_model`], with what was left out, as warnings.
+///
+/// # Errors
+/// What the importers find.
+pub fn load_model_with_warnings(path: &Path, batch: Option<usize>) -> Result<(Model, Vec<Diagnostic>), Faults> {
+    let Imported { graph, hash, warnings } = import::load(path, &ImportOptions { batch })?;
     // What an importer overlooks in a file is the file's fault, not a surprise in a later stage.
     ir::verify::verify(&graph).map_err(|faults| {
         Faults(faults.0.into_iter().map(|fault| Diagnostic { file: Some(path.to_path_buf()), ..fault }).collect())
     })?;
-    Ok(Model { graph, hash })
+    Ok((Model { graph, hash }, warnings))
 }
 
 /// A network ready for a machine.

@@ -68,12 +68,14 @@ pub enum Command {
     Report(ReportArgs),
     /// List the machines that come with the program, or print one as a config to start from
     Presets(PresetsArgs),
+    /// Answer a topology as SCALE-Sim does, from its files and into its reports
+    Scalesim(ScaleSimArgs),
 }
 
 /// Which machine.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
-    /// The accelerator: a `.ron` config file or the name of a preset (see `systole presets`)
+    /// The accelerator: a `.ron` config file, the name of a preset (see `systole presets`), or a `.cfg` of SCALE-Sim
     pub config: String,
 }
 
@@ -101,7 +103,7 @@ Examples:
 pub struct RunArgs {
     #[command(flatten)]
     pub machine: ConfigArgs,
-    /// The network: `.onnx`, or `.ron` (a list of layers)
+    /// The network: `.onnx`, `.ron` (a list of layers) or `.csv` (a topology of SCALE-Sim)
     pub model: PathBuf,
     #[command(flatten)]
     pub overrides: OverrideArgs,
@@ -216,7 +218,7 @@ Examples:
 #[derive(Clone, Debug, Args)]
 #[command(after_help = INSPECT_EXAMPLES)]
 pub struct InspectArgs {
-    /// The network: `.onnx` or `.ron`
+    /// The network: `.onnx`, `.ron` or `.csv`
     pub model: PathBuf,
 }
 
@@ -276,6 +278,37 @@ Examples:
 pub struct PresetsArgs {
     /// Print this one
     pub name: Option<String>,
+}
+
+const SCALESIM_EXAMPLES: &str = "\
+Examples:
+  systole scalesim --config scale.cfg --topology resnet18.csv -o results/
+  systole scalesim --config scale.cfg --topology vit_s.csv --gemm -o results/ --explain
+
+The files are SCALE-Sim 3's, unchanged. `systole run scale.cfg resnet18.csv` runs the same ones as a network of ours.";
+
+/// `systole scalesim`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = SCALESIM_EXAMPLES)]
+pub struct ScaleSimArgs {
+    /// The config of SCALE-Sim (`.cfg`)
+    #[arg(short, long, value_name = "FILE")]
+    pub config: String,
+    /// The topology (`.csv`): convolutions on padded maps
+    #[arg(short, long, value_name = "FILE")]
+    pub topology: PathBuf,
+    /// The topology lists matrix products: M, N, K
+    #[arg(long)]
+    pub gemm: bool,
+    /// The layout of operands in banks; read by SCALE-Sim, without effect here
+    #[arg(short, long, value_name = "FILE")]
+    pub layout: Option<PathBuf>,
+    /// Write the reports into a folder in DIR, named by the config's `run_name`
+    #[arg(short, long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Say layer by layer where our own engine's cycles differ from SCALE-Sim's, and why
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// A count is a whole number from 1.

@@ -43,7 +43,10 @@ fn machine_of(machine: &MachineSettings) -> Result<Accelerator, Faults> {
 pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunResult, Failure> {
     let accelerator = machine_of(&settings.machine)?;
     progress.stage("reading the model", None, "");
-    let model = pipeline::load_model(&settings.model, Some(batch_of(settings.batch)?))?;
+    let (model, warnings) = pipeline::load_model_with_warnings(&settings.model, Some(batch_of(settings.batch)?))?;
+    for warning in warnings {
+        progress.note(&format!("warning: {warning}"));
+    }
     let samples = |path: &Option<PathBuf>| path.as_deref().map(|path| Samples::open(path, &model.graph)).transpose();
     let expected = |expect: &Expect| pipeline::Expected::read(&expect.file, expect.tolerance);
     let options = pipeline::Options {
@@ -65,7 +68,7 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
 /// A text that says that the config, and the network on it, are fine; else the faults of both at once.
 pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
     let machine = config::load_with_warnings(&settings.machine.config, &overrides_of(&settings.machine));
-    let model = settings.model.as_deref().map(|path| pipeline::load_model(path, None)).transpose();
+    let model = settings.model.as_deref().map(|path| pipeline::load_model_with_warnings(path, None)).transpose();
     let ((accelerator, warnings), model) = match (machine, model) {
         (Ok(machine), Ok(model)) => (machine, model),
         (machine, model) => {
@@ -85,7 +88,10 @@ pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
     for number in config::not_modelled(&accelerator) {
         let _ = writeln!(text, "not modelled: {number}");
     }
-    if let Some(model) = model {
+    if let Some((model, warnings)) = model {
+        for warning in warnings {
+            let _ = writeln!(text, "warning: {warning}");
+        }
         // What `run` would refuse without its flag, `check` says without being asked.
         let strict = pipeline::prepare(&model, &accelerator, None, false);
         let needs_requantizing = matches!(strict, Err(pipeline::Failure::User(_)));
@@ -124,9 +130,12 @@ pub fn check(settings: &CheckSettings) -> Result<String, Failure> {
 
 /// The network's layers as text.
 pub fn inspect(settings: &InspectSettings) -> Result<String, Failure> {
-    let model = pipeline::load_model(&settings.model, None)?;
+    let (model, warnings) = pipeline::load_model_with_warnings(&settings.model, None)?;
     let graph = &model.graph;
     let mut text = graph.to_string();
+    for warning in warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
     // The stage is the importer's: a model of integers is imported as it is written, with its conversions.
     let quantized = graph.values.iter().filter(|value| value.quant.is_some()).count();
     let converts = graph.nodes.iter().any(|node| matches!(node.op, ir::Op::QuantizeLinear | ir::Op::DequantizeLinear));

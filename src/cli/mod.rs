@@ -9,6 +9,7 @@ mod faults;
 mod output;
 mod progress;
 mod report;
+mod scalesim;
 mod settings;
 
 use std::{
@@ -25,7 +26,7 @@ pub use exit::{Exit, Failure};
 pub use progress::Terminal;
 pub use settings::{
     CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, OutputSettings, Override, ReportSettings,
-    RunSettings,
+    RunSettings, ScaleSimSettings,
 };
 
 use crate::{
@@ -83,6 +84,16 @@ fn command(command: Command) -> Result<Exit, Failure> {
         }
         Command::Report(args) => report::run(&args.into())?,
         Command::Presets(args) => commands::presets(args.name.as_deref())?,
+        Command::Scalesim(args) => {
+            let mut progress = Terminal::new();
+            let answer = scalesim::run(&args.into(), &mut progress);
+            progress.finish();
+            let answer = answer?;
+            for finding in &answer.findings {
+                output::complain(&format!("warning: {finding}"));
+            }
+            answer.text
+        }
     };
     print(&text)?;
     Ok(Exit::Done)

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroUsize, path::PathBuf};
 
-use super::args::{CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RunArgs};
+use super::args::{CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RunArgs, ScaleSimArgs};
 use crate::pipeline::TraceSettings;
 
 /// A change of one config field.
@@ -135,6 +135,23 @@ pub struct ReportSettings {
     pub out: Option<PathBuf>,
 }
 
+/// What SCALE-Sim would be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScaleSimSettings {
+    /// Its config.
+    pub config: String,
+    /// Its topology.
+    pub topology: PathBuf,
+    /// Whether the topology lists matrix products.
+    pub gemm: bool,
+    /// Its layout.
+    pub layout: Option<PathBuf>,
+    /// Where the reports' folder goes.
+    pub out: PathBuf,
+    /// Say where our cycles differ.
+    pub explain: bool,
+}
+
 /// A run, where its results go, and the threads that it may use.
 pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>) {
     let settings = RunSettings {
@@ -182,6 +199,13 @@ impl From<MapArgs> for MapSettings {
 impl From<ReportArgs> for ReportSettings {
     fn from(args: ReportArgs) -> Self {
         Self { records: args.records, labels: args.labels, out: args.out }
+    }
+}
+
+impl From<ScaleSimArgs> for ScaleSimSettings {
+    fn from(args: ScaleSimArgs) -> Self {
+        let ScaleSimArgs { config, topology, gemm, layout, out, explain } = args;
+        Self { config, topology, gemm, layout, out, explain }
     }
 }
 

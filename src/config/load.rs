@@ -13,6 +13,7 @@ use super::{
     places::{Places, closest},
     presets::presets,
     resolved::Accelerator,
+    scalesim::{self, ScaleSimConfig},
     schema::{AcceleratorConfig, ROOT},
     syntax,
 };
@@ -23,7 +24,7 @@ use crate::diag::{Diagnostic, Faults, Source};
 /// # Errors
 /// Every fault of the text, of the overrides, and of what they mean together; or that there is no such file.
 pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Accelerator, Faults> {
-    load_source(&source_of(name_or_path)?, overrides)
+    load_with_warnings(name_or_path, overrides).map(|(accelerator, _)| accelerator)
 }
 
 /// As [`load`], with what is legal and seldom meant, as warnings.
@@ -31,7 +32,27 @@ pub fn load(name_or_path: &str, overrides: &[String]) -> Result<Accelerator, Fau
 /// # Errors
 /// As [`load`].
 pub fn load_with_warnings(name_or_path: &str, overrides: &[String]) -> Result<(Accelerator, Vec<Diagnostic>), Faults> {
-    read(&source_of(name_or_path)?, overrides)
+    let (source, warnings) = machine_of(source_of(name_or_path)?)?;
+    let (machine, more) = read(&source, overrides)?;
+    Ok((machine, warnings.into_iter().chain(more).collect()))
+}
+
+/// Reads a config of SCALE-Sim, with what has no effect here, as warnings.
+///
+/// # Errors
+/// Every fault of the text, or that there is no such file.
+pub fn load_scalesim(path: &str) -> Result<(ScaleSimConfig, Vec<Diagnostic>), Faults> {
+    scalesim::parse(&source_of(path)?)
+}
+
+/// A config's text in our own terms: one of SCALE-Sim becomes the machine that stands closest to it.
+fn machine_of(source: Source) -> Result<(Source, Vec<Diagnostic>), Faults> {
+    if !source.name.to_lowercase().ends_with(".cfg") {
+        return Ok((source, Vec::new()));
+    }
+    let (config, warnings) = scalesim::parse(&source)?;
+    let name = format!("the machine of {}", source.name);
+    Ok((Source { name, text: Arc::from(config.machine()) }, warnings))
 }
 
 /// The text of a preset or a file. Names of presets come first; a file of that name is reached by `./name`.

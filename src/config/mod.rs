@@ -12,12 +12,13 @@ mod places;
 mod presets;
 mod reference;
 pub mod resolved;
+pub mod scalesim;
 pub mod schema;
 mod syntax;
 #[cfg(test)]
 mod tests;
 
-pub use load::{hash, load, load_source, load_with_warnings, with_overrides};
+pub use load::{hash, load, load_scalesim, load_source, load_with_warnings, with_overrides};
 pub use modelled::not_modelled;
 pub use presets::{Preset, presets};
 pub use reference::reference_page;

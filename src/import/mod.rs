@@ -3,6 +3,7 @@
 
 pub mod onnx;
 pub mod ron;
+pub mod scalesim;
 pub mod synthetic;
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -26,6 +27,8 @@ pub struct Imported {
     pub graph: Graph<Float>,
     /// Hash of the bytes that it was made from; external data is not part of it.
     pub hash: u64,
+    /// What was left out of it, and what else the user should know.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// FNV-1a, the 64-bit variant.
@@ -35,7 +38,10 @@ fn hash_of(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// Reads a network from a file, once: `.onnx`, or `.ron` for a list of layers.
+/// What a model file is called.
+const KNOWN: &str = "known are `.onnx`, `.ron` and `.csv` (a topology of SCALE-Sim)";
+
+/// Reads a network from a file, once: `.onnx`, `.ron` for a list of layers, or `.csv` for a topology of SCALE-Sim.
 ///
 /// # Errors
 /// An unknown extension, a file that cannot be read or is too large, and everything that its format's importer finds.
@@ -49,16 +55,22 @@ pub fn load(path: &Path, options: &ImportOptions) -> Result<Imported, Faults> {
         "ron" => {
             let text = ron::read(path)?;
             let graph = ron::parse(&text, &path.display().to_string(), options.batch)?;
-            Ok(Imported { graph, hash: hash_of(text.as_bytes()) })
+            Ok(Imported { graph, hash: hash_of(text.as_bytes()), warnings: Vec::new() })
+        }
+        "csv" => {
+            let topology = scalesim::read(path, None)?;
+            let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            let graph = scalesim::graph(&topology, &name, options.batch.unwrap_or(1))?;
+            Ok(Imported { graph, hash: hash_of(topology.text.as_bytes()), warnings: topology.findings })
         }
         _ if path.is_dir() => Err(Diagnostic::error("is a folder, not a model").with_file(path).into()),
         "" => Err(Diagnostic::error("a model's format is told by its extension, and this name has none")
             .with_file(path)
-            .with_help("known are `.onnx` and `.ron`")
+            .with_help(KNOWN)
             .into()),
         _ => Err(Diagnostic::error(format!("no importer reads `.{extension}` files"))
             .with_file(path)
-            .with_help("known are `.onnx` and `.ron`")
+            .with_help(KNOWN)
             .into()),
     }
 }
@@ -81,7 +93,7 @@ fn load_onnx(path: &Path, options: &ImportOptions) -> Result<Imported, Faults> {
     // A bare file name has the empty path as its parent.
     let directory = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
     let graph = onnx::parse_buffer(bytes.into(), &name, directory, options, &BTreeMap::new())?;
-    Ok(Imported { graph, hash })
+    Ok(Imported { graph, hash, warnings: Vec::new() })
 }
 
 #[cfg(test)]
@@ -92,7 +104,7 @@ mod tests {
     fn an_unknown_extension_names_the_known_ones() {
         for name in ["model.pt", "model", "model.onnx.zip"] {
             let faults = load(Path::new(name), &ImportOptions::default()).unwrap_err();
-            assert!(faults.to_string().contains("`.onnx` and `.ron`"), "{faults}");
+            assert!(faults.to_string().contains("`.onnx`, `.ron` and `.csv`"), "{faults}");
         }
     }
 

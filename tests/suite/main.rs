@@ -15,5 +15,6 @@ mod metrics;
 mod mutants;
 mod networks;
 mod programs;
+mod scalesim;
 mod strides;
 mod support;
