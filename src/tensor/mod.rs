@@ -43,9 +43,14 @@ impl DType {
         }
     }
 
-    /// Size of one element in bytes; int4 takes a whole byte (it is stored unpacked).
+    /// Size of one element in bytes where it is stored for execution; int4 takes a whole byte there.
     pub const fn bytes(self) -> u64 {
         self.bits().div_ceil(8) as u64
+    }
+
+    /// Bytes of so many elements on the machine, which packs them: two of int4 in a byte.
+    pub const fn packed_bytes(self, elements: u64) -> u64 {
+        bytes_of_bits(elements.saturating_mul(self.bits() as u64))
     }
 
     /// Whether the array executes it bit for bit.
@@ -247,6 +252,11 @@ impl Tensor {
             ndarray::concatenate(Axis(axis), if fits { &views } else { &[] }).ok()?.as_standard_layout().into_owned()
         })
     }
+}
+
+/// Whole bytes that hold so many bits.
+pub const fn bytes_of_bits(bits: u64) -> u64 {
+    bits.div_ceil(8)
 }
 
 /// Product of the dimensions, or `None` where it passes `limit`.

@@ -16,9 +16,11 @@ use systole::{
 };
 
 use crate::{
-    layers::{attention, random_layer, small_network},
+    layers::{attention, layer_of, network_of, random_layer, small_network},
     programs::mapped,
-    support::{Builder, cases, inputs_of, machines, plain_config, spread_machines, tight_output_stationary},
+    support::{
+        Builder, cases, inputs_of, machines, operand_types, plain_config, spread_machines, tight_output_stationary,
+    },
 };
 
 /// A dense constant of a graph.
@@ -178,6 +180,31 @@ fn sums_that_stay_in_the_elements_are_bit_exact() {
             bit_exact(&graph, &accelerator, seed).unwrap();
         }
         assert!(held > 100, "{held} tiles held their sums");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn layers_of_every_type_are_bit_exact(seed in any::<u64>(), types in operand_types(), accelerator in machines()) {
+        bit_exact(&layer_of(seed, types), &accelerator, seed)?;
+    }
+
+    #[test]
+    fn layers_of_every_type_are_bit_exact_with_little_room(
+        seed in any::<u64>(), types in operand_types(), accelerator in tight_output_stationary(),
+    ) {
+        bit_exact(&layer_of(seed, types), &accelerator, seed)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    #[test]
+    fn networks_of_every_type_are_bit_exact(seed in any::<u64>(), types in operand_types(), accelerator in machines()) {
+        bit_exact(&network_of(seed, types), &accelerator, seed)?;
     }
 }
 

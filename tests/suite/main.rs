@@ -17,3 +17,4 @@ mod networks;
 mod programs;
 mod strides;
 mod support;
+mod types;

@@ -14,7 +14,7 @@ use super::{
     Instruction, LayerId, Operation, Program, TensorPlace, Token, VectorKind, VectorOp,
     build::LayerProgram,
     hazards::{Access, Hazards, Use},
-    region::{Dim, Region, Space},
+    region::{Dim, Element, Region, Space},
 };
 use crate::{
     config::{Accelerator, EngineId},
@@ -194,8 +194,13 @@ fn whole(place: &TensorPlace) -> Region {
     }
 }
 
-fn element(place: &TensorPlace) -> u8 {
-    u8::try_from(place.dtype.bytes()).expect("at most 8")
+fn element(place: &TensorPlace) -> Element {
+    Element::of(place.dtype)
+}
+
+/// Bytes in the image of a slot that takes so many bytes of the machine's buffer: none of its elements is left out.
+fn slot_image(bytes: u64, element: Element) -> u64 {
+    bytes << element.per_byte_shift()
 }
 
 /// The loops `[n, h, w, c]` over a tensor, as its layout numbers them.
@@ -229,7 +234,7 @@ fn fetched(mut region: Region, steps: [u32; 2]) -> Region {
 fn bounding(usage: Use, region: &Region) -> Access {
     let last: u64 = region.dims.iter().map(|dim| u64::from(dim.count.saturating_sub(1)) * u64::from(dim.stride)).sum();
     let start = u64::try_from(region.base).expect("a region without padding starts inside its space");
-    (usage, region.space, start, start + last + u64::from(region.element))
+    (usage, region.space, start, start + last + u64::from(region.element.bytes()))
 }
 
 /// An interval of a slot.

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Builder, address, bounding, element, fetched, image, span};
+use super::{Builder, address, bounding, element, fetched, image, slot_image, span};
 use crate::{
     config::VectorFunction,
     ir::Op,
@@ -14,7 +14,7 @@ use crate::{
     program::{
         Arithmetic, Operation, Program, TensorPlace, Transfer, VectorKind, VectorOp,
         hazards::{Access, Use},
-        region::{Dim, Pad, Region, Space},
+        region::{Dim, Element, Pad, Region, Space},
     },
 };
 
@@ -92,7 +92,7 @@ impl<'a> Part<'a> {
         let mut inputs_at = SmallVec::new();
         for i in 0..operands.len() {
             inputs_at.push(at);
-            at += mapping.operand_slot(i) * u64::from(mapping.input_slots);
+            at += slot_image(mapping.operand_slot(i), element(operands[i])) * u64::from(mapping.input_slots);
         }
         let kind = mapping.function.map(|function| match (function, op) {
             (VectorFunction::AvgPool, Some(Op::GlobalAvgPool)) => VectorKind::GlobalAvgPool,
@@ -117,7 +117,8 @@ impl<'a> Part<'a> {
     }
 
     fn input_slot(&self, operand: usize, step: u64) -> u64 {
-        self.inputs_at[operand] + step % u64::from(self.mapping.input_slots) * self.mapping.operand_slot(operand)
+        let slot = slot_image(self.mapping.operand_slot(operand), element(self.operands[operand]));
+        self.inputs_at[operand] + step % u64::from(self.mapping.input_slots) * slot
     }
 
     fn load(&self, builder: &mut Builder, index: u64) {
@@ -179,7 +180,7 @@ impl<'a> Part<'a> {
         let shape = &mapping.shape;
         let tile = mapping.operand_box(i, step);
         let resident = shape.operands[i].resident;
-        let size = u32::from(element(place));
+        let size = u32::from(element(place).bytes());
         let (space, origin, strides, access);
         if resident {
             let dims = self.loops(place, i);
@@ -259,15 +260,16 @@ impl<'a> Part<'a> {
             let buffer = Space::Buffer(builder.accelerator.input_buffer);
             let base = self.input_slot(0, index);
             let source = packed(buffer, base, step.ranges, size);
-            let bytes = volume(step.ranges) * u64::from(size);
+            let bytes = volume(step.ranges) * u64::from(size.bytes());
             let accesses = [span(Use::Read, buffer, base, bytes), bounding(Use::WriteOnce, &place)];
             let engine = builder.next_store_engine();
             builder.whole(engine, Operation::Store(Transfer { source, target: place }), &accesses);
             return;
         };
         let buffer = Space::Buffer(builder.accelerator.output_buffer);
-        let base = self.output_at + index % u64::from(self.mapping.output_slots) * self.mapping.output_slot();
-        let bytes = volume(step.ranges) * u64::from(size);
+        let base = self.output_at
+            + index % u64::from(self.mapping.output_slots) * slot_image(self.mapping.output_slot(), size);
+        let bytes = volume(step.ranges) * u64::from(size.bytes());
         let result = if resident { place } else { packed(buffer, base, step.ranges, size) };
         let mut accesses: SmallVec<[Access; 4]> = SmallVec::new();
         let mut inputs = SmallVec::new();
@@ -295,8 +297,8 @@ fn volume(tile: [Range; 4]) -> u64 {
 }
 
 /// A box packed at an address of a buffer.
-fn packed(space: Space, base: u64, tile: [Range; 4], element: u8) -> Region {
-    let size = u32::from(element);
+fn packed(space: Space, base: u64, tile: [Range; 4], element: Element) -> Region {
+    let size = u32::from(element.bytes());
     let row = tile[2].len * tile[3].len * size;
     Region {
         base: address(base),
