@@ -256,11 +256,6 @@ pub fn operand_types() -> impl Strategy<Value = OperandTypes> {
     prop::sample::select(ALL.to_vec())
 }
 
-/// The type of the tensors that hold a type's elements.
-pub fn stored(dtype: DType) -> DType {
-    if dtype == DType::Int4 { DType::Int8 } else { dtype }
-}
-
 /// A graph under construction with a stream of pseudo-random numbers, so that one seed is one network.
 pub struct Builder {
     /// The graph so far.
@@ -347,7 +342,7 @@ impl Builder {
     ) -> ValueId {
         let count: usize = shape.iter().product();
         let values: Vec<i64> = (0..count).map(|_| self.pick(low, high)).collect();
-        let tensor = Tensor::from_integers(stored(dtype), shape, &values).unwrap();
+        let tensor = Tensor::from_integers(dtype, shape, &values).unwrap();
         let id = self.value("w", shape, dtype, quant);
         self.graph.value_mut(id).constant = Some(Constant::Dense(Arc::new(tensor)));
         id
@@ -478,7 +473,7 @@ pub fn inputs_of(graph: &Graph<Quantized>, seed: u64) -> Vec<Tensor> {
             let (low, high) = value.dtype.int_range().unwrap();
             let count: usize = value.shape.iter().product();
             let values: Vec<i64> = (0..count).map(|_| numbers.pick(low, high)).collect();
-            Tensor::from_integers(stored(value.dtype), &value.shape, &values).unwrap()
+            Tensor::from_integers(value.dtype, &value.shape, &values).unwrap()
         })
         .collect()
 }
