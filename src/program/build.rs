@@ -130,6 +130,11 @@ impl Builder<'_> {
         base
     }
 
+    /// Bytes that a resident reserves in the image of its buffer.
+    fn resident(&self, value: &Value) -> u64 {
+        value.packed_bytes().next_multiple_of(RESIDENT_ALIGNMENT) * self.buffer_scale
+    }
+
     /// Bytes of the image of the buffer that residents lie in.
     fn pool(&self) -> u64 {
         self.accelerator.buffers[usize::from(self.accelerator.output_buffer.0)].bytes * self.buffer_scale
@@ -163,7 +168,7 @@ impl Builder<'_> {
             }
             Place::Resident { top } => {
                 let (buffer, pool) = (self.accelerator.output_buffer, self.pool());
-                let bytes = value.bytes().next_multiple_of(RESIDENT_ALIGNMENT);
+                let bytes = self.resident(value);
                 (Space::Buffer(buffer), if top { pool - bytes } else { 0 }, own_strides)
             }
             Place::Alias(of) => {
@@ -336,7 +341,7 @@ impl Builder<'_> {
         let (mut low, mut high) = (0, pool);
         for &id in node.inputs.iter().chain(&node.outputs) {
             if let Some(Place::Resident { top }) = self.plan.places[id.index()] {
-                let bytes = self.graph.value(id).bytes().next_multiple_of(RESIDENT_ALIGNMENT);
+                let bytes = self.resident(self.graph.value(id));
                 if top {
                     high = high.min(pool - bytes);
                 } else {

@@ -62,7 +62,7 @@ pub struct Header {
     /// What lies packed in memory, by memory space and address.
     pub packed: Vec<PackedRange>,
     /// How many bytes the images of buffers have for each byte of the buffer: 2 where there are elements of 4 bits, of which
-    /// a full buffer holds two a byte.
+    /// a full buffer holds two a byte. A slot or a resident begins in the image at so many times its address in the buffer.
     pub buffer_scale: u64,
     /// The network's inputs, in the graph's order.
     pub inputs: Vec<TensorId>,

@@ -5,7 +5,7 @@ mod array;
 
 use smallvec::smallvec;
 
-use super::{Builder, address, bounding, element, fetched, image, slot_image, span, stride};
+use super::{Builder, address, bounding, element, fetched, image, span, stride};
 use crate::{
     mapping::{MatrixMapping, cost::Requests, matrix::Step, tiling::Range},
     program::{
@@ -73,6 +73,8 @@ pub(super) struct MatrixEmitter<'a> {
     second: Option<&'a TensorPlace>,
     output: &'a TensorPlace,
     at: Addresses,
+    /// Of the buffers' images.
+    scale: u64,
     steps: u64,
     next: u64,
     input_now: Current<(u32, u32, u32, u32, u32)>,
@@ -90,10 +92,10 @@ impl<'a> MatrixEmitter<'a> {
         let accelerator = &program.accelerator;
         let slots = &mapping.slots;
         let image = &header.weights[layer.image.expect("a layer with weights has an image")];
-        let input_place = &header.tensors[layer.operands[0].index()];
-        let input = slot_image(mapping.input_slot(), element(input_place)) * u64::from(slots.input);
-        let weight = slot_image(mapping.weight_slot(), image.element) * u64::from(slots.weight);
-        let parameters = mapping.parameter_slot() * u64::from(slots.weight);
+        let scale = header.buffer_scale;
+        let input = mapping.input_slot() * scale * u64::from(slots.input);
+        let weight = mapping.weight_slot() * scale * u64::from(slots.weight);
+        let parameters = mapping.parameter_slot() * scale * u64::from(slots.weight);
         let at = if accelerator.buffers.len() == 1 {
             let input_base = layer.free.0;
             Addresses {
@@ -108,10 +110,11 @@ impl<'a> MatrixEmitter<'a> {
         Self {
             mapping,
             image,
-            input: input_place,
+            input: &header.tensors[layer.operands[0].index()],
             second: mapping.shape.is_pair().then(|| &header.tensors[layer.operands[1].index()]),
             output: &header.tensors[header.layers[index].outputs[0].index()],
             at,
+            scale,
             steps: mapping.trips().steps(),
             next: 0,
             input_now: Current::default(),
@@ -215,25 +218,26 @@ impl<'a> MatrixEmitter<'a> {
             source: Region::flat(memory, address(source), element, count),
             target: Region::flat(buffer, address(target), element, count),
         };
-        let accesses = [span(Use::Read, memory, source, bytes), span(Use::Write, buffer, target, bytes)];
+        let accesses =
+            [span(Use::Read, memory, source, bytes), builder.slot(Use::Write, buffer, target, bytes, element)];
         let engine = builder.next_load_engine();
         builder.whole(engine, Operation::Load(transfer), &accesses);
     }
 
     fn input_slot(&self, slot: u32) -> u64 {
-        self.at.input + u64::from(slot) * slot_image(self.mapping.input_slot(), element(self.input))
+        self.at.input + u64::from(slot) * self.mapping.input_slot() * self.scale
     }
 
     fn weight_slot(&self, slot: u32) -> u64 {
-        self.at.weight + u64::from(slot) * slot_image(self.mapping.weight_slot(), self.image.element)
+        self.at.weight + u64::from(slot) * self.mapping.weight_slot() * self.scale
     }
 
     fn parameter_slot(&self, slot: u32) -> u64 {
-        self.at.parameters + u64::from(slot) * self.mapping.parameter_slot()
+        self.at.parameters + u64::from(slot) * self.mapping.parameter_slot() * self.scale
     }
 
     fn output_slot(&self, placement: &Placement) -> u64 {
-        let slot = slot_image(self.mapping.output_slot(), element(self.output));
+        let slot = self.mapping.output_slot() * self.scale;
         self.at.output + u64::from(placement.output % self.mapping.slots.output) * slot
     }
 
@@ -307,7 +311,8 @@ impl<'a> MatrixEmitter<'a> {
         };
         let steps = self.mapping.input_steps(Requests::new(&builder.accelerator.config.dma));
         let [source, target] = [source, target].map(|region| fetched(region, steps));
-        let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, base, self.input_bytes(step))];
+        let target_access = builder.slot(Use::Write, buffer, base, self.input_bytes(step), element(self.input));
+        let accesses = [bounding(Use::Read, &source), target_access];
         let engine = builder.next_load_engine();
         builder.whole(engine, Operation::Load(Transfer { source, target }), &accesses);
     }
@@ -402,15 +407,17 @@ impl<'a> MatrixEmitter<'a> {
             let [n, h, w, c] = image(self.input);
             let end = [n, h, w, c].iter().map(|dim| u64::from(dim.count - 1) * u64::from(dim.stride)).sum::<u64>()
                 + u64::from(element(self.input).bytes());
-            return span(Use::Read, self.input.space, self.input.base, end);
+            return builder.slot(Use::Read, self.input.space, self.input.base, end, element(self.input));
         }
         let buffer = Space::Buffer(builder.accelerator.input_buffer);
-        span(Use::Read, buffer, self.input_slot(placement.input.0), self.input_bytes(&placement.step))
+        let (slot, bytes) = (self.input_slot(placement.input.0), self.input_bytes(&placement.step));
+        builder.slot(Use::Read, buffer, slot, bytes, element(self.input))
     }
 
     fn weight_access(&self, builder: &Builder, placement: &Placement) -> Access {
         let buffer = Space::Buffer(builder.accelerator.weight_buffer);
-        span(Use::Read, buffer, self.weight_slot(placement.weight.0), self.weight_bytes(&placement.step))
+        let (slot, bytes) = (self.weight_slot(placement.weight.0), self.weight_bytes(&placement.step));
+        builder.slot(Use::Read, buffer, slot, bytes, self.image.element)
     }
 
     fn accumulator_access(&self, usage: Use, placement: &Placement) -> Access {
@@ -466,9 +473,9 @@ impl<'a> MatrixEmitter<'a> {
             ..Region::flat(buffer, 0, element(self.output), 1)
         };
         let (result, result_access) = if mapping.output_resident {
-            (place, bounding(Use::Write, &place))
+            (place, builder.spread(bounding(Use::Write, &place), element(self.output), self.output.base))
         } else {
-            (packed, span(Use::Write, buffer, base, bytes))
+            (packed, builder.slot(Use::Write, buffer, base, bytes, element(self.output)))
         };
         let weight_buffer = Space::Buffer(builder.accelerator.weight_buffer);
         let record = mapping.parameter_bytes;
@@ -476,7 +483,7 @@ impl<'a> MatrixEmitter<'a> {
         let parameter_bytes = u64::from(channels) * u64::from(record);
         let records =
             Region::matrix(weight_buffer, address(parameters), 1, Dim::new(channels, record), Dim::new(record, 1));
-        let parameter_access = span(Use::Read, weight_buffer, parameters, parameter_bytes);
+        let parameter_access = builder.slot(Use::Read, weight_buffer, parameters, parameter_bytes, Element::from(1));
         let engine = builder.accelerator.vector_engine();
         if mapping.on_vector {
             let walk = self.walk(builder, placement, 0, channels);
@@ -525,7 +532,8 @@ impl<'a> MatrixEmitter<'a> {
             builder.whole(engine, Operation::Vector(op), &accesses);
         }
         if !mapping.output_resident {
-            let accesses = [span(Use::Read, buffer, base, bytes), bounding(Use::WriteOnce, &place)];
+            let read = builder.slot(Use::Read, buffer, base, bytes, element(self.output));
+            let accesses = [read, bounding(Use::WriteOnce, &place)];
             let engine = builder.next_store_engine();
             builder.whole(engine, Operation::Store(Transfer { source: packed, target: place }), &accesses);
         }
@@ -555,7 +563,7 @@ fn load_rows(
     let source = region(tensor.space, tensor.base + offset, loops.map(|(_, memory, _)| memory));
     let target = region(buffer, slot, loops.map(|(.., slot)| slot));
     let bytes = u64::from(rows.len) * u64::from(packed);
-    let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, slot, bytes)];
+    let accesses = [bounding(Use::Read, &source), builder.slot(Use::Write, buffer, slot, bytes, element)];
     let engine = builder.next_load_engine();
     builder.whole(engine, Operation::Load(Transfer { source, target }), &accesses);
 }

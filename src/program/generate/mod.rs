@@ -158,6 +158,25 @@ impl Builder<'_> {
         self.accelerator.store_engine(self.stores.wrapping_sub(1))
     }
 
+    /// An interval of a buffer's image, as long as what it covers is on the machine, in the image's scale: elements of 4 bits
+    /// fill their part of the image, others half of it. `origin` is where the slot or the tensor begins. Two intervals then
+    /// meet where they do on the machine. Other spaces have no scale.
+    fn spread(&self, access: Access, element: Element, origin: u64) -> Access {
+        let (usage, space, start, end) = access;
+        if !matches!(space, Space::Buffer(_)) {
+            return access;
+        }
+        let scaled = |address: u64| {
+            origin + (((address - origin) * self.program.header.buffer_scale) >> element.per_byte_shift())
+        };
+        (usage, space, scaled(start), scaled(end))
+    }
+
+    /// The interval of a slot of such elements, `bytes` in the image.
+    fn slot(&self, usage: Use, space: Space, start: u64, bytes: u64, element: Element) -> Access {
+        self.spread(span(usage, space, start, bytes), element, start)
+    }
+
     fn fence(&mut self) {
         self.hazards.fence();
         let engine = self.accelerator.array_engine();
@@ -196,11 +215,6 @@ fn whole(place: &TensorPlace) -> Region {
 
 fn element(place: &TensorPlace) -> Element {
     Element::of(place.dtype)
-}
-
-/// Bytes in the image of a slot that takes so many bytes of the machine's buffer: none of its elements is left out.
-fn slot_image(bytes: u64, element: Element) -> u64 {
-    bytes << element.per_byte_shift()
 }
 
 /// The loops `[n, h, w, c]` over a tensor, as its layout numbers them.
