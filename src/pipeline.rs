@@ -141,12 +141,6 @@ pub fn prepare(
     calibration: Option<&Samples>,
     requantize: bool,
 ) -> Result<Network, Failure> {
-    if accelerator.config.array.input_type == crate::tensor::DType::Int4 {
-        return Err(Diagnostic::error("networks do not run on operands of 4 bits yet, found `Int4`")
-            .with_path("array.input_type")
-            .with_help("take `Int8`, `UInt8` or `Int16`; weights may be `Int4`")
-            .into());
-    }
     let (float, mut log) = passes::simplify(model.graph.clone())?;
     ir::verify::verify(&float)
         .map_err(|faults| Failure::Internal(format!("the passes made a malformed graph: {faults}")))?;
@@ -254,7 +248,7 @@ pub fn map_cached<'a>(
     limits::check_time(&plan)?;
     let program = Program::build(graph, &plan, accelerator);
     let mut faults = Vec::new();
-    for (space, &needed) in accelerator.config.memories.iter().zip(&program.header.memory_bytes) {
+    for (space, needed) in accelerator.config.memories.iter().zip(program.header.machine_bytes()) {
         if space.bytes > 0 && needed > space.bytes {
             faults.push(
                 Diagnostic::error(format!(

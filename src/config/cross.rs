@@ -172,11 +172,11 @@ impl Checker<'_> {
                 Dataflow::OS => [rows, cols, rows * cols],
                 Dataflow::IS => [rows * cols, rows, cols],
             };
-            input = input.max(need[0] * array.input_type.bytes());
-            weight = weight.max(need[1] * array.weight_type.bytes() + cols * PARAMETER_BYTES);
+            input = input.max(array.input_type.packed_bytes(need[0]));
+            weight = weight.max(array.weight_type.packed_bytes(need[1]) + cols * PARAMETER_BYTES);
             accumulators = accumulators.max(need[2]);
         }
-        let output = cols * array.input_type.bytes();
+        let output = array.input_type.packed_bytes(cols);
         let help = "enlarge it, make the array smaller, or list fewer dataflows";
         let layout = self.config.buffers.layout;
         let mut fits = |path: &str, buffer: Buffer, need: u64, what: &str| {

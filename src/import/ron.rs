@@ -16,7 +16,7 @@
 //! ```
 //!
 //! **The network**: `name`; `input` with its `shape` without the batch, `scale` and `zero` (0); `activations`, the
-//! type of every activation (`UInt8`; `Int8`, `UInt16`, `Int16`); `weights: (type, sigma, spread)`, see below;
+//! type of every activation (`UInt8`; `Int4`, `Int8`, `UInt16`, `Int16`); `weights: (type, sigma, spread)`, see below;
 //! `outputs`, names of layers (the last layer). The batch is the first dimension of everything and is bound when the
 //! file is read.
 //!

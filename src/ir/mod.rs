@@ -127,9 +127,14 @@ impl Value {
         self.shape.iter().map(|&dim| dim as u64).product()
     }
 
-    /// Size in bytes, unpadded.
+    /// Size in bytes where it is stored for execution, unpadded.
     pub fn bytes(&self) -> u64 {
         self.elements() * self.dtype.bytes()
+    }
+
+    /// Size in bytes on the machine, which packs elements of 4 bits.
+    pub fn packed_bytes(&self) -> u64 {
+        self.dtype.packed_bytes(self.elements())
     }
 
     /// `[N, C, H, W]` of a value of any rank up to 4: missing spatial dimensions are 1. A matrix is `[N, C, 1, 1]`,

@@ -170,6 +170,13 @@ fn check_dense(value: &Value, tensor: &Tensor, found: &mut Vec<Diagnostic>) {
     };
     if tensor.dtype() != stored {
         found.push(value_fault(value, format!("its constant must be of type {stored:?}: {:?}", tensor.dtype())));
+        return;
+    }
+    if value.dtype == DType::Int4
+        && let (Some((low, high)), Tensor::I8(array)) = (value.dtype.int_range(), tensor)
+        && let Some(wrong) = array.iter().find(|&&element| !(low..=high).contains(&i64::from(element)))
+    {
+        found.push(value_fault(value, format!("an element is outside {low}..={high}: {wrong}")));
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::{
     layout::{Layout, layouts},
-    shape::{MatrixShape, byte_width, walkable},
+    shape::{MatrixShape, walkable},
     vector::{OperandShape, VectorShape},
 };
 use crate::{
     config::{Accelerator, DepthwisePolicy, MemoryId, VectorFunction},
     ir::{Graph, Kind, Node, NodeId, Op, Quantized, Value, ValueId, Window},
+    tensor::DType,
 };
 
 /// What a node is to the machine.
@@ -203,7 +204,7 @@ impl<'a> Classifier<'a> {
             }
             operands.push(OperandShape {
                 extent: narrow(extent),
-                element: byte_width(value.dtype),
+                element: value.dtype,
                 resident: false,
                 memory: MemoryId(0),
             });
@@ -214,7 +215,7 @@ impl<'a> Classifier<'a> {
         let pair = |of: [usize; 2]| Some([u32::try_from(of[0]).ok()?, u32::try_from(of[1]).ok()?]);
         Some(VectorShape {
             output: narrow(whole),
-            output_element: byte_width(output.dtype),
+            output_element: output.dtype,
             output_resident: false,
             output_memory: MemoryId(0),
             operands,
@@ -245,7 +246,7 @@ pub(super) const fn is_conversion(node: &Node) -> bool {
 pub(super) fn unit_window() -> VectorShape {
     VectorShape {
         output: [1; 4],
-        output_element: 1,
+        output_element: DType::UInt8,
         output_resident: false,
         output_memory: MemoryId(0),
         operands: Vec::new(),

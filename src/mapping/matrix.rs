@@ -268,7 +268,7 @@ impl MatrixMapping {
         let (rows, cols) = self.largest_halo();
         let tile = [rows, cols, self.tile.passes * self.tile.c];
         let apart = [0, 1].map(|axis| apart(s.stride[axis], s.kernel[axis], s.pad[axis]));
-        requests.steps(apart, tile, [s.h, s.w, s.c], s.input_bytes())
+        requests.steps(apart, tile, [s.h, s.w, s.c], s.input_type)
     }
 
     /// Most input rows and columns that a tile needs.
@@ -279,27 +279,20 @@ impl MatrixMapping {
         (most(self.tile.p, 0, s.h), most(self.tile.q, 1, s.w))
     }
 
-    /// Bytes of an input slot; 0 where the input is resident.
+    /// Bytes of an input slot on the machine; 0 where the input is resident.
     pub fn input_slot(&self) -> u64 {
         if self.input_resident {
             return 0;
         }
         let (rows, cols) = self.largest_halo();
-        u64::from(self.tile.n)
-            * u64::from(rows)
-            * u64::from(cols)
-            * u64::from(self.tile.c)
-            * u64::from(self.tile.passes)
-            * u64::from(self.shape.input_bytes())
+        let pixels = u64::from(self.tile.n) * u64::from(rows) * u64::from(cols);
+        self.shape.input_type.packed_bytes(pixels * u64::from(self.tile.c) * u64::from(self.tile.passes))
     }
 
     /// Bytes of a weight slot.
     pub fn weight_slot(&self) -> u64 {
-        u64::from(self.tile.passes)
-            * u64::from(self.tile.o)
-            * u64::from(self.tile.c)
-            * self.shape.taps()
-            * u64::from(self.shape.weight_bytes)
+        let outputs = u64::from(self.tile.passes) * u64::from(self.tile.o);
+        self.shape.weight_type.packed_bytes(outputs * u64::from(self.tile.c) * self.shape.taps())
     }
 
     /// Bytes of a slot of parameter records.
@@ -314,7 +307,7 @@ impl MatrixMapping {
 
     /// Bytes of an output slot; 0 where the output is resident.
     pub fn output_slot(&self) -> u64 {
-        if self.output_resident { 0 } else { self.accumulator_slot() * u64::from(self.shape.output_bytes()) }
+        if self.output_resident { 0 } else { self.shape.output_type.packed_bytes(self.accumulator_slot()) }
     }
 
     /// What the slots take on chip.

@@ -12,7 +12,7 @@ use super::{
     matrix::{LoopOrder, MatrixMapping, Occupied},
     place::{self, Place},
     search::{self, Constraints, Found, Infeasible},
-    shape::{MatrixShape, byte_width},
+    shape::MatrixShape,
     vector::{self, OperandShape, VectorMapping, VectorShape},
 };
 use crate::{
@@ -333,7 +333,7 @@ impl Planner<'_> {
         if !matches!(next_class, Class::Matrix(_) | Class::Vector(..)) {
             return None;
         }
-        let bytes = graph.value(output).bytes().next_multiple_of(RESIDENT_ALIGNMENT);
+        let bytes = graph.value(output).packed_bytes().next_multiple_of(RESIDENT_ALIGNMENT);
         let pool = self.accelerator.buffers[0].bytes;
         if bytes + reserved_in >= pool {
             return None;
@@ -476,12 +476,12 @@ impl Planner<'_> {
                 function: (!same).then_some(VectorFunction::Table),
                 shape: VectorShape {
                     output: extent,
-                    output_element: byte_width(output.dtype),
+                    output_element: output.dtype,
                     output_resident: false,
                     output_memory: self.memories[node.outputs[0].index()],
                     operands: vec![OperandShape {
                         extent,
-                        element: byte_width(value.dtype),
+                        element: value.dtype,
                         resident: false,
                         memory: self.memories[input.index()],
                     }],

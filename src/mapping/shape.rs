@@ -50,8 +50,8 @@ pub struct MatrixShape {
     pub second: Second,
     /// Type of input elements.
     pub input_type: DType,
-    /// Bytes of a weight.
-    pub weight_bytes: u32,
+    /// Type of weights.
+    pub weight_type: DType,
     /// Type of output elements.
     pub output_type: DType,
 }
@@ -64,7 +64,7 @@ const LARGEST_PADDED_WINDOW: u64 = 1 << 16;
 /// tile: a step of the window, a tap, the image's rows and columns; and a padded window is not absurdly large.
 pub fn walkable(image: &Value, window: &Window) -> bool {
     let &[_, c, h, w] = image.shape.as_slice() else { return false };
-    let size = u64::from(byte_width(image.dtype));
+    let size = image.dtype.bytes();
     let padded = |input: usize, axis: usize| {
         let sum = (input as u64).checked_add(window.pad[axis] as u64)?.checked_add(window.pad[axis + 2] as u64)?;
         (sum < 1 << 31).then_some(sum)
@@ -93,12 +93,7 @@ impl MatrixShape {
             _ => return Err("the node has no weights".into()),
         };
         let dim = |value: usize| u32::try_from(value).map_err(|_| "a dimension is 2^32 or more".to_string());
-        let types = |shape: Self| Self {
-            input_type: x.dtype,
-            output_type: y.dtype,
-            weight_bytes: byte_width(w.dtype),
-            ..shape
-        };
+        let types = |shape: Self| Self { input_type: x.dtype, output_type: y.dtype, weight_type: w.dtype, ..shape };
         match &node.op {
             Op::Conv { window, groups, .. } => {
                 let (&[n, c, h, w], &[_, o, p, q]) = (x.shape.as_slice(), y.shape.as_slice()) else {
@@ -165,7 +160,7 @@ impl MatrixShape {
         pad: [0, 0],
         second: Second::Image,
         input_type: DType::UInt8,
-        weight_bytes: 1,
+        weight_type: DType::Int8,
         output_type: DType::UInt8,
     };
 
@@ -190,7 +185,7 @@ impl MatrixShape {
             read(outputs, self.stride[axis], self.dilation[axis], self.kernel[axis], self.pad[axis], input)
         });
         let pixels = u64::from(self.n) * u64::from(rows) * u64::from(cols);
-        pixels * u64::from(self.c) * u64::from(self.input_bytes())
+        self.input_type.packed_bytes(pixels * u64::from(self.c))
     }
 
     /// Whether each channel has a filter of its own.
@@ -202,19 +197,4 @@ impl MatrixShape {
     pub fn is_pair(&self) -> bool {
         self.second == Second::Activation
     }
-
-    /// Bytes of an input element.
-    pub fn input_bytes(&self) -> u32 {
-        byte_width(self.input_type)
-    }
-
-    /// Bytes of an output element.
-    pub fn output_bytes(&self) -> u32 {
-        byte_width(self.output_type)
-    }
-}
-
-/// Bytes of an element as a 32-bit number.
-pub const fn byte_width(dtype: DType) -> u32 {
-    dtype.bits().div_ceil(8)
 }

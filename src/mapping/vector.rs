@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::{Accelerator, BufferLayout, MemoryId, VectorFunction},
+    tensor::DType,
     units::Time,
 };
 
@@ -18,8 +19,8 @@ use crate::{
 pub struct OperandShape {
     /// Images, rows, columns, channels.
     pub extent: [u32; 4],
-    /// Bytes of an element.
-    pub element: u32,
+    /// Type of its elements.
+    pub element: DType,
     /// Whether it lies on chip already.
     pub resident: bool,
     /// The memory space that it is loaded from.
@@ -31,8 +32,8 @@ pub struct OperandShape {
 pub struct VectorShape {
     /// Output images, rows, columns, channels.
     pub output: [u32; 4],
-    /// Bytes of an output element.
-    pub output_element: u32,
+    /// Type of output elements.
+    pub output_element: DType,
     /// Whether the output stays on chip.
     pub output_resident: bool,
     /// The memory space that it is stored to.
@@ -114,7 +115,7 @@ impl VectorMapping {
         let [rows, cols] = [(0, height), (1, width)].map(|(axis, input)| {
             read(s.output[1 + axis], s.stride[axis], s.dilation[axis], s.kernel[axis], s.pad[axis], input)
         });
-        [n, rows, cols, c, operand.element].iter().map(|&count| u64::from(count)).product()
+        operand.element.packed_bytes([n, rows, cols, c].iter().map(|&count| u64::from(count)).product())
     }
 
     /// Input rows (axis 0) or columns (axis 1) of operand 0 for an output range.
@@ -191,7 +192,7 @@ impl VectorMapping {
         } else {
             (0..4).map(|i| u64::from(self.tile[i].min(shape.extent[i]))).product()
         };
-        elements * u64::from(shape.element)
+        shape.element.packed_bytes(elements)
     }
 
     /// Bytes of an output slot; 0 where the output is resident or the data is only moved.
@@ -199,7 +200,7 @@ impl VectorMapping {
         if self.shape.output_resident || self.function.is_none() {
             return 0;
         }
-        self.tile.iter().map(|&extent| u64::from(extent)).product::<u64>() * u64::from(self.shape.output_element)
+        self.shape.output_element.packed_bytes(self.tile.iter().map(|&extent| u64::from(extent)).product())
     }
 
     /// Bytes by role: inputs and outputs.
@@ -424,8 +425,12 @@ mod tests {
         movement
     }
 
+    fn elements() -> impl Strategy<Value = DType> {
+        prop::sample::select(vec![DType::Int4, DType::Int8, DType::UInt16])
+    }
+
     fn operand() -> impl Strategy<Value = (OperandShape, [bool; 4])> {
-        ([1_u32..4, 1..12, 1..12, 1..9], 1_u32..3, any::<[bool; 6]>()).prop_map(
+        ([1_u32..4, 1..12, 1..12, 1..9], elements(), any::<[bool; 6]>()).prop_map(
             |(extent, element, [resident, rarely, broadcast @ ..])| {
                 let memory = MemoryId(u8::from(rarely));
                 (OperandShape { extent, element, resident: resident && rarely, memory }, broadcast)
@@ -443,13 +448,14 @@ mod tests {
             [kernel, stride, dilation, pad] in [[1_u32..5, 1..5], [1..4, 1..4], [1..3, 1..3], [0..5, 0..5]],
             windowed in any::<bool>(),
             output_resident in any::<bool>(),
+            output_element in elements(),
             burst in prop::sample::select(vec![1_u64, 4, 64]),
             granules in prop::sample::select(vec![1_u64, 8]),
             strides in any::<bool>(),
         ) {
             let mut shape = VectorShape {
                 output,
-                output_element: 1,
+                output_element,
                 output_resident,
                 output_memory: MemoryId(0),
                 operands: Vec::new(),

@@ -7,7 +7,7 @@ use crate::{
     engine::timing::{MemoryTiming, TimingReport},
     mapping::{cost::Part, describe, matrix::Occupied, plan::Predicted},
     passes::Arithmetic,
-    program::{self, Layer, LayerKind, TensorId, TensorPlace},
+    program::{self, Layer, LayerKind, TensorId, TensorPlace, WeightImage},
     result::{
         self, BufferResult, Cause, Causes, EngineResult, LayerResult, Machine, MemoryResult, Provenance, RunResult,
         RunsOn, SCHEMA, Totals, Traffic,
@@ -145,9 +145,19 @@ fn provenance(mapped: &Mapped, model: &Model, options: &Options) -> Provenance {
             Arithmetic::AsModel => result::Arithmetic::AsModel,
             Arithmetic::Machine => result::Arithmetic::Machine,
         },
-        not_modelled: config::not_modelled(accelerator),
+        not_modelled: not_modelled(mapped),
         passes: mapped.network.log.clone(),
     }
+}
+
+/// Numbers of the config without effect, and what the images that are executed do not share with the machine.
+fn not_modelled(mapped: &Mapped) -> Vec<String> {
+    let program = &mapped.program;
+    let mut list = config::not_modelled(&program.accelerator);
+    if program.header.buffer_scale > 1 {
+        list.push("elements of 4 bits: counted two a byte, executed on images that hold one a byte".into());
+    }
+    list
 }
 
 /// `whole` is a product, which may pass 64 bits.
@@ -176,7 +186,7 @@ pub fn can_overflow(layer: &Layer) -> bool {
 }
 
 fn bytes_of(place: &TensorPlace) -> u64 {
-    place.shape.iter().map(|&dim| dim as u64).product::<u64>() * place.dtype.bytes()
+    place.dtype.packed_bytes(place.shape.iter().map(|&dim| dim as u64).product())
 }
 
 /// Bytes of a layer's inputs that it reads, by tensor.
@@ -198,7 +208,7 @@ fn layer(mapped: &Mapped, index: usize, timing: Option<&TimingReport>, machine: 
     let inputs: u64 = inputs_read(mapped, index).map(|(_, bytes)| bytes).sum();
     let outputs: u64 = layer.outputs.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum();
     let weights: u64 =
-        header.weights.iter().filter(|image| image.layer.index() == index).map(|image| image.bytes).sum();
+        header.weights.iter().filter(|image| image.layer.index() == index).map(WeightImage::machine_bytes).sum();
     let counts = layer.kind != LayerKind::Free;
     let mut row = LayerResult {
         name: layer.name.clone(),
@@ -308,7 +318,7 @@ fn totals(mapped: &Mapped, layers: &[LayerResult], timing: Option<&TimingReport>
         })
         .sum();
     let outputs: u64 = header.outputs.iter().map(|id| bytes_of(&header.tensors[id.index()])).sum();
-    let weights: u64 = header.weights.iter().map(|image| image.bytes).sum();
+    let weights: u64 = header.weights.iter().map(WeightImage::machine_bytes).sum();
     let average = per_second(at_pins) / 1e9;
     let macs = sum(&|row| row.macs);
     let mut totals = Totals {

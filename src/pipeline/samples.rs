@@ -87,15 +87,18 @@ impl Samples {
                 continue;
             }
             if array.dtype() != value.dtype && (value.dtype, array.dtype()) != (DType::Fp32, DType::Fp64) {
-                faults.push(
-                    Diagnostic::error(format!(
-                        "array `{}` is {:?}; the model takes {:?}",
-                        value.name,
-                        array.dtype(),
-                        value.dtype
-                    ))
-                    .with_file(path),
-                );
+                let fault = Diagnostic::error(format!(
+                    "array `{}` is {:?}; the model takes {:?}",
+                    value.name,
+                    array.dtype(),
+                    value.dtype
+                ));
+                let fault = if value.dtype == DType::Int4 {
+                    fault.with_help("arrays have no type of 4 bits: run without `--data`, or take a model of floats")
+                } else {
+                    fault
+                };
+                faults.push(fault.with_file(path));
                 continue;
             }
             let own = array.shape().first().copied().unwrap_or(1);

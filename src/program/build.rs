@@ -1,9 +1,12 @@
 //! From a plan to a program: addresses of tensors and weight images, layers with their numbers. The instructions are
 //! generated from the result, see `generate`.
 
-use super::{Arithmetic, Header, Layer, LayerId, LayerKind, TensorId, TensorPlace, WeightImage, region::Space};
+use super::{
+    Arithmetic, Header, Layer, LayerId, LayerKind, PackedRange, TensorId, TensorPlace, WeightImage,
+    region::{Element, Space},
+};
 use crate::{
-    config::Accelerator,
+    config::{Accelerator, MemoryId},
     ir::{Activation, Graph, Node, Op, Quantized, Value, ValueId},
     mapping::{
         LayerMapping, Layout, MatrixMapping, Place, Plan, Second,
@@ -54,8 +57,14 @@ impl Program {
             plan,
             accelerator,
             next: vec![0; accelerator.config.memories.len()],
+            packed: Vec::new(),
             ids: vec![None; graph.values.len()],
             tensors: Vec::new(),
+            buffer_scale: if graph.values.iter().any(|value| Element::of(value.dtype).per_byte_shift() > 0) {
+                2
+            } else {
+                1
+            },
         };
         builder.tensors();
         let mut header = Header {
@@ -64,6 +73,8 @@ impl Program {
             tensors: Vec::new(),
             weights: Vec::new(),
             memory_bytes: Vec::new(),
+            packed: Vec::new(),
+            buffer_scale: builder.buffer_scale,
             inputs: graph.inputs.iter().map(|&id| builder.machine_side(id)).collect(),
             outputs: graph.outputs.iter().map(|&id| builder.machine_side(id)).collect(),
         };
@@ -88,6 +99,8 @@ impl Program {
         }
         header.tensors = builder.tensors;
         header.memory_bytes = builder.next;
+        header.packed = builder.packed;
+        header.packed.sort_unstable();
         Self { header, layers, accelerator: accelerator.clone() }
     }
 }
@@ -98,17 +111,33 @@ struct Builder<'a> {
     accelerator: &'a Accelerator,
     /// First free address of each memory space.
     next: Vec<u64>,
+    packed: Vec<PackedRange>,
+    buffer_scale: u64,
     ids: Vec<Option<TensorId>>,
     tensors: Vec<TensorPlace>,
 }
 
 impl Builder<'_> {
-    fn allocate(&mut self, memory: crate::config::MemoryId, bytes: u64) -> u64 {
+    /// Room for `bytes` in an image, of which the first `elements` bytes are elements of that kind.
+    fn allocate(&mut self, memory: MemoryId, bytes: u64, (element, elements): (Element, u64)) -> u64 {
         let alignment = ALIGNMENT.max(u64::from(self.accelerator.config.dma.granule_bytes()));
         let next = &mut self.next[usize::from(memory.0)];
         let base = next.next_multiple_of(alignment);
         *next = base + bytes;
+        if element.per_byte_shift() > 0 && elements > 0 {
+            self.packed.push(PackedRange { memory, base, bytes: elements });
+        }
         base
+    }
+
+    /// Bytes that a resident reserves in the image of its buffer.
+    fn resident(&self, value: &Value) -> u64 {
+        value.packed_bytes().next_multiple_of(RESIDENT_ALIGNMENT) * self.buffer_scale
+    }
+
+    /// Bytes of the image of the buffer that residents lie in.
+    fn pool(&self) -> u64 {
+        self.accelerator.buffers[usize::from(self.accelerator.output_buffer.0)].bytes * self.buffer_scale
     }
 
     /// Places every value that has a place of its own, then those that lie in others.
@@ -133,12 +162,13 @@ impl Builder<'_> {
             Place::Outside => return None,
             Place::Memory => {
                 let memory = self.plan.memories[id.index()];
-                (Space::Memory(memory), self.allocate(memory, value.bytes()), own_strides)
+                let bytes = value.bytes();
+                let base = self.allocate(memory, bytes, (Element::of(value.dtype), bytes));
+                (Space::Memory(memory), base, own_strides)
             }
             Place::Resident { top } => {
-                let buffer = self.accelerator.output_buffer;
-                let pool = self.accelerator.buffers[usize::from(buffer.0)].bytes;
-                let bytes = value.bytes().next_multiple_of(RESIDENT_ALIGNMENT);
+                let (buffer, pool) = (self.accelerator.output_buffer, self.pool());
+                let bytes = self.resident(value);
                 (Space::Buffer(buffer), if top { pool - bytes } else { 0 }, own_strides)
             }
             Place::Alias(of) => {
@@ -210,17 +240,18 @@ impl Builder<'_> {
 
     fn image(&mut self, layer: LayerId, node: &Node, mapping: &MatrixMapping) -> WeightImage {
         let shape = &mapping.shape;
-        let element = u64::from(shape.weight_bytes);
+        let element = Element::of(shape.weight_type);
         let (weights, records) = match shape.second {
             Second::Image => {
-                (u64::from(shape.o) * u64::from(mapping.pass_channels()) * shape.taps() * element, shape.o)
+                let elements = u64::from(shape.o) * u64::from(mapping.pass_channels()) * shape.taps();
+                (elements * u64::from(element.bytes()), shape.o)
             }
             Second::Activation => (0, mapping.pass_outputs()),
         };
         let parameters_offset = weights.next_multiple_of(4);
         let bytes = parameters_offset + u64::from(records) * u64::from(mapping.parameter_bytes);
         let memory = self.accelerator.weight_memory;
-        let base = self.allocate(memory, bytes);
+        let base = self.allocate(memory, bytes, (element, parameters_offset));
         WeightImage {
             layer,
             memory,
@@ -229,7 +260,7 @@ impl Builder<'_> {
             weights: (shape.second == Second::Image).then(|| node.inputs[1]),
             input_major: matches!(node.op, Op::MatMul { transposed: false, .. }),
             bias: node.inputs.get(2).copied(),
-            element_bytes: u8::try_from(shape.weight_bytes).expect("at most 8"),
+            element,
             passes: mapping.passes(),
             groups_per_pass: mapping.groups_per_pass,
             outputs: mapping.pass_outputs(),
@@ -306,11 +337,11 @@ impl Builder<'_> {
 
     /// What resident operands and results of a node leave of the shared pool.
     fn free(&self, node: &Node) -> (u64, u64) {
-        let pool = self.accelerator.buffers[usize::from(self.accelerator.output_buffer.0)].bytes;
+        let pool = self.pool();
         let (mut low, mut high) = (0, pool);
         for &id in node.inputs.iter().chain(&node.outputs) {
             if let Some(Place::Resident { top }) = self.plan.places[id.index()] {
-                let bytes = self.graph.value(id).bytes().next_multiple_of(RESIDENT_ALIGNMENT);
+                let bytes = self.resident(self.graph.value(id));
                 if top {
                     high = high.min(pool - bytes);
                 } else {

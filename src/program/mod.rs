@@ -14,7 +14,7 @@ pub mod verify;
 
 pub use build::Program;
 pub use instruction::{Instruction, Matmul, Operation, Token, Transfer, VectorKind, VectorOp};
-pub use region::{Dim, Pad, Region, Space};
+pub use region::{Dim, Element, Pad, Region, Space};
 
 use crate::{
     config::{Dataflow, MemoryId},
@@ -59,10 +59,38 @@ pub struct Header {
     pub weights: Vec<WeightImage>,
     /// Bytes that the images take in each memory space.
     pub memory_bytes: Vec<u64>,
+    /// What lies packed in memory, by memory space and address.
+    pub packed: Vec<PackedRange>,
+    /// How many bytes the images of buffers have for each byte of the buffer: 2 where there are elements of 4 bits, of which
+    /// a full buffer holds two a byte. A slot or a resident begins in the image at so many times its address in the buffer.
+    pub buffer_scale: u64,
     /// The network's inputs, in the graph's order.
     pub inputs: Vec<TensorId>,
     /// The network's outputs, in the graph's order.
     pub outputs: Vec<TensorId>,
+}
+
+/// A range of a memory space that holds elements of 4 bits: one a byte in the image, from the same address on two a byte
+/// on the machine. Half of the range is then a hole, as it costs address space and not time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PackedRange {
+    /// The memory space.
+    pub memory: MemoryId,
+    /// First address.
+    pub base: u64,
+    /// Bytes in the image.
+    pub bytes: u64,
+}
+
+impl Header {
+    /// Bytes that tensors and weights take in each memory space of the machine.
+    pub fn machine_bytes(&self) -> Vec<u64> {
+        let mut all = self.memory_bytes.clone();
+        for range in &self.packed {
+            all[usize::from(range.memory.0)] -= range.bytes / 2;
+        }
+        all
+    }
 }
 
 /// Where most of a layer's work runs.
@@ -170,7 +198,7 @@ pub struct TensorPlace {
 ///
 /// The weights of a layer are `passes` blocks of `outputs x (kernel x channels)`: one for a dense layer, one a group
 /// (or bundle of groups) otherwise. A pass is cut into tiles of at most `output_tile x channel_tile`; tile `(o, c)` of
-/// pass `p` starts at `base + element_bytes * (p*outputs*taps*channels + o*output_tile*taps*channels +
+/// pass `p` starts at `base + element * (p*outputs*taps*channels + o*output_tile*taps*channels +
 /// c*channel_tile*taps*len_o)` with `taps = R*S` and `len_o` the tile's own number of outputs; inside it the element
 /// `(n, r, s, c)` is at `((n*R + r)*S + s)*len_c + c`.
 ///
@@ -194,8 +222,8 @@ pub struct WeightImage {
     pub input_major: bool,
     /// The bias in the graph: int32 of `[O]`.
     pub bias: Option<ValueId>,
-    /// Bytes of one weight.
-    pub element_bytes: u8,
+    /// One weight.
+    pub element: Element,
     /// Blocks.
     pub passes: u32,
     /// Groups of the convolution in one block; their blocks stand on the diagonal, zero-point weights between.
@@ -228,6 +256,12 @@ impl WeightImage {
         let elements = u64::from(pass) * u64::from(self.outputs) * self.depth()
             + first * self.depth()
             + u64::from(channel_tile) * u64::from(self.channel_tile) * taps * length;
-        self.base + elements * u64::from(self.element_bytes)
+        self.base + elements * u64::from(self.element.bytes())
+    }
+
+    /// Bytes on the machine: weights of 4 bits two a byte, the records on a multiple of 4 behind them.
+    pub const fn machine_bytes(&self) -> u64 {
+        let weights = self.parameters_offset.div_ceil(1 << self.element.per_byte_shift());
+        weights.next_multiple_of(4) + self.bytes - self.parameters_offset
     }
 }

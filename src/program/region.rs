@@ -1,7 +1,10 @@
 //! Regions: which bytes of which space an instruction touches, as an affine walk with a padding predicate. Both
 //! engines and the verifier read them; im2col is such a walk and is never materialised.
 
-use crate::config::{BufferId, MemoryId};
+use crate::{
+    config::{BufferId, MemoryId},
+    tensor::DType,
+};
 
 /// An address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +41,50 @@ impl Dim {
     /// Past 2^32 address units, where a second trip would end outside any tensor that is accepted.
     pub const fn stepping(count: u32, step: u32, stride: u32) -> Self {
         if count <= 1 { Self { count, stride: 0 } } else { Self { count, stride: step * stride } }
+    }
+}
+
+/// The size of an element: in the images that are executed, whose addresses regions have, and on the machine, whose bytes
+/// are counted. They differ for types of 4 bits, two of which lie in a byte on the machine and one in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Element {
+    bytes: u8,
+    /// As a power of two.
+    per_byte: u8,
+}
+
+impl Element {
+    /// One of a type.
+    ///
+    /// # Panics
+    /// Never: no type has more than 8 bytes, or less than 4 bits.
+    pub fn of(dtype: DType) -> Self {
+        let per_byte = (8 / dtype.bits()).max(1).trailing_zeros();
+        let narrow = |size: u64| u8::try_from(size).expect("at most 8");
+        Self { bytes: narrow(dtype.bytes()), per_byte: narrow(per_byte.into()) }
+    }
+
+    /// Bytes in an image.
+    pub const fn bytes(self) -> u8 {
+        self.bytes
+    }
+
+    /// How many lie in a byte on the machine, as a power of two; 0 where one takes a byte or more.
+    pub const fn per_byte_shift(self) -> u32 {
+        self.per_byte as u32
+    }
+
+    /// Bytes on the machine of so many elements; `None` where that does not fit.
+    pub fn packed_bytes(self, elements: u64) -> Option<u64> {
+        let units = elements.checked_mul(self.bytes.into())?;
+        Some(units.div_ceil(1 << self.per_byte))
+    }
+}
+
+/// As many bytes in an image as on the machine.
+impl From<u8> for Element {
+    fn from(bytes: u8) -> Self {
+        Self { bytes, per_byte: 0 }
     }
 }
 
@@ -79,8 +126,8 @@ pub struct Region {
     pub space: Space,
     /// Address of the element with all indices zero; may lie outside the space where that element is padding.
     pub base: i64,
-    /// Bytes of an element; 1 for accumulators (one word).
-    pub element: u8,
+    /// The element; of 1 byte for accumulators (one word).
+    pub element: Element,
     /// The loops, outermost first; unused ones are `Dim::ONE`.
     pub dims: [Dim; 6],
     /// How many leading loops number the matrix rows.
@@ -95,16 +142,17 @@ pub struct Region {
 
 impl Region {
     /// `count` consecutive elements: a matrix of one row.
-    pub const fn flat(space: Space, base: i64, element: u8, count: u32) -> Self {
-        Self::matrix(space, base, element, Dim::ONE, Dim::new(count, element as u32))
+    pub fn flat(space: Space, base: i64, element: impl Into<Element>, count: u32) -> Self {
+        let element = element.into();
+        Self::matrix(space, base, element, Dim::ONE, Dim::new(count, element.bytes.into()))
     }
 
     /// A matrix of `rows.count x cols.count`.
-    pub const fn matrix(space: Space, base: i64, element: u8, rows: Dim, cols: Dim) -> Self {
+    pub fn matrix(space: Space, base: i64, element: impl Into<Element>, rows: Dim, cols: Dim) -> Self {
         Self {
             space,
             base,
-            element,
+            element: element.into(),
             dims: [Dim::ONE, Dim::ONE, rows, Dim::ONE, Dim::ONE, cols],
             split: 3,
             row_window: None,
@@ -158,7 +206,7 @@ impl Region {
     /// out; `units` counts address units (bytes, or words for accumulators).
     pub fn for_each_run(&self, mut visit: impl FnMut(u64, u64)) {
         let mut open: Option<(u64, u64)> = None;
-        let unit = u64::from(self.element);
+        let unit = u64::from(self.element.bytes);
         for row in 0..self.rows() {
             for col in 0..self.cols() {
                 let Some(address) = self.address(row, col) else { continue };

@@ -92,7 +92,11 @@ pub fn verify(
         places: Vec::new(),
         tokens: Vec::new(),
         memories: header.memory_bytes.iter().map(|&bytes| Shadow::new(bytes, 0)).collect(),
-        buffers: accelerator.buffers.iter().map(|buffer| Shadow::new(buffer.bytes, engines)).collect(),
+        buffers: accelerator
+            .buffers
+            .iter()
+            .map(|buffer| Shadow::new(buffer.bytes * header.buffer_scale, engines))
+            .collect(),
         accumulators: Shadow::new(accelerator.accumulator_words(), engines),
         report: Report::default(),
     };

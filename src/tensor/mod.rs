@@ -43,9 +43,14 @@ impl DType {
         }
     }
 
-    /// Size of one element in bytes; int4 takes a whole byte (it is stored unpacked).
+    /// Size of one element in bytes where it is stored for execution; int4 takes a whole byte there.
     pub const fn bytes(self) -> u64 {
         self.bits().div_ceil(8) as u64
+    }
+
+    /// Bytes of so many elements on the machine, which packs them: two of int4 in a byte.
+    pub const fn packed_bytes(self, elements: u64) -> u64 {
+        bytes_of_bits(elements.saturating_mul(self.bits() as u64))
     }
 
     /// Whether the array executes it bit for bit.
@@ -169,15 +174,16 @@ impl Tensor {
         ArrayD::from_shape_vec(IxDyn(shape), values).ok().map(Self::F32)
     }
 
-    /// An integer tensor of `dtype` from values that must be in its range. `None` if they are not, or if the
-    /// number of values is not the product of the shape, or if `dtype` is not one that `Tensor` stores.
+    /// An integer tensor of `dtype` from values that must be in its range; int4 is stored as int8. `None` if they are not, or
+    /// if the number of values is not the product of the shape, or if `dtype` is not one that `Tensor` stores.
     pub fn from_integers(dtype: DType, shape: &[usize], values: &[i64]) -> Option<Self> {
         fn typed<T: TryFrom<i64>>(shape: &[usize], values: &[i64]) -> Option<ArrayD<T>> {
             let values = values.iter().map(|&value| T::try_from(value).ok()).collect::<Option<Vec<T>>>()?;
             ArrayD::from_shape_vec(IxDyn(shape), values).ok()
         }
         Some(match dtype {
-            DType::Int8 => Self::I8(typed(shape, values)?),
+            DType::Int4 if values.iter().any(|value| !(-8..=7).contains(value)) => return None,
+            DType::Int4 | DType::Int8 => Self::I8(typed(shape, values)?),
             DType::UInt8 => Self::U8(typed(shape, values)?),
             DType::Int16 => Self::I16(typed(shape, values)?),
             DType::UInt16 => Self::U16(typed(shape, values)?),
@@ -249,6 +255,11 @@ impl Tensor {
     }
 }
 
+/// Whole bytes that hold so many bits.
+pub const fn bytes_of_bits(bits: u64) -> u64 {
+    bits.div_ceil(8)
+}
+
 /// Product of the dimensions, or `None` where it passes `limit`.
 pub fn checked_elements(shape: &[usize], limit: u64) -> Option<u64> {
     let mut product = 1_u64;
@@ -265,6 +276,15 @@ mod tests {
     fn counting(shape: &[usize]) -> Tensor {
         let values: Vec<i64> = (0..).take(shape.iter().product()).collect();
         Tensor::from_integers(DType::Int16, shape, &values).unwrap()
+    }
+
+    #[test]
+    fn two_elements_of_four_bits_share_a_byte_and_are_stored_in_one_each() {
+        assert_eq!([0, 1, 2, 3].map(|elements| DType::Int4.packed_bytes(elements)), [0, 1, 1, 2]);
+        assert_eq!((DType::Int4.bytes(), DType::Int16.packed_bytes(3), DType::Int8.packed_bytes(3)), (1, 6, 3));
+        let stored = Tensor::from_integers(DType::Int4, &[2], &[-8, 7]).unwrap();
+        assert_eq!((stored.dtype(), stored.to_integers().unwrap()), (DType::Int8, vec![-8, 7]));
+        assert_eq!(Tensor::from_integers(DType::Int4, &[1], &[8]), None);
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn weights_of(image: &WeightImage) -> BTreeMap<u64, (u32, u32)> {
                         for channel in channels.clone() {
                             let k = tap * image.channels + channel;
                             weights.insert(address, (pass * image.outputs + output, k));
-                            address += u64::from(image.element_bytes);
+                            address += u64::from(image.element.bytes());
                         }
                     }
                 }

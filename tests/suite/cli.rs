@@ -521,17 +521,6 @@ fn a_closed_form_beyond_the_timebase_is_refused() {
 }
 
 #[test]
-fn operands_of_4_bits_are_refused_by_the_field_s_name() {
-    let folder = folder();
-    for line in ["run edge_16x16 net.onnx", "run edge_16x16 net.onnx --no-execute", "map edge_16x16 net.onnx"] {
-        assert!(
-            refused(&folder, &format!("{line} --set array.input_type=Int4")).contains("array.input_type"),
-            "{line}"
-        );
-    }
-}
-
-#[test]
 fn a_memory_trace_has_a_row_for_each_burst() {
     let folder = folder();
     let line = "run edge_16x16 net.onnx --requantize --no-execute --json --memory-trace trace.csv";

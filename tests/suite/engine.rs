@@ -8,17 +8,20 @@ use rand::SeedableRng;
 use systole::{
     config::{Accelerator, Buffer, BufferLayout, Dataflow},
     engine::{functional::Machine, timing},
-    ir::{Constant, Graph, Quantized, ValueId},
+    ir::{Activation, Constant, Graph, Op, Quantized, ValueId},
     pipeline::ReferenceHost,
     program::{Arithmetic, Instruction, LayerKind, Operation, Program, TensorId, orders::random_legal},
     reference::{self, Keep, Settings},
-    tensor::{AccumulationOrder, Overflow, Tensor},
+    tensor::{AccumulationOrder, DType, Overflow, Quantization, Tensor},
 };
 
 use crate::{
-    layers::{attention, random_layer, small_network},
+    layers::{attention, layer_of, network_of, random_layer, small_network},
     programs::mapped,
-    support::{Builder, cases, inputs_of, machines, plain_config, spread_machines, tight_output_stationary},
+    support::{
+        Builder, cases, inputs_of, machines, operand_types, plain_config, requantizers, spread_machines,
+        tight_output_stationary,
+    },
 };
 
 /// A dense constant of a graph.
@@ -178,6 +181,75 @@ fn sums_that_stay_in_the_elements_are_bit_exact() {
             bit_exact(&graph, &accelerator, seed).unwrap();
         }
         assert!(held > 100, "{held} tiles held their sums");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn layers_of_every_type_are_bit_exact(seed in any::<u64>(), types in operand_types(), accelerator in machines()) {
+        bit_exact(&layer_of(seed, types), &accelerator, seed)?;
+    }
+
+    #[test]
+    fn layers_of_every_type_are_bit_exact_with_little_room(
+        seed in any::<u64>(), types in operand_types(), accelerator in tight_output_stationary(),
+    ) {
+        bit_exact(&layer_of(seed, types), &accelerator, seed)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    /// Wide accumulators hold sums of products of 16-bit operands, whose products with the multiplier are the longest.
+    #[test]
+    fn every_requantizer_of_every_type_is_the_reference_s(
+        seed in any::<u64>(), types in operand_types(), requantizer in requantizers(), bits in 33_u8..=64,
+    ) {
+        let mut config = plain_config();
+        (config.accumulators.bits, config.array.column_bits) = (bits, bits);
+        config.vector.requantizer = requantizer;
+        let mut b = Builder::of(seed, types);
+        let x = b.input(&[2, 40]);
+        let y = b.matmul(x, 20);
+        bit_exact(&b.finish(&[y]), &Accelerator::from_valid(config), seed)?;
+    }
+}
+
+/// Four products of -2^15 and -2^15 are 2^32, which wraps to nothing in 32 bits, in one addition as in the kernel's.
+#[test]
+fn a_sum_of_16_bit_products_that_wraps_all_the_way_round_is_counted() {
+    for (column_bits, bits, counted) in [(32, 32, 1), (64, 32, 1), (32, 64, 1), (64, 64, 0)] {
+        let mut config = plain_config();
+        (config.array.column_bits, config.accumulators.bits) = (column_bits, bits);
+        let accelerator = Accelerator::from_valid(config);
+        let mut b = Builder::new(1);
+        let one = || Some(Quantization::per_tensor(1.0, 0));
+        let x = b.value("x", &[1, 4], DType::Int16, one());
+        b.graph.inputs.push(x);
+        let w = b.constant(&[1, 4], DType::Int16, one(), -32768, -32768);
+        let op = Op::MatMul { transposed: true, activation: Activation::None };
+        let y = b.node(op, &[x, w], &[1, 1], DType::Int16, Some(Quantization::per_tensor(1_048_576.0, 0)));
+        let graph = b.finish(&[y]);
+        let program = mapped(&graph, &accelerator).unwrap();
+        let inputs = [Tensor::from_integers(DType::Int16, &[1, 4], &[-32768; 4]).unwrap()];
+        let mut run = machine(&graph, &program, &inputs);
+        run.run(program.instructions()).unwrap();
+        let expected = oracle(&graph, &program, &inputs);
+        assert_eq!(run.outputs().unwrap()[0], *expected.value(y).unwrap());
+        assert_eq!(run.outputs().unwrap()[0].to_integers().unwrap(), [if counted > 0 { 0 } else { 4096 }]);
+        assert_eq!(run.overflows(), [counted], "{column_bits} and {bits} bits");
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(100))]
+
+    #[test]
+    fn networks_of_every_type_are_bit_exact(seed in any::<u64>(), types in operand_types(), accelerator in machines()) {
+        bit_exact(&network_of(seed, types), &accelerator, seed)?;
     }
 }
 

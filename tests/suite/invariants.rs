@@ -6,15 +6,15 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use systole::{
     config::{Accelerator, MemoryId, MemoryModel, MemorySpace},
-    engine::timing::{self, TimingReport},
+    engine::timing::{self, Fill, Observer, TimingReport},
     ir::{Graph, Quantized},
     program::{Header, Instruction, LayerKind, Operation, Program, Region, Space, text::Line},
 };
 
 use crate::{
-    layers::{random_layer, small_network},
+    layers::{layer_of, network_of, random_layer, small_network},
     programs::planned,
-    support::{machines, spread_machines, tight_output_stationary},
+    support::{cases, machines, operand_types, spread_machines, tight_output_stationary},
 };
 
 /// Bytes of activations read, weights read and results written at the memory images.
@@ -23,7 +23,8 @@ type Traffic = [u64; 3];
 fn bytes(region: &Region) -> u64 {
     let mut total = 0;
     region.for_each_run(|_, length| total += length);
-    total
+    // Two elements of 4 bits share a byte on the machine, and not in the image.
+    total.div_ceil(1 << region.element.per_byte_shift())
 }
 
 /// The bytes that each layer's loads and stores touch in memory, run by run: knows neither the closed form nor the
@@ -51,6 +52,42 @@ fn traffic(header: &Header, instructions: impl Iterator<Item = Instruction>) -> 
     layers
 }
 
+/// How full each buffer is, in bytes of the machine.
+#[derive(Default)]
+struct Fills(Vec<Fill>);
+
+impl Observer for Fills {
+    fn filled(&mut self, fill: &Fill) {
+        self.0.push(*fill);
+    }
+}
+
+/// No buffer ever holds more than it has room for: the images of buffers are larger than the buffers where elements of 4
+/// bits pass through, so that no region outside its image would tell.
+fn never_overfull(accelerator: &Accelerator, program: &Program) -> Result<(), TestCaseError> {
+    let mut fills = Fills::default();
+    let options = timing::Options::default();
+    timing::observe(accelerator, &program.header, program.instructions(), options, &mut fills, None)
+        .map_err(|error| TestCaseError::fail(error.to_string()))?;
+    fills.0.sort_by_key(|fill| (fill.time, fill.change));
+    let room: Vec<u64> = accelerator.buffers.iter().map(|buffer| buffer.bytes).collect();
+    let mut filled = vec![0_i64; room.len() + 1];
+    for fill in &fills.0 {
+        filled[fill.buffer] += fill.change;
+        if let Some(&room) = room.get(fill.buffer) {
+            let room = i64::try_from(room).unwrap();
+            prop_assert!(
+                filled[fill.buffer] <= room,
+                "{} bytes in buffer {} of {}",
+                filled[fill.buffer],
+                fill.buffer,
+                room
+            );
+        }
+    }
+    Ok(())
+}
+
 fn simulate(accelerator: &Accelerator, program: &Program) -> Result<TimingReport, TestCaseError> {
     timing::simulate(accelerator, &program.header, program.instructions(), timing::Options::default())
         .map_err(|error| TestCaseError::fail(error.to_string()))
@@ -62,6 +99,7 @@ pub fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), 
         return Err(TestCaseError::reject("a layer does not fit"));
     };
     let report = simulate(accelerator, &program)?;
+    never_overfull(accelerator, &program)?;
     let walked = traffic(&program.header, program.instructions());
     let cells = f64::from(accelerator.config.array.rows) * f64::from(accelerator.config.array.cols);
     prop_assert_eq!(report.causes.total(), report.cycles.get());
@@ -134,6 +172,24 @@ proptest! {
     #[test]
     fn networks_keep_the_invariants(seed in any::<u64>(), accelerator in machines()) {
         check(&small_network(seed), &accelerator)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(400))]
+
+    #[test]
+    fn layers_of_every_type_keep_the_invariants(
+        seed in any::<u64>(), types in operand_types(), accelerator in spread_machines(),
+    ) {
+        check(&layer_of(seed, types), &accelerator)?;
+    }
+
+    #[test]
+    fn networks_of_every_type_keep_the_invariants(
+        seed in any::<u64>(), types in operand_types(), accelerator in machines(),
+    ) {
+        check(&network_of(seed, types), &accelerator)?;
     }
 }
 

@@ -2,14 +2,19 @@
 
 use systole::{
     ir::{Activation, Graph, Op, Quantized, ValueId, Window, infer::infer},
-    tensor::{DType, Quantization},
+    tensor::Quantization,
 };
 
-use crate::support::Builder;
+use crate::support::{Builder, OperandTypes};
 
 /// One random layer of any kind that the machine may meet.
 pub fn random_layer(seed: u64) -> Graph<Quantized> {
-    let mut b = Builder::new(seed);
+    layer_of(seed, OperandTypes::BYTES)
+}
+
+/// The same of other types.
+pub fn layer_of(seed: u64, types: OperandTypes) -> Graph<Quantized> {
+    let mut b = Builder::of(seed, types);
     match b.pick(0, 15) {
         0..=4 => conv(b),
         5 => grouped(b),
@@ -86,7 +91,7 @@ fn product(mut b: Builder) -> Graph<Quantized> {
         shape.extend(if turned { [cols, rows] } else { [rows, cols] });
         let x = if b.pick(0, 5) == 0 {
             let scale = b.scale();
-            b.constant(&shape, DType::Int8, Some(Quantization::per_tensor(scale, -7)), -128, 127)
+            b.data(&shape, scale, -7)
         } else {
             b.input(&shape)
         };
@@ -111,7 +116,8 @@ fn pair(b: &mut Builder, x: ValueId, y: ValueId) -> ValueId {
     let [x_scale, y_scale] = [x, y].map(|id| b.graph.value(id).quant.as_ref().unwrap().scale_of(0));
     let (dtype, mut quant) = b.activation();
     // Results neither all saturate nor vanish.
-    quant.scale[0] = x_scale * y_scale * (*shapes[0].last().unwrap() as f32).sqrt() * b.pick(20, 200) as f32;
+    let steps = x_scale * y_scale * b.widening([x, y], dtype);
+    quant.scale[0] = steps * (*shapes[0].last().unwrap() as f32).sqrt() * b.pick(20, 200) as f32;
     b.node(Op::BatchMatMul, &[x, y], &shape, dtype, Some(quant))
 }
 
@@ -141,9 +147,11 @@ pub fn attention(mut b: Builder) -> Graph<Quantized> {
         b.node(op, inputs, &shape, dtype, Some(quant))
     };
     let scale = b.scale();
-    let factor = b.constant(&[], DType::Int8, Some(Quantization::per_tensor(scale, 0)), 127, 127);
+    let dtype = b.data_type();
+    let (_, largest) = dtype.int_range().unwrap();
+    let factor = b.constant(&[], dtype, Some(Quantization::per_tensor(scale, 0)), largest, largest);
     let scaled = own(&mut b, Op::Mul, &[scores, factor]);
-    let mask = b.constant(&[1, 1, t, t], DType::Int8, Some(Quantization::per_tensor(scale, 3)), -128, 127);
+    let mask = b.data(&[1, 1, t, t], scale, 3);
     let masked = own(&mut b, Op::Add { activation: Activation::None }, &[scaled, mask]);
     let weights = own(&mut b, Op::Softmax { axis: 3 }, &[masked]);
     let mixed = pair(&mut b, weights, v);
@@ -176,7 +184,7 @@ fn binary(mut b: Builder) -> Graph<Quantized> {
         1 => b.input(&[shape[0], shape[1], 1, 1]),
         _ => {
             let scale = b.scale();
-            b.constant(&[shape[1], 1, 1], DType::Int8, Some(Quantization::per_tensor(scale, 3)), -128, 127)
+            b.data(&[shape[1], 1, 1], scale, 3)
         }
     };
     let (dtype, quant) = b.activation();
@@ -258,15 +266,21 @@ fn concat(mut b: Builder) -> Graph<Quantized> {
 fn softmax(mut b: Builder) -> Graph<Quantized> {
     let shape = [size(&mut b, 1, 5), size(&mut b, 1, 60)];
     let x = b.input(&shape);
-    let quant = Quantization::per_tensor(1.0 / 256.0, 0);
-    let y = b.node(Op::Softmax { axis: 1 }, &[x], &shape, DType::UInt8, Some(quant));
+    let dtype = b.types.activations[0];
+    let quant = Quantization::per_tensor(1.0 / (1_u64 << dtype.bits()) as f32, 0);
+    let y = b.node(Op::Softmax { axis: 1 }, &[x], &shape, dtype, Some(quant));
     b.finish(&[y])
 }
 
 /// A small network with every kind of connection: convolution, depthwise, residual, branches, pooling, flattening, fully
 /// connected.
 pub fn small_network(seed: u64) -> Graph<Quantized> {
-    let mut b = Builder::new(seed);
+    network_of(seed, OperandTypes::BYTES)
+}
+
+/// The same of other types.
+pub fn network_of(seed: u64, types: OperandTypes) -> Graph<Quantized> {
+    let mut b = Builder::of(seed, types);
     let (h, w) = (size(&mut b, 4, 9), size(&mut b, 4, 9));
     let n = size(&mut b, 1, 2);
     let channels = size(&mut b, 2, 20);

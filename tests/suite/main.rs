@@ -18,3 +18,4 @@ mod programs;
 mod scalesim;
 mod strides;
 mod support;
+mod types;

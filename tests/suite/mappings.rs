@@ -89,7 +89,7 @@ fn the_tiles_of_a_weight_image_cover_it_without_holes() {
                 for c in 0..trips.c {
                     let outputs = image.output_tile.min(image.outputs - o * image.output_tile);
                     let channels = image.channel_tile.min(image.channels - c * image.channel_tile);
-                    let bytes = u64::from(outputs) * u64::from(channels) * 9 * u64::from(image.element_bytes);
+                    let bytes = u64::from(outputs) * u64::from(channels) * 9 * u64::from(image.element.bytes());
                     pieces.push((image.tile_address(pass, o, c), bytes));
                 }
             }
@@ -266,6 +266,8 @@ fn stage() -> Header {
         tensors: vec![constant],
         weights: vec![],
         memory_bytes: vec![64],
+        packed: vec![],
+        buffer_scale: 1,
         inputs: vec![],
         outputs: vec![],
     }

@@ -90,7 +90,7 @@ fn mutants(instructions: &[Instruction]) -> Vec<Mutant> {
         let mut operation = instruction.operation.clone();
         for (i, region) in regions_mut(&mut operation).into_iter().enumerate() {
             let row = row_stride(region);
-            let element = i64::from(region.element);
+            let element = i64::from(region.element.bytes());
             for (kind, shift) in [
                 (Kind::MovedByElement, element),
                 (Kind::MovedByElement, -element),

@@ -9,8 +9,8 @@ use systole::{
 };
 
 use crate::{
-    layers::{random_layer, small_network},
-    support::{cases, machines, tight_output_stationary},
+    layers::{layer_of, random_layer, small_network},
+    support::{cases, machines, operand_types, tight_output_stationary},
 };
 
 /// Maps a graph; `None` where a layer does not fit the machine.
@@ -48,6 +48,13 @@ proptest! {
     #[test]
     fn programs_of_random_layers_have_no_race_and_no_redundant_wait(seed in any::<u64>(), accelerator in machines()) {
         race_free(&random_layer(seed), &accelerator)?;
+    }
+
+    #[test]
+    fn programs_of_layers_of_every_type_have_no_race_and_no_redundant_wait(
+        seed in any::<u64>(), types in operand_types(), accelerator in machines(),
+    ) {
+        race_free(&layer_of(seed, types), &accelerator)?;
     }
 
     #[test]

@@ -244,17 +244,63 @@ pub fn spread_machines() -> impl Strategy<Value = Accelerator> {
     )
 }
 
+/// Element types that a drawn network has.
+#[derive(Clone, Copy, Debug)]
+pub struct OperandTypes {
+    /// Of activations and of constants that are read like them.
+    pub activations: &'static [DType],
+    /// Of weights.
+    pub weights: &'static [DType],
+}
+
+impl OperandTypes {
+    /// 8 bits.
+    pub const BYTES: Self = Self { activations: &[DType::UInt8, DType::Int8], weights: &[DType::Int8] };
+}
+
+/// Any types that a machine executes, in networks of one type and in mixed ones.
+pub fn operand_types() -> impl Strategy<Value = OperandTypes> {
+    use DType::{Int4, Int8, Int16, UInt8, UInt16};
+    const ALL: [OperandTypes; 12] = {
+        const fn of(activations: &'static [DType], weights: &'static [DType]) -> OperandTypes {
+            OperandTypes { activations, weights }
+        }
+        [
+            of(&[Int16], &[Int16]),
+            of(&[Int16], &[Int8]),
+            of(&[Int16], &[Int4]),
+            of(&[UInt16, Int16], &[UInt16]),
+            of(&[UInt16], &[UInt8, Int8]),
+            of(&[UInt8, Int8], &[Int16]),
+            of(&[UInt8, Int8], &[Int4]),
+            of(&[Int4], &[Int4]),
+            of(&[Int4], &[Int4]),
+            of(&[Int4], &[Int8]),
+            of(&[Int4, UInt8], &[Int4, Int8]),
+            of(&[Int4, UInt8, Int16], &[Int4, Int8, Int16]),
+        ]
+    };
+    prop::sample::select(ALL.to_vec())
+}
+
 /// A graph under construction with a stream of pseudo-random numbers, so that one seed is one network.
 pub struct Builder {
     /// The graph so far.
     pub graph: Graph<Quantized>,
+    /// Types to draw from.
+    pub types: OperandTypes,
     state: u64,
 }
 
 impl Builder {
     /// An empty graph.
     pub fn new(seed: u64) -> Self {
-        Self { graph: Graph::new("random"), state: seed ^ 0x9e37_79b9_7f4a_7c15 }
+        Self::of(seed, OperandTypes::BYTES)
+    }
+
+    /// An empty graph for elements of these types.
+    pub fn of(seed: u64, types: OperandTypes) -> Self {
+        Self { graph: Graph::new("random"), types, state: seed ^ 0x9e37_79b9_7f4a_7c15 }
     }
 
     /// The next number of `low..=high`.
@@ -268,9 +314,17 @@ impl Builder {
         low + i64::try_from(z % u64::try_from(high - low + 1).unwrap()).unwrap()
     }
 
-    /// An 8-bit activation type with a zero point of it.
+    /// One of some types; a number is drawn only where there is a choice.
+    fn one_of(&mut self, types: &[DType]) -> DType {
+        match *types {
+            [one] => one,
+            _ => types[usize::try_from(self.pick(0, i64::try_from(types.len()).unwrap() - 1)).unwrap()],
+        }
+    }
+
+    /// An activation type with a zero point of it.
     pub fn activation(&mut self) -> (DType, Quantization) {
-        let dtype = if self.pick(0, 1) == 0 { DType::UInt8 } else { DType::Int8 };
+        let dtype = self.one_of(self.types.activations);
         let (low, high) = dtype.int_range().unwrap();
         let zero = match self.pick(0, 3) {
             0 => 0_i64.clamp(low, high),
@@ -321,6 +375,25 @@ impl Builder {
         id
     }
 
+    /// The type of constants that are read like activations.
+    pub fn data_type(&self) -> DType {
+        if self.types.activations.contains(&DType::UInt8) { DType::Int8 } else { self.types.activations[0] }
+    }
+
+    /// A constant that is read like an activation, of values from a type's whole range.
+    pub fn data(&mut self, shape: &[usize], scale: f32, zero: i32) -> ValueId {
+        let dtype = self.data_type();
+        let (low, high) = dtype.int_range().unwrap();
+        let zero = zero.max(i32::try_from(low).unwrap());
+        self.constant(shape, dtype, Some(Quantization::per_tensor(scale, zero)), low, high)
+    }
+
+    /// By how much sums of products of two types are larger in steps of a result's than those of bytes.
+    pub fn widening(&self, operands: [ValueId; 2], result: DType) -> f32 {
+        let bits = operands.map(|id| i32::try_from(self.graph.value(id).dtype.bits()).unwrap() - 8);
+        2_f32.powi(bits[0] + bits[1] - (i32::try_from(result.bits()).unwrap() - 8))
+    }
+
     /// Adds a node whose result has `shape` and the given type.
     pub fn node(
         &mut self,
@@ -342,7 +415,7 @@ impl Builder {
         let &[n, c, h, w] = input.shape.as_slice() else { panic!("a convolution needs rank 4") };
         let (weight, bias) = self.weights(&input, &[outputs, c / groups, window.kernel[0], window.kernel[1]], outputs);
         let shape = [n, outputs, window.output(0, h).unwrap(), window.output(1, w).unwrap()];
-        let (dtype, quant) = self.output_for(&input, weight);
+        let (dtype, quant) = self.output_for(x, weight);
         let activation = self.fused();
         let op = Op::Conv { window, groups, activation };
         self.node(op, &[x, weight, bias], &shape, dtype, Some(quant))
@@ -355,7 +428,7 @@ impl Builder {
         let (weight, bias) = self.weights(&input, &[outputs, depth], outputs);
         let mut shape = input.shape.clone();
         *shape.last_mut().unwrap() = outputs;
-        let (dtype, quant) = self.output_for(&input, weight);
+        let (dtype, quant) = self.output_for(x, weight);
         let activation = self.fused();
         self.node(Op::MatMul { transposed: true, activation }, &[x, weight, bias], &shape, dtype, Some(quant))
     }
@@ -373,10 +446,13 @@ impl Builder {
         let count = if per_channel { outputs } else { 1 };
         let scales: Vec<f32> = (0..count).map(|_| self.scale()).collect();
         let asymmetric = self.pick(0, 3) == 0;
-        let zeros: Vec<i32> =
-            (0..count).map(|_| if asymmetric { i32::try_from(self.pick(-20, 20)).unwrap() } else { 0 }).collect();
+        let dtype = self.one_of(self.types.weights);
+        let (low, high) = dtype.int_range().unwrap();
+        let zeros: Vec<i32> = (0..count)
+            .map(|_| if asymmetric { i32::try_from(self.pick(-20, 20).clamp(low, high)).unwrap() } else { 0 })
+            .collect();
         let quant = Quantization { scale: scales.clone(), zero_point: zeros, axis: per_channel.then_some(0) };
-        let weight = self.constant(shape, DType::Int8, Some(quant), -128, 127);
+        let weight = self.constant(shape, dtype, Some(quant), low, high);
         let input_scale = input.quant.as_ref().unwrap().scale_of(0);
         let bias_quant = Quantization {
             scale: scales.iter().map(|scale| input_scale * scale).collect(),
@@ -390,11 +466,12 @@ impl Builder {
     }
 
     /// An output quantization under which results neither all saturate nor vanish.
-    fn output_for(&mut self, input: &Value, weight: ValueId) -> (DType, Quantization) {
+    fn output_for(&mut self, input: ValueId, weight: ValueId) -> (DType, Quantization) {
         let (dtype, mut quant) = self.activation();
-        let weight = self.graph.value(weight);
-        let depth: usize = weight.shape[1..].iter().product();
-        let real = input.quant.as_ref().unwrap().scale_of(0) * weight.quant.as_ref().unwrap().scale_of(0);
+        let [x, w] = [input, weight].map(|id| self.graph.value(id));
+        let depth: usize = w.shape[1..].iter().product();
+        let steps = x.quant.as_ref().unwrap().scale_of(0) * w.quant.as_ref().unwrap().scale_of(0);
+        let real = steps * self.widening([input, weight], dtype);
         if quant.scale[0].log2().fract() != 0.0 || self.pick(0, 1) == 0 {
             quant.scale[0] = real * (depth as f32).sqrt() * self.pick(20, 200) as f32;
         } else {

@@ -1,9 +1,9 @@
 //! The array: the stationary operand, and products that stream past it into the accumulators.
 //!
-//! Three ways give the same bits. `Direct`: 32-bit wrapping kernel straight into the accumulators, where the machine
-//! wraps at 32 bits or nothing can leave them. `Tile`: the kernel's sums, exact or wrapped, then the datapath's policy
-//! once a sum. `Sequential`: one adder after the other in the order of k, where a column can saturate or operands do
-//! not fit 16 bits.
+//! Four ways give the same bits. `Direct`: 32-bit kernel straight into the accumulators, where nothing can leave them.
+//! `Tile`: the kernel's sums, which are exact, then the datapath's policy once a sum. `Wide`: the same of sums in 64 bits,
+//! where 32 do not hold them or operands do not fit 16. `Sequential`: one adder after the other in the order of k, where a
+//! column can saturate.
 
 use super::{
     access::{equal, gather, gather_operands},
@@ -25,6 +25,7 @@ use crate::{
 enum Path {
     Direct,
     Tile,
+    Wide,
     Sequential,
 }
 
@@ -37,13 +38,15 @@ pub(super) struct ArrayUnit {
     /// Sums that left their adder's width, where that is possible at all.
     pub overflows: u64,
     packed: Packed,
-    /// `[k, n]`, on the sequential path.
+    /// `[k, n]`, on the wide and the sequential path.
     wide: Vec<i32>,
     shape: [usize; 2],
     stream: Vec<i16>,
     values: Vec<i32>,
     tile: Vec<i32>,
     sums: Vec<i64>,
+    /// One row of a tile's sums, on the wide path.
+    products: Vec<i64>,
     /// Sums `[t, n]` that the elements hold, and of which layer.
     held: Vec<i64>,
     held_by: Option<(LayerId, [usize; 2])>,
@@ -56,21 +59,21 @@ pub(super) struct ArrayUnit {
 fn path_of(matrix: &Matrix, datapath: Datapath, k: usize, continued: bool) -> Path {
     let wraps = datapath.overflow == Overflow::Wrap;
     let largest = matrix.input.magnitude.saturating_mul(matrix.weight.magnitude).saturating_mul(k as u64);
-    // The kernel adds modulo 2^32: exact below, and right modulo any smaller width.
-    let exact = largest < 1 << (u32::from(datapath.column_bits.min(32)) - 1);
-    let narrow = matrix.input.narrow.is_some() && matrix.weight.narrow.is_some();
-    if !narrow || !(exact || (wraps && datapath.column_bits <= 32)) {
+    let below = |bits: u8| largest < 1 << (u32::from(bits) - 1);
+    let exact = below(datapath.column_bits);
+    // A sum that is held may saturate on the way, however few products this tile adds.
+    let may_saturate = !wraps && (!exact || (continued && matrix.order != AccumulationOrder::Exact));
+    if may_saturate || !below(64) {
         return Path::Sequential;
     }
-    if continued {
-        // A sum that is held may saturate on the way, however few products this tile adds.
-        let safe = wraps || matrix.order == AccumulationOrder::Exact;
-        return if safe { Path::Tile } else { Path::Sequential };
+    // The kernel adds modulo 2^32, and a sum that wraps there could not be counted.
+    if matrix.input.narrow.is_none() || matrix.weight.narrow.is_none() || !below(32) {
+        return Path::Wide;
     }
     let wide_column = datapath.column_bits >= 32 || exact;
     // What may overflow is added up sum by sum, so that it is counted.
     let wide_accumulator = datapath.accumulator_bits == 32 && matrix.order == AccumulationOrder::Exact;
-    if wide_column && wide_accumulator { Path::Direct } else { Path::Tile }
+    if wide_column && wide_accumulator && !continued { Path::Direct } else { Path::Tile }
 }
 
 /// The (stationary, streaming) operands of a dataflow.
@@ -103,14 +106,13 @@ impl ArrayUnit {
         let injects = datapath.injects && matrix.order != AccumulationOrder::Exact;
         let path = path_of(matrix, datapath, k, continued || injects);
         let bytes = store.bytes(region.space)?;
-        if let (Some(kind), true) = (stationary.narrow, path != Path::Sequential) {
-            let zero = if stationary.varied { 0 } else { narrow_zero(stationary)? };
+        if let (Some(kind), Path::Direct | Path::Tile) = (stationary.narrow, path) {
+            let zero = if stationary.varied { 0 } else { narrow(stationary.zero)? };
             gather_operands(bytes, &self.walk, kind, zero, k, &mut self.stream)?;
             self.packed.reset(n, k);
             for (j, row) in self.stream.chunks_exact_mut(k.max(1)).take(n).enumerate() {
                 if stationary.varied {
-                    let zero = varied_zero(bytes, &self.walk, j)?;
-                    subtract(row, zero);
+                    subtract(row, narrow(varied_zero(bytes, &self.walk, j)?)?);
                 }
                 self.packed.set_row(j, row);
             }
@@ -119,8 +121,7 @@ impl ArrayUnit {
             self.wide.clear();
             self.wide.resize(n * k, 0);
             for (j, row) in self.values.chunks_exact(k.max(1)).take(n).enumerate() {
-                let zero =
-                    if stationary.varied { i32::from(varied_zero(bytes, &self.walk, j)?) } else { stationary.zero };
+                let zero = if stationary.varied { varied_zero(bytes, &self.walk, j)? } else { stationary.zero };
                 for (d, &value) in row.iter().enumerate() {
                     self.wide[d * n + j] = value - zero;
                 }
@@ -165,18 +166,17 @@ impl ArrayUnit {
             self.held.resize(t * n, 0);
         }
         let bytes = store.bytes(matmul.stream.space)?;
-        if path == Path::Sequential {
+        if matches!(path, Path::Wide | Path::Sequential) {
             self.gather_wide(bytes, streaming)?;
-            return self.sequential(&mut store.accumulators, datapath, matmul, counts);
+            return self.on_wide(&mut store.accumulators, datapath, matmul, counts, path == Path::Wide);
         }
         let kind = streaming.narrow.ok_or(Fault::Arithmetic("16-bit operands"))?;
         let depth = self.packed.padded_k();
-        let zero = if streaming.varied { 0 } else { narrow_zero(streaming)? };
+        let zero = if streaming.varied { 0 } else { narrow(streaming.zero)? };
         gather_operands(bytes, &self.walk, kind, zero, depth, &mut self.stream)?;
         if streaming.varied {
             for (i, row) in self.stream.chunks_exact_mut(depth.max(1)).take(t).enumerate() {
-                let zero = varied_zero(bytes, &self.walk, i)?;
-                subtract(row, zero);
+                subtract(row, narrow(varied_zero(bytes, &self.walk, i)?)?);
             }
         }
         self.offsets.clear();
@@ -214,10 +214,8 @@ impl ArrayUnit {
         gemm(&self.stream, &self.packed, &mut self.tile, &self.offsets, false);
         for i in 0..t {
             self.begin(&store.accumulators, datapath, matmul, i)?;
-            for (sum, &product) in self.sums.iter_mut().zip(&self.tile[i * n..][..n]) {
-                self.overflows += u64::from(counts && leaves(*sum, i64::from(product), datapath.column_bits));
-                *sum = add(*sum, i64::from(product), datapath.column_bits, datapath.overflow);
-            }
+            let tile = self.tile[i * n..][..n].iter().map(|&sum| i64::from(sum));
+            self.overflows += add_row(&mut self.sums, tile, datapath, counts);
             self.end(&mut store.accumulators, datapath, matmul, i, counts)?;
         }
         Ok(())
@@ -255,8 +253,7 @@ impl ArrayUnit {
         }
         gather(bytes, &self.walk, operand.dtype, 0, &mut self.values)?;
         for (i, row) in self.values.chunks_exact_mut(self.walk.cols.max(1)).enumerate() {
-            let zero = i32::from(varied_zero(bytes, &self.walk, i)?);
-            subtract(row, zero);
+            subtract(row, varied_zero(bytes, &self.walk, i)?);
         }
         Ok(())
     }
@@ -301,22 +298,32 @@ impl ArrayUnit {
         deposit(accumulators, &self.target, row, &self.sums, datapath, adds, overflows)
     }
 
-    fn sequential(
+    /// A tile on operands of 32 bits: `whole` rows of sums are made first and then added once, or else each product is.
+    fn on_wide(
         &mut self,
         accumulators: &mut Accumulators,
         datapath: Datapath,
         matmul: &Matmul,
         counts: bool,
+        whole: bool,
     ) -> Result<(), Fault> {
         let [n, k] = self.shape;
         for i in 0..self.target.rows.len() {
             self.begin(accumulators, datapath, matmul, i)?;
             let row = &self.values[i * k..][..k];
-            for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
-                for (sum, &weight) in self.sums.iter_mut().zip(weights) {
-                    let product = i64::from(value) * i64::from(weight);
-                    self.overflows += u64::from(counts && leaves(*sum, product, datapath.column_bits));
-                    *sum = add(*sum, product, datapath.column_bits, datapath.overflow);
+            if whole {
+                self.products.clear();
+                self.products.resize(n, 0);
+                for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
+                    for (sum, &weight) in self.products.iter_mut().zip(weights) {
+                        *sum = sum.wrapping_add(i64::from(value).wrapping_mul(i64::from(weight)));
+                    }
+                }
+                self.overflows += add_row(&mut self.sums, self.products.iter().copied(), datapath, counts);
+            } else {
+                for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
+                    let products = weights.iter().map(|&weight| i64::from(value) * i64::from(weight));
+                    self.overflows += add_row(&mut self.sums, products, datapath, counts);
                 }
             }
             self.end(accumulators, datapath, matmul, i, counts)?;
@@ -346,6 +353,17 @@ fn read_row(
         }
         Ok(())
     })
+}
+
+/// One addition in each of a row of columns; the number of sums that left their width, where that is counted.
+#[inline]
+fn add_row(sums: &mut [i64], values: impl Iterator<Item = i64>, datapath: Datapath, counts: bool) -> u64 {
+    let mut overflows = 0;
+    for (sum, value) in sums.iter_mut().zip(values) {
+        overflows += u64::from(counts && leaves(*sum, value, datapath.column_bits));
+        *sum = add(*sum, value, datapath.column_bits, datapath.overflow);
+    }
+    overflows
 }
 
 /// Adds the columns' sums of one row to its accumulators, or writes them.
@@ -395,12 +413,13 @@ fn subtract<T: Copy + std::ops::SubAssign>(values: &mut [T], zero: T) {
     }
 }
 
-fn narrow_zero(operand: Operand) -> Result<i16, Fault> {
-    i16::try_from(operand.zero).map_err(|_| Fault::Arithmetic("a zero point of 16 bits"))
+/// A zero point of operands of 16 bits less it.
+fn narrow(zero: i32) -> Result<i16, Fault> {
+    i16::try_from(zero).map_err(|_| Fault::Arithmetic("a zero point of 16 bits"))
 }
 
 /// The zero point of the weights of one row, where channels have their own.
-pub(super) fn varied_zero(bytes: &super::store::Bytes, walk: &UnrolledRegion, row: usize) -> Result<i16, Fault> {
+pub(super) fn varied_zero(bytes: &super::store::Bytes, walk: &UnrolledRegion, row: usize) -> Result<i32, Fault> {
     let mut zero = 0;
     walk.row(walk.rows[row], |_, _, address| {
         if let Some(address) = address

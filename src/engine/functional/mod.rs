@@ -116,7 +116,7 @@ impl<'h> Machine<'h> {
             }
             _ => false,
         });
-        let mut store = Store::new(accelerator, &header.memory_bytes, options.checked, varied, MEMORY_LIMIT)
+        let mut store = Store::new(accelerator, header, options.checked, varied, MEMORY_LIMIT)
             .map_err(FunctionalError::TooLarge)?;
         let mut weight_types: Vec<Option<DType>> = vec![None; header.layers.len()];
         for image in &header.weights {

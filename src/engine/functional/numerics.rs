@@ -28,8 +28,7 @@ impl Operand {
     /// Of a type and quantization; `what` for messages.
     pub fn new(what: &'static str, dtype: DType, quantization: &Quantization) -> Result<Self, Fault> {
         let (low, high) = match dtype {
-            DType::Int4 => (-128, 127),
-            DType::UInt8 | DType::Int8 | DType::Int16 | DType::UInt16 => {
+            DType::Int4 | DType::UInt8 | DType::Int8 | DType::Int16 | DType::UInt16 => {
                 dtype.int_range().ok_or(Fault::Type { what, dtype })?
             }
             _ => return Err(Fault::Type { what, dtype }),
@@ -45,9 +44,6 @@ impl Operand {
             DType::Int16 if first == 0 && !varied => Some(Narrow::I16),
             _ => None,
         };
-        if varied && narrow.is_none() {
-            return Err(Fault::Unsupported("16-bit weights with several zero points"));
-        }
         let zero = i64::from(first);
         let magnitude = if varied { high - low } else { (high - zero).max(zero - low) };
         Ok(Self { dtype, zero: first, varied, narrow, magnitude: magnitude.unsigned_abs() })

@@ -68,7 +68,7 @@ impl Geometry {
                 found: blocks,
             });
         }
-        let element = usize::from(image.element_bytes);
+        let element = usize::from(image.element.bytes());
         equal("bytes of a weight", weights.dtype().bytes(), element as u64)?;
         let bytes = blocks.checked_mul(image.depth()).and_then(|count| count.checked_mul(element as u64));
         match bytes {
@@ -151,7 +151,7 @@ fn fill<T: Weight>(
                         zeros(tile_channel + columns - to, &mut slots);
                     }
                     if let Some(zeros) = memory.zeros_mut(address, row_bytes)? {
-                        zeros.fill(i16::try_from(zero).map_err(|_| Fault::Arithmetic("a zero point of 16 bits"))?);
+                        zeros.fill(zero);
                     }
                     memory.keep(address, row_bytes)?;
                     address += i64::try_from(row_bytes).map_err(|_| Fault::Region("address"))?;

@@ -2,7 +2,10 @@
 //! against the space's bounds and, in checked mode, against what has been written.
 
 use super::error::Fault;
-use crate::{config::Accelerator, program::Space};
+use crate::{
+    config::Accelerator,
+    program::{Header, Space},
+};
 
 /// What an unwritten byte of a buffer holds: a value that shows up in any sum.
 const POISON: u8 = 0xa5;
@@ -22,7 +25,7 @@ pub(super) struct Bytes {
     marks: Option<Vec<u8>>,
     /// For each address the zero point of the weight that starts there; only where a layer has weights of several
     /// zero points, whose channel an address in a buffer does not tell.
-    zeros: Option<Vec<i16>>,
+    zeros: Option<Vec<i32>>,
 }
 
 impl Bytes {
@@ -83,13 +86,13 @@ impl Bytes {
     }
 
     /// The zero points that belong to bytes; `None` where no layer needs them.
-    pub fn zeros(&self, address: i64, length: usize) -> Result<Option<&[i16]>, Fault> {
+    pub fn zeros(&self, address: i64, length: usize) -> Result<Option<&[i32]>, Fault> {
         let range = self.range(address, length)?;
         Ok(self.zeros.as_ref().map(|zeros| &zeros[range]))
     }
 
     /// The zero points that belong to bytes, to overwrite.
-    pub fn zeros_mut(&mut self, address: i64, length: usize) -> Result<Option<&mut [i16]>, Fault> {
+    pub fn zeros_mut(&mut self, address: i64, length: usize) -> Result<Option<&mut [i32]>, Fault> {
         let range = self.range(address, length)?;
         Ok(self.zeros.as_mut().map(|zeros| &mut zeros[range]))
     }
@@ -194,14 +197,16 @@ impl Store {
     /// The size that is past `limit`.
     pub fn new(
         accelerator: &Accelerator,
-        memory_bytes: &[u64],
+        header: &Header,
         checked: bool,
         zeros: bool,
         limit: u64,
     ) -> Result<Self, u64> {
-        let on_chip: Vec<u64> = accelerator.buffers.iter().map(|buffer| buffer.bytes).collect();
+        let on_chip: Vec<u64> =
+            accelerator.buffers.iter().map(|buffer| buffer.bytes.saturating_mul(header.buffer_scale)).collect();
         let words = accelerator.accumulator_words();
-        let total = memory_bytes
+        let total = header
+            .memory_bytes
             .iter()
             .chain(&on_chip)
             .chain([&words, &words, &words, &words])
@@ -212,7 +217,7 @@ impl Store {
         }
         let size = |bytes: u64| usize::try_from(bytes).map_err(|_| bytes);
         let mut memories = Vec::new();
-        for (id, &bytes) in (0_u8..).zip(memory_bytes) {
+        for (id, &bytes) in (0_u8..).zip(&header.memory_bytes) {
             let space = Space::Memory(crate::config::MemoryId(id));
             memories.push(Bytes::new(space, size(bytes)?, 0, checked, zeros));
         }

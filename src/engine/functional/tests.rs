@@ -56,6 +56,8 @@ fn header(arithmetic: Arithmetic, dataflow: Option<Dataflow>) -> Header {
         tensors: vec![],
         weights: vec![],
         memory_bytes: vec![1 << 20],
+        packed: vec![],
+        buffer_scale: 1,
         inputs: vec![],
         outputs: vec![],
     }

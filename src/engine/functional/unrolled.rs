@@ -75,11 +75,11 @@ impl UnrolledRegion {
             return Err(Fault::Region("split past the last dimension"));
         }
         let expected = if region.space == Space::Accumulators { &[1][..] } else { &[1, 2, 4, 8][..] };
-        if !expected.contains(&region.element) {
+        if !expected.contains(&region.element.bytes()) {
             return Err(Fault::Region("element size"));
         }
         bounded(region)?;
-        self.element = usize::from(region.element);
+        self.element = usize::from(region.element.bytes());
         self.base = region.base;
         self.pad = region.pad;
         let steps = steps(region.pad.as_ref());
@@ -88,7 +88,7 @@ impl UnrolledRegion {
         self.rows.clear();
         self.rows.extend(self.parts.iter().map(|part| part.point));
         self.parts.clear();
-        let unit = Some((i64::from(region.element), region.pad.is_some()));
+        let unit = Some((i64::from(region.element.bytes()), region.pad.is_some()));
         expand(&region.dims[split..], &steps[split..], region.window, unit, &mut self.parts)?;
         self.cols = self.parts.last().map_or(0, |part| part.first + part.length);
         self.merge();
@@ -370,7 +370,7 @@ mod tests {
                 cut.map(|(start, length)| (start.min(total), length.min(total - start.min(total))))
             };
             let region = Region {
-                space: Space::Buffer(BufferId(0)), base: 1000, element, dims, split,
+                space: Space::Buffer(BufferId(0)), base: 1000, element: element.into(), dims, split,
                 row_window: fit(row_cut, product(&dims[..usize::from(split)])),
                 window: fit(cut, product(&dims[usize::from(split)..])),
                 pad: padded.then_some(Pad { row0, rows, row_step: [1, 2], col0, cols, col_step: [2, 1] }),

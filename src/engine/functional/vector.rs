@@ -190,7 +190,8 @@ impl VectorUnit {
         let datapath = context.datapath;
         // What may overflow is counted, which the kernel does not.
         let exact = matrix.order == AccumulationOrder::Exact;
-        let byte = matches!(matrix.output_type, DType::UInt8 | DType::Int8) && op.output.element == 1;
+        let byte =
+            matches!(matrix.output_type, DType::UInt8 | DType::Int8 | DType::Int4) && op.output.element.bytes() == 1;
         let plain = datapath.requantizer == Requantizer::F32Rne && datapath.accumulator_bits == 32 && exact;
         let (Some(from), Some(to)) = (self.source.flat(), self.target.flat()) else { return Ok(false) };
         if !byte || !plain || context.tracer.is_some() {
@@ -291,8 +292,7 @@ impl VectorUnit {
         gather(bytes, &self.source, operand.dtype, operand.zero, &mut self.first)?;
         let mut weights = vec![0; channels * taps];
         for (channel, row) in self.first.chunks_exact(taps.max(1)).enumerate() {
-            let zero =
-                if operand.varied { i32::from(varied_zero(bytes, &self.source, channel)?) } else { operand.zero };
+            let zero = if operand.varied { varied_zero(bytes, &self.source, channel)? } else { operand.zero };
             for (tap, &value) in row.iter().enumerate() {
                 weights[tap * channels + channel] = value - zero;
             }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{Accelerator, BufferId, DepthwisePolicy, DrainPath, EngineKind, VectorFunction},
-    program::{Header, Instruction, Matmul, Operation, Region, Space, Transfer, VectorKind, VectorOp},
+    program::{Header, Instruction, Matmul, Operation, PackedRange, Region, Space, Transfer, VectorKind, VectorOp},
     units::Time,
 };
 
@@ -89,10 +89,9 @@ impl BufferRates {
     /// More than 64 bits hold.
     pub fn beats(&self, matmul: &Matmul) -> Result<[u64; 2], TimingError> {
         let [rows, k] = [runs::rows(&matmul.stream)?, runs::columns(&matmul.stream)?];
-        let element = u64::from(matmul.stream.element);
         let (beats, cycles) = if let Some(stationary) = matmul.stationary {
             let columns = runs::rows(&stationary)?;
-            let [input, weight] = [product(rows, element)?, product(columns, stationary.element.into())?];
+            let [input, weight] = [packed(&matmul.stream, rows)?, packed(&stationary, columns)?];
             let cycles = if self.shared {
                 sum(input, weight)?.div_ceil(self.bytes[0])
             } else {
@@ -102,7 +101,7 @@ impl BufferRates {
         } else {
             // Input stationary streams weights: the buffer is that of the streamed region.
             let is_weight = matches!(matmul.stream.space, Space::Buffer(id) if id == self.weight_buffer);
-            (rows, product(k.min(self.rows), element)?.div_ceil(self.bytes[usize::from(is_weight)]))
+            (rows, packed(&matmul.stream, k.min(self.rows))?.div_ceil(self.bytes[usize::from(is_weight)]))
         };
         Ok([beats, cycles.max(1)])
     }
@@ -118,6 +117,8 @@ pub(super) struct Decoder<'a> {
     rates: BufferRates,
     /// `(memory, first, end)` of the weight images, sorted.
     weights: Vec<(u8, u64, u64)>,
+    /// What lies packed in memory, sorted.
+    packed: Vec<PackedRange>,
     /// Useful bytes read from and written to each memory space so far.
     useful: Vec<[u64; 2]>,
     /// Bytes read from and written to each buffer so far, and last the accumulators.
@@ -142,6 +143,7 @@ impl<'a> Decoder<'a> {
             granule_bursts: dma.granule_bytes().trailing_zeros() - dma.burst_bytes.trailing_zeros(),
             rates: BufferRates::of(accelerator)?,
             weights,
+            packed: header.packed.clone(),
             useful: vec![[0; 2]; accelerator.config.memories.len()],
             on_chip: vec![[0; 2]; accelerator.buffers.len() + 1],
         })
@@ -159,15 +161,24 @@ impl<'a> Decoder<'a> {
 
     /// Counts a region that is read or written on chip.
     fn touch(&mut self, region: &Region, written: bool) -> Result<(), TimingError> {
-        let (index, unit) = match region.space {
+        let index = match region.space {
             Space::Memory(_) => return Ok(()),
-            Space::Buffer(id) => (usize::from(id.0), region.element.into()),
-            Space::Accumulators => (self.on_chip.len() - 1, self.accelerator.accumulator_bytes()),
+            Space::Buffer(id) => usize::from(id.0),
+            Space::Accumulators => self.on_chip.len() - 1,
         };
-        let bytes = product(runs::elements(region)?, unit)?;
+        let bytes = self.bytes(region)?;
         let count = self.on_chip.get_mut(index).ok_or(TimingError::Machine("a buffer that is not listed"))?;
         count[usize::from(written)] = sum(count[usize::from(written)], bytes)?;
         Ok(())
+    }
+
+    /// Bytes of a region on the machine, elements of 4 bits two a byte.
+    fn bytes(&self, region: &Region) -> Result<u64, TimingError> {
+        let elements = runs::elements(region)?;
+        match region.space {
+            Space::Accumulators => product(elements, self.accelerator.accumulator_bytes()),
+            Space::Memory(_) | Space::Buffer(_) => packed(region, elements),
+        }
     }
 
     fn touch_all(&mut self, operation: &Operation) -> Result<(), TimingError> {
@@ -269,10 +280,11 @@ impl<'a> Decoder<'a> {
         for (region, written) in [(&transfer.source, false), (&transfer.target, true)] {
             if let Space::Memory(memory) = region.space {
                 let memory = self.memory(memory.0)?;
-                let touched = runs::touched(region, self.granule_shift)?;
+                let there = self.on_machine(memory, region)?;
+                let touched = runs::touched(&there, self.granule_shift)?;
                 if touched.blocks > 0 {
                     let bursts = product(touched.blocks, 1 << self.granule_bursts)?;
-                    moved.legs.push(Leg { memory, write: written, region: *region, bursts });
+                    moved.legs.push(Leg { memory, write: written, region: there, bursts });
                     counters.moved = sum(counters.moved, product(touched.blocks, 1 << self.granule_shift)?)?;
                 }
                 if !self.accelerator.config.dma.strides {
@@ -282,15 +294,7 @@ impl<'a> Decoder<'a> {
             }
         }
         if moved.legs.is_empty() {
-            let bytes = [transfer.source, transfer.target].map(|region| {
-                let unit = match region.space {
-                    Space::Accumulators => self.accelerator.accumulator_bytes(),
-                    _ => region.element.into(),
-                };
-                runs::elements(&region).and_then(|elements| product(elements, unit))
-            });
-            let [source, target] = bytes;
-            moved.on_chip = source?.max(target?);
+            moved.on_chip = self.bytes(&transfer.source)?.max(self.bytes(&transfer.target)?);
             counters.on_chip = moved.on_chip;
         }
         Ok(moved)
@@ -309,7 +313,7 @@ impl<'a> Decoder<'a> {
         written: bool,
         counters: &mut LayerCounters,
     ) -> Result<u64, TimingError> {
-        let bytes = product(runs::elements(region)?, region.element.into())?;
+        let bytes = self.bytes(region)?;
         let operand = if written {
             &mut counters.output
         } else if self.is_weight(region) {
@@ -327,6 +331,23 @@ impl<'a> Decoder<'a> {
         let (Space::Memory(memory), Ok(address)) = (region.space, u64::try_from(region.base)) else { return false };
         let next = self.weights.partition_point(|&(space, first, _)| (space, first) <= (memory.0, address));
         next > 0 && self.weights[next - 1].0 == memory.0 && address < self.weights[next - 1].2
+    }
+
+    /// A region in memory by the machine's addresses: in units of half bytes where elements of 4 bits lie there, which stand
+    /// two a byte from the first address of what holds them.
+    fn on_machine(&self, memory: u8, region: &Region) -> Result<Region, TimingError> {
+        if region.element.per_byte_shift() == 0 {
+            return Ok(*region);
+        }
+        let (Ok(address), fault) = (u64::try_from(region.base), TimingError::Address(region.base)) else {
+            return Err(TimingError::Address(region.base));
+        };
+        let next = self.packed.partition_point(|range| (range.memory.0, range.base) <= (memory, address));
+        let range = next.checked_sub(1).map(|index| self.packed[index]);
+        let range =
+            range.filter(|range| range.memory.0 == memory && address - range.base < range.bytes).ok_or(fault)?;
+        let origin = i64::try_from(range.base).map_err(|_| TimingError::Overflow)?;
+        Ok(Region { base: region.base.checked_add(origin).ok_or(TimingError::Overflow)?, ..*region })
     }
 
     /// `startup + ceil(elements / lanes) * cycles`, on the vector clock.
@@ -370,8 +391,7 @@ impl<'a> Decoder<'a> {
         let regions = op.inputs.iter().map(|region| (region, false)).chain([(&op.output, true)]);
         for (region, written) in regions {
             let Space::Memory(memory) = region.space else {
-                let bytes = product(runs::elements(region)?, region.element.into())?;
-                total = sum(total, bytes)?;
+                total = sum(total, self.bytes(region)?)?;
                 continue;
             };
             let memory = self.memory(memory.0)?;
@@ -392,6 +412,11 @@ impl<'a> Decoder<'a> {
         let duration = Time(femtoseconds.round() as u64);
         Ok(HostOp { duration, accesses })
     }
+}
+
+/// Bytes of so many elements of a region's type on the machine.
+fn packed(region: &Region, elements: u64) -> Result<u64, TimingError> {
+    region.element.packed_bytes(elements).ok_or(TimingError::Overflow)
 }
 
 fn input_elements(op: &VectorOp) -> Result<u64, TimingError> {

@@ -24,6 +24,7 @@ pub(super) struct Leg {
     /// The memory space.
     pub memory: u8,
     pub write: bool,
+    /// By the machine's addresses, see [`super::runs`].
     pub region: Region,
     /// Bursts that the region touches; at least one.
     pub bursts: u64,

@@ -32,12 +32,14 @@ pub(super) struct Occupancy {
     accumulator_bytes: u64,
 }
 
-/// A region's buffer, its range of addresses in bytes, and the bytes in it.
+/// A region's buffer, its range of addresses in the image, and the bytes of the machine's buffer in it.
 struct BufferRange {
     buffer: usize,
     start: u64,
     end: u64,
     bytes: u64,
+    /// Elements a byte on the machine, as a power of two.
+    per_byte: u32,
 }
 
 impl Occupancy {
@@ -143,7 +145,7 @@ impl Occupancy {
             let change = change(old.bytes - left).saturating_neg();
             tell(Fill { buffer, time: old.used.min(start), change });
         }
-        whole.bytes = (whole.bytes + before).min(whole.end - first);
+        whole.bytes = (whole.bytes + before).min((whole.end - first).div_ceil(1 << range.per_byte));
         tell(Fill { buffer, time: start, change: change(whole.bytes) - change(before) });
         extents.insert(first, whole);
         Ok(())
@@ -157,8 +159,10 @@ impl Occupancy {
         };
         let Some([start, end]) = range(region)? else { return Ok(None) };
         let [start, end] = [product(start, scale)?, product(end, scale)?];
-        let bytes = product(runs::elements(region)?, product(region.element.into(), scale)?)?;
-        Ok(Some(BufferRange { buffer, start, end, bytes: bytes.min(end - start) }))
+        let bytes = region.element.packed_bytes(runs::elements(region)?).ok_or(TimingError::Overflow)?;
+        let per_byte = region.element.per_byte_shift();
+        let most = (end - start).div_ceil(1 << per_byte);
+        Ok(Some(BufferRange { buffer, start, end, bytes: product(bytes, scale)?.min(most), per_byte }))
     }
 }
 
@@ -189,7 +193,7 @@ fn range(region: &Region) -> Result<Option<[u64; 2]>, TimingError> {
             high = add(high, last)?;
         }
     }
-    let end = add(high, region.element.into())?;
+    let end = add(high, region.element.bytes().into())?;
     let [Ok(low), Ok(end)] = [low.max(0), end].map(u64::try_from) else { return Ok(None) };
     Ok((low < end).then_some([low, end]))
 }

@@ -1,4 +1,7 @@
 //! Which bytes and bursts of memory a region takes, and how many, without walking its elements.
+//!
+//! Addresses and lengths of runs are in bytes; in half bytes for elements of 4 bits, whose region then has the machine's
+//! addresses in that unit. Bursts have addresses in bytes.
 
 use super::TimingError;
 use crate::program::{Dim, Region};
@@ -29,7 +32,7 @@ fn count(dims: &[Dim]) -> Result<u64, TimingError> {
     Ok(product)
 }
 
-/// The contiguous stretches of a region, `(address, bytes)`, in the order of its walk and as long as they can be: those of
+/// The contiguous stretches of a region, `(address, length)`, in the order of its walk and as long as they can be: those of
 /// [`Region::for_each_run`], one at a time, and loop by loop instead of element by element where the region has no
 /// padding and no window.
 #[derive(Clone, Debug)]
@@ -91,7 +94,7 @@ impl Pieces {
             return Ok(Self::Loops { dims, outer: 0, index: [0; 6], length: 0, address: None });
         }
         let base = u64::try_from(region.base).map_err(|_| TimingError::Address(region.base))?;
-        let mut length = u64::from(region.element);
+        let mut length = u64::from(region.element.bytes());
         let mut outer = dims.len();
         while outer > 0 {
             let dim = dims[outer - 1];
@@ -136,7 +139,7 @@ impl Pieces {
                     let address = region.address(*row, *col);
                     *col += 1;
                     if let Some(address) = address {
-                        return Some((address, region.element.into()));
+                        return Some((address, region.element.bytes().into()));
                     }
                 }
                 None
@@ -149,8 +152,10 @@ impl Pieces {
 #[derive(Clone, Debug)]
 pub(super) struct Bursts {
     runs: Runs,
-    granule_shift: u32,
+    /// Units of a block, as a power of two, and of a burst; and units of a byte, as a power of two.
+    block_shift: u32,
     burst: u64,
+    byte_shift: u32,
     /// The next burst of the run at work, and how many of its bursts are left.
     next: u64,
     left: u64,
@@ -159,7 +164,9 @@ pub(super) struct Bursts {
 impl Bursts {
     /// Bursts of `burst` bytes in blocks of `1 << granule_shift`.
     pub fn new(region: &Region, granule_shift: u32, burst: u32) -> Result<Self, TimingError> {
-        Ok(Self { runs: Runs::new(region)?, granule_shift, burst: burst.into(), next: 0, left: 0 })
+        let byte_shift = region.element.per_byte_shift();
+        let (block_shift, burst) = (granule_shift + byte_shift, u64::from(burst) << byte_shift);
+        Ok(Self { runs: Runs::new(region)?, block_shift, burst, byte_shift, next: 0, left: 0 })
     }
 }
 
@@ -169,16 +176,16 @@ impl Iterator for Bursts {
     #[inline]
     fn next(&mut self) -> Option<u64> {
         if self.left == 0 {
-            let (address, bytes) = self.runs.next()?;
-            let first = address >> self.granule_shift;
-            let blocks = ((address + bytes - 1) >> self.granule_shift) - first + 1;
-            self.next = first << self.granule_shift;
-            self.left = (blocks << self.granule_shift) / self.burst;
+            let (address, length) = self.runs.next()?;
+            let first = address >> self.block_shift;
+            let blocks = ((address + length - 1) >> self.block_shift) - first + 1;
+            self.next = first << self.block_shift;
+            self.left = (blocks << self.block_shift) / self.burst;
         }
         let burst = self.next;
         self.next = self.next.saturating_add(self.burst);
         self.left -= 1;
-        Some(burst)
+        Some(burst >> self.byte_shift)
     }
 }
 
@@ -194,9 +201,10 @@ pub(super) struct TouchedBlocks {
 /// The runs of a region and the aligned blocks of `1 << shift` bytes that they touch.
 pub(super) fn touched(region: &Region, shift: u32) -> Result<TouchedBlocks, TimingError> {
     let mut found = TouchedBlocks::default();
-    for (address, bytes) in Runs::new(region)? {
+    let shift = shift + region.element.per_byte_shift();
+    for (address, length) in Runs::new(region)? {
         found.runs += 1;
-        found.blocks += ((address + bytes - 1) >> shift) - (address >> shift) + 1;
+        found.blocks += ((address + length - 1) >> shift) - (address >> shift) + 1;
     }
     Ok(found)
 }
@@ -206,7 +214,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{config::MemoryId, program::Space};
+    use crate::{
+        config::MemoryId,
+        program::{Element, Space},
+        tensor::DType,
+    };
 
     proptest! {
         #[test]
@@ -214,9 +226,10 @@ mod tests {
             counts in prop::array::uniform6(1_u32..4),
             strides in prop::array::uniform6(0_u32..9),
             packed in 0_usize..6,
-            element in 1_u8..3,
+            dtype in prop::sample::select(vec![DType::Int4, DType::Int8, DType::Int16]),
         ) {
-            let mut region = Region::flat(Space::Memory(MemoryId(0)), 1000, element, 1);
+            let element = Element::of(dtype).bytes();
+            let mut region = Region::flat(Space::Memory(MemoryId(0)), 1000, Element::of(dtype), 1);
             region.split = 3;
             let mut length = u32::from(element);
             for axis in (0..6).rev() {
@@ -236,6 +249,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn elements_of_four_bits_touch_half_the_blocks() {
+        let space = Space::Memory(MemoryId(0));
+        // From the third half byte of block 1 to the first of block 3: 64 bytes are 128 half bytes.
+        let region = Region::flat(space, 130, Element::of(DType::Int4), 255);
+        assert_eq!(touched(&region, 6).unwrap(), TouchedBlocks { runs: 1, blocks: 3 });
+        assert_eq!(Bursts::new(&region, 6, 32).unwrap().collect::<Vec<_>>(), [64, 96, 128, 160, 192, 224]);
+        assert_eq!(touched(&Region { element: Element::from(1), ..region }, 6).unwrap().blocks, 5);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::{
 use super::{
     limits::{Budget, Fallible, MAX_ENTRIES, MAX_FOLDED_BYTES, MAX_RANK, MAX_VALUE_ELEMENTS, clip, refuse},
     node::NodeView,
-    tensor::External,
+    proto::TensorProto,
+    tensor::{self, External},
 };
 use crate::{
     ir::{Constant, Float, Graph, Node, Op, Value, ValueId, infer},
@@ -133,6 +134,8 @@ pub(super) struct Importer<'m> {
     producers: Vec<Option<usize>>,
     entered: HashMap<usize, Vec<Entered>>,
     finite: HashSet<usize>,
+    /// Constants of 4 bits, which tensors hold in 8, by their address: those that live are kept by what binds them.
+    nibbles: HashSet<usize>,
 }
 
 impl<'m> Importer<'m> {
@@ -149,7 +152,22 @@ impl<'m> Importer<'m> {
             producers: Vec::new(),
             entered: HashMap::new(),
             finite: HashSet::new(),
+            nibbles: HashSet::new(),
         }
+    }
+
+    /// A constant of the file.
+    pub(super) fn decoded(&mut self, proto: &TensorProto) -> Result<Arc<Tensor>, String> {
+        let tensor = Arc::new(tensor::decode(proto, &mut self.external)?);
+        if proto.data_type.is_some_and(|number| tensor::dtype(number) == Ok(DType::Int4)) {
+            self.nibbles.insert(Arc::as_ptr(&tensor).addr());
+        }
+        Ok(tensor)
+    }
+
+    /// Element type of a constant.
+    pub(super) fn dtype_of(&self, tensor: &Arc<Tensor>) -> DType {
+        if self.nibbles.contains(&Arc::as_ptr(tensor).addr()) { DType::Int4 } else { tensor.dtype() }
     }
 
     /// What an operand is; `None` where it is absent.
@@ -251,7 +269,8 @@ impl<'m> Importer<'m> {
             return Ok(found.value);
         }
         let name = self.value_names.claim(name);
-        let value = self.add_constant(name, tensor, quant.clone());
+        let dtype = self.dtype_of(&tensor);
+        let value = self.add_constant(name, tensor, dtype, quant.clone());
         self.entered.entry(address).or_default().push(Entered { quant, value });
         Ok(value)
     }
@@ -267,14 +286,21 @@ impl<'m> Importer<'m> {
             refuse!("a constant without elements: shape {:?}", tensor.shape());
         }
         let name = self.value_names.fresh(base);
-        Ok(self.add_constant(name, tensor, quant))
+        let dtype = tensor.dtype();
+        Ok(self.add_constant(name, tensor, dtype, quant))
     }
 
-    fn add_constant(&mut self, name: String, tensor: Arc<Tensor>, quant: Option<Quantization>) -> ValueId {
+    fn add_constant(
+        &mut self,
+        name: String,
+        tensor: Arc<Tensor>,
+        dtype: DType,
+        quant: Option<Quantization>,
+    ) -> ValueId {
         self.graph.add_value(Value {
             name,
             shape: tensor.shape().to_vec(),
-            dtype: tensor.dtype(),
+            dtype,
             quant,
             constant: Some(Constant::Dense(tensor)),
         })

@@ -46,7 +46,7 @@ use super::ImportOptions;
 use crate::{
     diag::{Diagnostic, Faults},
     ir::{Float, Graph, Value},
-    tensor::Tensor,
+    tensor::{DType, Tensor},
 };
 
 pub use tensor::from_pb;
@@ -388,6 +388,9 @@ fn import<'m>(
         (Some(fold), _) if constant => {
             let operands =
                 (0..proto.input.len()).map(|index| imp.constant(view, index)).collect::<Fallible<Vec<_>>>()?;
+            if operands.iter().flatten().any(|tensor| imp.dtype_of(tensor) == DType::Int4) {
+                refuse!("of a constant of INT4, which is supported only where `DequantizeLinear` reads it");
+            }
             let tensor = fold(view, &operands, &mut imp.budget)?;
             Ok(Some(vec![Binding::Constant(tensor, view.output(0))]))
         }
@@ -413,8 +416,8 @@ fn initializers<'m>(
         if imp.names.contains_key(name) {
             continue;
         }
-        let binding = match tensor::decode(proto, &mut imp.external) {
-            Ok(tensor) => Binding::Constant(Arc::new(tensor), name),
+        let binding = match imp.decoded(proto) {
+            Ok(tensor) => Binding::Constant(tensor, name),
             Err(message) => {
                 faults.add(Some(format!("initializer {:?}", clip(name))), message);
                 Binding::Refused

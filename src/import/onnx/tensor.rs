@@ -24,6 +24,7 @@ pub(super) fn dtype(data_type: i32) -> Result<DType, String> {
     let known = DataType::try_from(data_type).map_err(|_| format!("unknown element type: {data_type}"))?;
     Ok(match known {
         DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double => DType::Fp32,
+        DataType::Int4 => DType::Int4,
         DataType::Uint8 => DType::UInt8,
         DataType::Int8 => DType::Int8,
         DataType::Uint16 => DType::UInt16,
@@ -130,7 +131,7 @@ fn shape(proto: &TensorProto) -> Result<(Vec<usize>, usize), String> {
     Ok((shape, elements))
 }
 
-/// The tensor that a message holds.
+/// The tensor that a message holds; int4 as int8.
 pub(super) fn decode(proto: &TensorProto, external: &mut External) -> Result<Tensor, String> {
     let data_type = proto.data_type.unwrap_or(0);
     let target = dtype(data_type)?;
@@ -139,6 +140,10 @@ pub(super) fn decode(proto: &TensorProto, external: &mut External) -> Result<Ten
         return Err("tensors in segments are not supported".to_owned());
     }
     let (shape, elements) = shape(proto)?;
+    if source == DataType::Int4 {
+        let array = ArrayD::from_shape_vec(IxDyn(&shape), nibbles(proto, elements, external)?);
+        return array.map(Tensor::I8).map_err(|_| "inconsistent int4 tensor".to_owned());
+    }
     let width = match source {
         DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
         DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => 2,
@@ -230,6 +235,27 @@ pub(super) fn decode(proto: &TensorProto, external: &mut External) -> Result<Ten
     }
 }
 
+/// Elements of int4, two a byte with the first one in the low half, the last byte filled up: as raw bytes, in external data,
+/// or a byte in each of `int32_data`, with or without a sign.
+fn nibbles(proto: &TensorProto, elements: usize, external: &mut External) -> Result<Vec<i8>, String> {
+    let count = elements.div_ceil(2);
+    let bytes = if proto.data_location() == DataLocation::External {
+        external.read(proto, count as u64)?
+    } else if let Some(raw) = proto.raw_data.as_deref().filter(|raw| !raw.is_empty()) {
+        raw.to_vec()
+    } else {
+        let byte = |&value: &i32| u8::try_from(value).or_else(|_| i8::try_from(value).map(i8::cast_unsigned));
+        let bytes = proto.int32_data.iter().map(byte).collect::<Result<Vec<u8>, _>>();
+        bytes.map_err(|_| "a value outside its type's range".to_owned())?
+    };
+    if bytes.len() != count {
+        return Err(format!("{elements} elements of 4 bits need {count} bytes; there are {}", bytes.len()));
+    }
+    let low = |byte: u8| (byte << 4).cast_signed() >> 4;
+    let both = bytes.into_iter().flat_map(|byte| [low(byte), low(byte >> 4)]);
+    Ok(both.take(elements).collect())
+}
+
 /// Number of values in the typed field of a type.
 fn typed_length(proto: &TensorProto, source: DataType) -> usize {
     match source {
@@ -287,6 +313,20 @@ mod tests {
             external_data: vec![entry("location", location), entry("offset", "4")],
             ..TensorProto::default()
         }
+    }
+
+    #[test]
+    fn elements_of_four_bits_lie_two_a_byte_the_first_one_low() {
+        let values = |proto: &TensorProto| decode(proto, &mut External::none()).map(|t| t.to_integers().unwrap());
+        let packed = proto(DataType::Int4, &[5], &[0x8f, 0x70, 0x03]);
+        assert_eq!(values(&packed).unwrap(), [-1, -8, 0, 7, 3]);
+        let typed = TensorProto { raw_data: None, int32_data: vec![0x8f, 0x70, -13], ..packed.clone() };
+        assert_eq!(values(&typed).unwrap(), [-1, -8, 0, 7, 3]);
+        let long = proto(DataType::Int4, &[5], &[0; 5]);
+        assert!(values(&long).unwrap_err().contains("5 elements of 4 bits need 3 bytes; there are 5"));
+        let wide = TensorProto { int32_data: vec![256, 0, 0], ..typed };
+        assert!(values(&wide).unwrap_err().contains("outside its type's range"));
+        assert!(values(&proto(DataType::Uint4, &[2], &[0])).unwrap_err().contains("not supported: UINT4"));
     }
 
     #[test]

@@ -333,7 +333,7 @@ impl<'a> Builder<'a> {
             Op::Concat { .. } => equal.then_some(kept),
             Op::Softmax { .. } => {
                 let zero = dtype.int_range().and_then(|(low, _)| i32::try_from(low).ok())?;
-                let scale = if dtype.bits() == 8 { 1.0 / 256.0 } else { 1.0 / 65536.0 };
+                let scale = 1.0 / (1_u64 << dtype.bits()) as f32;
                 Some(Quantization::per_tensor(scale, zero))
             }
             _ => None,

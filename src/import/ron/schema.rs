@@ -22,6 +22,7 @@ pub struct Input {
 /// Types of activations.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub enum Activations {
+    Int4,
     #[default]
     UInt8,
     Int8,
@@ -32,6 +33,7 @@ pub enum Activations {
 impl Activations {
     pub const fn dtype(self) -> DType {
         match self {
+            Self::Int4 => DType::Int4,
             Self::UInt8 => DType::UInt8,
             Self::Int8 => DType::Int8,
             Self::UInt16 => DType::UInt16,

@@ -10,7 +10,7 @@ use crate::{
 /// - no batch normalization; every constant is bound;
 /// - `Conv` and `MatMul` have quantized values only; any other operator has either quantized values only or float values
 ///   only (it runs on the host);
-/// - quantized activations have 8 or 16 bits and one scale for the tensor;
+/// - quantized activations have 4, 8 or 16 bits and one scale for the tensor;
 /// - weights have at most 16 bits and one scale for the tensor or one for each output channel; biases are int32 with
 ///   zero point 0 and the scale `f32(x_scale * w_scale[c])`, bit for bit;
 /// - `MaxPool`, `Reshape`, `Transpose` and `Pad` keep the element type and the parameters.
@@ -39,14 +39,14 @@ pub fn verify_quantized(graph: &Graph<Quantized>) -> Result<(), Faults> {
     Faults::check(found)
 }
 
-/// A quantized activation: 8 or 16 bits, one scale.
+/// A quantized activation: 4, 8 or 16 bits, one scale.
 fn activation(value: &Value, found: &mut Vec<Diagnostic>) {
     let Some(quant) = &value.quant else {
         found.push(value_fault(value, "is not quantized"));
         return;
     };
-    if !matches!(value.dtype, DType::Int8 | DType::UInt8 | DType::Int16 | DType::UInt16) {
-        found.push(value_fault(value, format!("an activation has 8 or 16 bits: {:?}", value.dtype)));
+    if !matches!(value.dtype, DType::Int4 | DType::Int8 | DType::UInt8 | DType::Int16 | DType::UInt16) {
+        found.push(value_fault(value, format!("an activation has 4, 8 or 16 bits: {:?}", value.dtype)));
     }
     if !quant.is_per_tensor() {
         found.push(value_fault(value, format!("an activation has one scale: {}", quant.scale.len())));

@@ -10,13 +10,14 @@ use crate::{
         },
         tiling::{Lengths, halo_lengths, lengths},
     },
+    tensor::DType,
 };
 use smallvec::SmallVec;
 
 /// Bytes and the bursts that they take at least. Counts stop at the largest number, where time has ended long before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transfers {
-    /// Useful bytes.
+    /// Useful bytes: of each instruction, the whole bytes that its elements fill.
     pub bytes: u64,
     /// Aligned bursts that their contiguous runs overlap at least.
     pub bursts: u64,
@@ -49,11 +50,17 @@ impl Requests {
     /// What lies side by side in memory and is fetched whole is one run. It is cut only where at least a granule lies
     /// between what taps read, as with less every granule holds some of it and would be touched by two pieces, and not
     /// where each piece would take a descriptor of its own.
-    pub(in crate::mapping) fn steps(&self, apart: [u32; 2], tile: [u32; 3], whole: [u32; 3], element: u32) -> [u32; 2] {
-        let pixel = u64::from(whole[2]) * u64::from(element);
+    pub(in crate::mapping) fn steps(
+        &self,
+        apart: [u32; 2],
+        tile: [u32; 3],
+        whole: [u32; 3],
+        element: DType,
+    ) -> [u32; 2] {
+        let pixel = u64::from(whole[2]) * u64::from(element.bits());
         let step = |axis: usize, is_run: bool, distance: u64| {
             let left_out = u64::from(apart[axis] - 1).saturating_mul(distance);
-            if !is_run || (self.strides && left_out >= self.granule) { apart[axis] } else { 1 }
+            if !is_run || (self.strides && left_out >= self.granule * 8) { apart[axis] } else { 1 }
         };
         let row_is_run = tile[2] == whole[2];
         let cols = step(1, row_is_run, pixel);
@@ -61,11 +68,12 @@ impl Requests {
         [step(0, rows_are_run, pixel.saturating_mul(whole[1].into())), cols]
     }
 
-    /// One instruction that moves `count` runs of `bytes` each.
-    pub(in crate::mapping) fn of(&self, count: u64, bytes: u64) -> Transfers {
+    /// One instruction that moves `count` runs of so many elements each.
+    pub(in crate::mapping) fn of(&self, count: u64, elements: u64, element: DType) -> Transfers {
+        let granules = element.packed_bytes(elements).div_ceil(self.granule);
         Transfers {
-            bytes: count.saturating_mul(bytes),
-            bursts: count.saturating_mul(bytes.div_ceil(self.granule)).saturating_mul(self.granule / self.burst),
+            bytes: element.packed_bytes(count.saturating_mul(elements)),
+            bursts: count.saturating_mul(granules).saturating_mul(self.granule / self.burst),
             instructions: 1,
             descriptors: if self.strides { 1 } else { count },
         }
@@ -97,8 +105,8 @@ impl Transfers {
 pub(in crate::mapping) struct Image {
     /// Rows, columns and channels.
     pub whole: [u32; 3],
-    /// Bytes of an element.
-    pub element: u32,
+    /// Type of its elements.
+    pub element: DType,
     /// Every how many rows and columns of the box.
     pub steps: [u32; 2],
 }
@@ -108,13 +116,13 @@ impl Image {
     fn input(mapping: &MatrixMapping, rates: &Rates) -> Self {
         let shape = &mapping.shape;
         let whole = [shape.h, shape.w, shape.c];
-        Self { whole, element: shape.input_bytes(), steps: mapping.input_steps(rates.requests) }
+        Self { whole, element: shape.input_type, steps: mapping.input_steps(rates.requests) }
     }
 
     /// That of a layer's output.
     fn output(mapping: &MatrixMapping) -> Self {
         let shape = &mapping.shape;
-        Self { whole: [shape.p, shape.q, shape.o], element: shape.output_bytes(), steps: [1, 1] }
+        Self { whole: [shape.p, shape.q, shape.o], element: shape.output_type, steps: [1, 1] }
     }
 }
 
@@ -166,7 +174,7 @@ impl PixelTiles {
         }
         let shape = &mapping.shape;
         if shape.is_pair() {
-            return anywhere(&self.images, &channels.output, u64::from(shape.output_bytes()), rates.requests);
+            return anywhere(&self.images, &channels.output, shape.output_type, rates.requests);
         }
         let [rows, cols] = &self.output;
         let grid = [&self.images, rows, cols, &channels.output].map(Lengths::as_slice);
@@ -180,7 +188,7 @@ impl PixelTiles {
         }
         let shape = &mapping.shape;
         if shape.is_pair() {
-            return anywhere(&self.images, &channels.input, u64::from(shape.input_bytes()), rates.requests);
+            return anywhere(&self.images, &channels.input, shape.input_type, rates.requests);
         }
         let [rows, cols] = &self.input;
         let grid = [&self.images, rows, cols, &channels.input].map(Lengths::as_slice);
@@ -212,12 +220,12 @@ impl ChannelTiles {
         let pass_channels = lengths(mapping.pass_channels(), tile.c, trips.c);
         let output = pairs(&passes, &pass_outputs);
         let (mut weights, mut parameters) = (Transfers::default(), Transfers::default());
-        let weight = mapping.shape.taps() * u64::from(mapping.shape.weight_bytes);
+        let (taps, weight) = (mapping.shape.taps(), mapping.shape.weight_type);
         for &(o, o_times) in &output {
             for &(c, c_times) in &pass_channels {
-                weights = weights.plus(rates.requests.of(1, o * c * weight).times(o_times * c_times));
+                weights = weights.plus(rates.requests.of(1, o * c * taps, weight).times(o_times * c_times));
             }
-            let records = rates.requests.of(1, o * u64::from(mapping.parameter_bytes));
+            let records = rates.requests.of(1, o * u64::from(mapping.parameter_bytes), DType::UInt8);
             parameters = parameters.plus(records.times(o_times));
         }
         // Passes and channels are never both cut.
@@ -226,10 +234,10 @@ impl ChannelTiles {
 }
 
 /// Boxes of rows of channels of a tensor that may lie in any order: from below, each is one run.
-fn anywhere(rows: &Lengths, channels: &Lengths, element: u64, requests: Requests) -> Transfers {
+fn anywhere(rows: &Lengths, channels: &Lengths, element: DType, requests: Requests) -> Transfers {
     let boxes =
         rows.iter().flat_map(|&(n, n_times)| channels.iter().map(move |&(c, c_times)| (n * c, n_times * c_times)));
-    boxes.fold(Transfers::default(), |sum, (size, times)| sum.plus(requests.of(1, size * element).times(times)))
+    boxes.fold(Transfers::default(), |sum, (size, times)| sum.plus(requests.of(1, size, element).times(times)))
 }
 
 /// Lengths of both loops, one inside the other.
@@ -291,7 +299,7 @@ pub(super) fn input_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) ->
     let rows = u64::from(mapping.rows(step.p).present.len);
     let cols = u64::from(mapping.cols(step.q).present.len);
     if shape.is_pair() {
-        return rates.requests.of(1, u64::from(step.n.len) * channels * u64::from(shape.input_bytes()));
+        return rates.requests.of(1, u64::from(step.n.len) * channels, shape.input_type);
     }
     image_transfer([step.n.len.into(), rows, cols, channels], Image::input(mapping, rates), rates.requests)
 }
@@ -304,7 +312,7 @@ pub(super) fn output_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -
     let shape = &mapping.shape;
     let channels = u64::from(step.o.len) * u64::from(step.passes.len);
     if shape.is_pair() {
-        return rates.requests.of(1, step.pixels() * channels * u64::from(shape.output_bytes()));
+        return rates.requests.of(1, step.pixels() * channels, shape.output_type);
     }
     let tile = [step.n.len.into(), step.p.len.into(), step.q.len.into(), channels];
     image_transfer(tile, Image::output(mapping), rates.requests)
@@ -312,12 +320,8 @@ pub(super) fn output_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -
 
 /// One weight tile's transfer, parameter records apart.
 pub(super) fn weight_tile(mapping: &MatrixMapping, rates: &Rates, step: &Step) -> Transfers {
-    let bytes = u64::from(step.passes.len)
-        * u64::from(step.o.len)
-        * u64::from(step.c.len)
-        * mapping.shape.taps()
-        * u64::from(mapping.shape.weight_bytes);
-    rates.requests.of(1, bytes)
+    let elements = u64::from(step.passes.len) * u64::from(step.o.len) * u64::from(step.c.len) * mapping.shape.taps();
+    rates.requests.of(1, elements, mapping.shape.weight_type)
 }
 
 /// A box `[n, rows, cols, channels]` of an NHWC image: contiguous runs grow across a dimension that the box covers whole.
@@ -329,7 +333,7 @@ pub(in crate::mapping) fn image_transfer(tile: [u64; 4], image: Image, requests:
         return Transfers::default();
     }
     let [fetched_rows, fetched_cols] = [rows.div_ceil(steps[0]), cols.div_ceil(steps[1])];
-    let (mut run, mut count) = (channels * u64::from(image.element), n * fetched_rows * fetched_cols);
+    let (mut run, mut count) = (channels, n * fetched_rows * fetched_cols);
     // Runs that may end where the next one begins: the last pixel of a row or an image, and the first of the next.
     let mut touching = 0;
     if channels == all_channels {
@@ -347,7 +351,7 @@ pub(in crate::mapping) fn image_transfer(tile: [u64; 4], image: Image, requests:
             }
         }
     }
-    let separate = requests.of(count, run);
+    let separate = requests.of(count, run, image.element);
     // Two runs take one granule more at most than both as one.
     let bursts = separate.bursts.saturating_sub(touching.saturating_mul(requests.granule / requests.burst));
     let descriptors = if requests.strides { separate.descriptors } else { count - touching };
@@ -363,12 +367,14 @@ pub(in crate::mapping) fn grid_transfer(
     let [_, all_cols, all_channels] = image.whole.map(u64::from);
     let all_rows: u64 = rows.iter().map(|(length, count)| length.div_ceil(image.steps[0].into()) * count).sum();
     let boxes: u64 = rows.iter().filter(|(length, _)| *length > 0).map(|(_, count)| count).sum();
+    // Half bytes at the end of an instruction are rounded up, box by box.
+    let halves = image.element.bits() < 8;
     let mut sum = Transfers::default();
     for &(n, n_count) in images {
         for &(depth, depth_count) in channels {
             for &(width, width_count) in cols {
                 let times = n_count * depth_count * width_count;
-                if depth == all_channels && width == all_cols {
+                if halves || (depth == all_channels && width == all_cols) {
                     for &(height, height_count) in rows {
                         let one = image_transfer([n, height, width, depth], image, requests);
                         sum = sum.plus(one.times(height_count * times));

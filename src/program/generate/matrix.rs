@@ -12,7 +12,7 @@ use crate::{
         Operation, Program, TensorPlace, Transfer, VectorKind, VectorOp, WeightImage,
         build::LayerProgram,
         hazards::{Access, Use},
-        region::{Dim, Pad, Region, Space},
+        region::{Dim, Element, Pad, Region, Space},
     },
 };
 
@@ -73,6 +73,8 @@ pub(super) struct MatrixEmitter<'a> {
     second: Option<&'a TensorPlace>,
     output: &'a TensorPlace,
     at: Addresses,
+    /// Of the buffers' images.
+    scale: u64,
     steps: u64,
     next: u64,
     input_now: Current<(u32, u32, u32, u32, u32)>,
@@ -89,9 +91,11 @@ impl<'a> MatrixEmitter<'a> {
         let layer: &LayerProgram = &program.layers[index];
         let accelerator = &program.accelerator;
         let slots = &mapping.slots;
-        let input = mapping.input_slot() * u64::from(slots.input);
-        let weight = mapping.weight_slot() * u64::from(slots.weight);
-        let parameters = mapping.parameter_slot() * u64::from(slots.weight);
+        let image = &header.weights[layer.image.expect("a layer with weights has an image")];
+        let scale = header.buffer_scale;
+        let input = mapping.input_slot() * scale * u64::from(slots.input);
+        let weight = mapping.weight_slot() * scale * u64::from(slots.weight);
+        let parameters = mapping.parameter_slot() * scale * u64::from(slots.weight);
         let at = if accelerator.buffers.len() == 1 {
             let input_base = layer.free.0;
             Addresses {
@@ -105,11 +109,12 @@ impl<'a> MatrixEmitter<'a> {
         };
         Self {
             mapping,
-            image: &header.weights[layer.image.expect("a layer with weights has an image")],
+            image,
             input: &header.tensors[layer.operands[0].index()],
             second: mapping.shape.is_pair().then(|| &header.tensors[layer.operands[1].index()]),
             output: &header.tensors[header.layers[index].outputs[0].index()],
             at,
+            scale,
             steps: mapping.trips().steps(),
             next: 0,
             input_now: Current::default(),
@@ -179,7 +184,7 @@ impl<'a> MatrixEmitter<'a> {
     fn weight_bytes(&self, step: &Step) -> u64 {
         let elements =
             u64::from(step.passes.len) * u64::from(step.o.len) * u64::from(step.c.len) * self.mapping.shape.taps();
-        elements * u64::from(self.image.element_bytes)
+        elements * u64::from(self.image.element.bytes())
     }
 
     fn load_weights(&self, builder: &mut Builder, step: &Step, slot: u32) {
@@ -191,7 +196,7 @@ impl<'a> MatrixEmitter<'a> {
         let bytes = self.weight_bytes(step);
         let source = self.image.tile_address(step.passes.start, step.index.o, step.index.c);
         let target = self.weight_slot(slot);
-        self.load_flat(builder, source, target, bytes);
+        self.load_flat(builder, source, target, bytes, self.image.element);
     }
 
     fn load_parameters(&self, builder: &mut Builder, step: &Step, slot: u32) {
@@ -202,35 +207,38 @@ impl<'a> MatrixEmitter<'a> {
         let bytes = step.channels() * record;
         let source = self.image.base + self.image.parameters_offset + first * record;
         let target = self.parameter_slot(slot);
-        self.load_flat(builder, source, target, bytes);
+        self.load_flat(builder, source, target, bytes, Element::from(1));
     }
 
-    fn load_flat(&self, builder: &mut Builder, source: u64, target: u64, bytes: u64) {
+    fn load_flat(&self, builder: &mut Builder, source: u64, target: u64, bytes: u64, element: Element) {
         let (memory, buffer) = (Space::Memory(self.image.memory), Space::Buffer(builder.accelerator.weight_buffer));
-        let count = u32::try_from(bytes).expect("a tile fits a buffer of less than 2^32 bytes");
+        let elements = bytes / u64::from(element.bytes());
+        let count = u32::try_from(elements).expect("a tile fits a buffer of less than 2^32 bytes");
         let transfer = Transfer {
-            source: Region::flat(memory, address(source), 1, count),
-            target: Region::flat(buffer, address(target), 1, count),
+            source: Region::flat(memory, address(source), element, count),
+            target: Region::flat(buffer, address(target), element, count),
         };
-        let accesses = [span(Use::Read, memory, source, bytes), span(Use::Write, buffer, target, bytes)];
+        let accesses =
+            [span(Use::Read, memory, source, bytes), builder.slot(Use::Write, buffer, target, bytes, element)];
         let engine = builder.next_load_engine();
         builder.whole(engine, Operation::Load(transfer), &accesses);
     }
 
     fn input_slot(&self, slot: u32) -> u64 {
-        self.at.input + u64::from(slot) * self.mapping.input_slot()
+        self.at.input + u64::from(slot) * self.mapping.input_slot() * self.scale
     }
 
     fn weight_slot(&self, slot: u32) -> u64 {
-        self.at.weight + u64::from(slot) * self.mapping.weight_slot()
+        self.at.weight + u64::from(slot) * self.mapping.weight_slot() * self.scale
     }
 
     fn parameter_slot(&self, slot: u32) -> u64 {
-        self.at.parameters + u64::from(slot) * self.mapping.parameter_slot()
+        self.at.parameters + u64::from(slot) * self.mapping.parameter_slot() * self.scale
     }
 
     fn output_slot(&self, placement: &Placement) -> u64 {
-        self.at.output + u64::from(placement.output % self.mapping.slots.output) * self.mapping.output_slot()
+        let slot = self.mapping.output_slot() * self.scale;
+        self.at.output + u64::from(placement.output % self.mapping.slots.output) * slot
     }
 
     fn accumulators(&self, placement: &Placement) -> u64 {
@@ -248,12 +256,12 @@ impl<'a> MatrixEmitter<'a> {
         step.passes.start * self.mapping.pass_outputs() + step.o.start
     }
 
-    /// Bytes of the input tile of a step, as packed in its slot.
+    /// Bytes of the input tile of a step in the image of its slot.
     fn input_bytes(&self, step: &Step) -> u64 {
         let rows = u64::from(self.mapping.rows(step.p).present.len);
         let cols = u64::from(self.mapping.cols(step.q).present.len);
         let (_, channels) = self.input_channels(step);
-        u64::from(step.n.len) * rows * cols * u64::from(channels) * u64::from(self.mapping.shape.input_bytes())
+        u64::from(step.n.len) * rows * cols * u64::from(channels) * u64::from(element(self.input).bytes())
     }
 
     fn load_input(&self, builder: &mut Builder, step: &Step, slot: u32) {
@@ -269,7 +277,7 @@ impl<'a> MatrixEmitter<'a> {
             return;
         }
         let [n, h, w, c] = image(self.input);
-        let size = self.mapping.shape.input_bytes();
+        let size = u32::from(element(self.input).bytes());
         let offset = u64::from(step.n.start) * u64::from(n.stride)
             + u64::from(rows.start) * u64::from(h.stride)
             + u64::from(cols.start) * u64::from(w.stride)
@@ -303,7 +311,8 @@ impl<'a> MatrixEmitter<'a> {
         };
         let steps = self.mapping.input_steps(Requests::new(&builder.accelerator.config.dma));
         let [source, target] = [source, target].map(|region| fetched(region, steps));
-        let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, base, self.input_bytes(step))];
+        let target_access = builder.slot(Use::Write, buffer, base, self.input_bytes(step), element(self.input));
+        let accesses = [bounding(Use::Read, &source), target_access];
         let engine = builder.next_load_engine();
         builder.whole(engine, Operation::Load(Transfer { source, target }), &accesses);
     }
@@ -331,7 +340,7 @@ impl<'a> MatrixEmitter<'a> {
     fn walk(&self, builder: &Builder, placement: &Placement, first: u32, channels: u32) -> Region {
         let (step, shape) = (&placement.step, &self.mapping.shape);
         let (rows, cols) = (self.mapping.rows(step.p), self.mapping.cols(step.q));
-        let size = shape.input_bytes();
+        let size = u32::from(element(self.input).bytes());
         // Where image row 0, column 0 of the part that exists lies, and the strides of that image.
         let (space, origin, strides, present, from);
         if self.mapping.input_resident {
@@ -397,16 +406,18 @@ impl<'a> MatrixEmitter<'a> {
         if self.mapping.input_resident {
             let [n, h, w, c] = image(self.input);
             let end = [n, h, w, c].iter().map(|dim| u64::from(dim.count - 1) * u64::from(dim.stride)).sum::<u64>()
-                + u64::from(self.mapping.shape.input_bytes());
-            return span(Use::Read, self.input.space, self.input.base, end);
+                + u64::from(element(self.input).bytes());
+            return builder.slot(Use::Read, self.input.space, self.input.base, end, element(self.input));
         }
         let buffer = Space::Buffer(builder.accelerator.input_buffer);
-        span(Use::Read, buffer, self.input_slot(placement.input.0), self.input_bytes(&placement.step))
+        let (slot, bytes) = (self.input_slot(placement.input.0), self.input_bytes(&placement.step));
+        builder.slot(Use::Read, buffer, slot, bytes, element(self.input))
     }
 
     fn weight_access(&self, builder: &Builder, placement: &Placement) -> Access {
         let buffer = Space::Buffer(builder.accelerator.weight_buffer);
-        span(Use::Read, buffer, self.weight_slot(placement.weight.0), self.weight_bytes(&placement.step))
+        let (slot, bytes) = (self.weight_slot(placement.weight.0), self.weight_bytes(&placement.step));
+        builder.slot(Use::Read, buffer, slot, bytes, self.image.element)
     }
 
     fn accumulator_access(&self, usage: Use, placement: &Placement) -> Access {
@@ -445,7 +456,7 @@ impl<'a> MatrixEmitter<'a> {
             ],
             ..Region::flat(self.output.space, 0, element(self.output), 1)
         };
-        let size = mapping.shape.output_bytes();
+        let size = u32::from(element(self.output).bytes());
         let buffer = Space::Buffer(builder.accelerator.output_buffer);
         let base = self.output_slot(placement);
         let bytes = step.pixels() * u64::from(channels) * u64::from(size);
@@ -462,9 +473,9 @@ impl<'a> MatrixEmitter<'a> {
             ..Region::flat(buffer, 0, element(self.output), 1)
         };
         let (result, result_access) = if mapping.output_resident {
-            (place, bounding(Use::Write, &place))
+            (place, builder.spread(bounding(Use::Write, &place), element(self.output), self.output.base))
         } else {
-            (packed, span(Use::Write, buffer, base, bytes))
+            (packed, builder.slot(Use::Write, buffer, base, bytes, element(self.output)))
         };
         let weight_buffer = Space::Buffer(builder.accelerator.weight_buffer);
         let record = mapping.parameter_bytes;
@@ -472,18 +483,19 @@ impl<'a> MatrixEmitter<'a> {
         let parameter_bytes = u64::from(channels) * u64::from(record);
         let records =
             Region::matrix(weight_buffer, address(parameters), 1, Dim::new(channels, record), Dim::new(record, 1));
-        let parameter_access = span(Use::Read, weight_buffer, parameters, parameter_bytes);
+        let parameter_access = builder.slot(Use::Read, weight_buffer, parameters, parameter_bytes, Element::from(1));
         let engine = builder.accelerator.vector_engine();
         if mapping.on_vector {
             let walk = self.walk(builder, placement, 0, channels);
             let taps = u32::try_from(mapping.shape.taps()).expect("kernels are small");
-            let element_bytes = self.image.element_bytes;
+            let weight = self.image.element;
+            let size = u32::from(weight.bytes());
             let weights = Region::matrix(
                 weight_buffer,
                 address(self.weight_slot(placement.weight.0)),
-                element_bytes,
-                Dim::new(channels, stride(u64::from(taps) * u64::from(element_bytes))),
-                Dim::new(taps, u32::from(element_bytes)),
+                weight,
+                Dim::new(channels, stride(u64::from(taps) * u64::from(size))),
+                Dim::new(taps, size),
             );
             let macs = step.pixels() * u64::from(channels) * u64::from(taps);
             let op = VectorOp {
@@ -520,7 +532,8 @@ impl<'a> MatrixEmitter<'a> {
             builder.whole(engine, Operation::Vector(op), &accesses);
         }
         if !mapping.output_resident {
-            let accesses = [span(Use::Read, buffer, base, bytes), bounding(Use::WriteOnce, &place)];
+            let read = builder.slot(Use::Read, buffer, base, bytes, element(self.output));
+            let accesses = [read, bounding(Use::WriteOnce, &place)];
             let engine = builder.next_store_engine();
             builder.whole(engine, Operation::Store(Transfer { source: packed, target: place }), &accesses);
         }
@@ -536,20 +549,21 @@ fn load_rows(
     [(rows, down), (cols, right)]: [(Range, u64); 2],
     (buffer, slot): (Space, u64),
 ) {
-    let size = element(tensor);
+    let element = element(tensor);
+    let size = u32::from(element.bytes());
     let offset = from + u64::from(rows.start) * down + u64::from(cols.start) * right;
-    let packed = cols.len * u32::from(size);
-    let mut loops = [(rows.len, stride(down), packed), (cols.len, stride(right), u32::from(size))];
+    let packed = cols.len * size;
+    let mut loops = [(rows.len, stride(down), packed), (cols.len, stride(right), size)];
     if right > down {
         loops.swap(0, 1);
     }
     let region = |space, base, [outer, inner]: [u32; 2]| {
-        Region::matrix(space, address(base), size, Dim::new(loops[0].0, outer), Dim::new(loops[1].0, inner))
+        Region::matrix(space, address(base), element, Dim::new(loops[0].0, outer), Dim::new(loops[1].0, inner))
     };
     let source = region(tensor.space, tensor.base + offset, loops.map(|(_, memory, _)| memory));
     let target = region(buffer, slot, loops.map(|(.., slot)| slot));
     let bytes = u64::from(rows.len) * u64::from(packed);
-    let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, slot, bytes)];
+    let accesses = [bounding(Use::Read, &source), builder.slot(Use::Write, buffer, slot, bytes, element)];
     let engine = builder.next_load_engine();
     builder.whole(engine, Operation::Load(Transfer { source, target }), &accesses);
 }

@@ -14,7 +14,7 @@ use super::{
     Instruction, LayerId, Operation, Program, TensorPlace, Token, VectorKind, VectorOp,
     build::LayerProgram,
     hazards::{Access, Hazards, Use},
-    region::{Dim, Region, Space},
+    region::{Dim, Element, Region, Space},
 };
 use crate::{
     config::{Accelerator, EngineId},
@@ -158,6 +158,25 @@ impl Builder<'_> {
         self.accelerator.store_engine(self.stores.wrapping_sub(1))
     }
 
+    /// An interval of a buffer's image, as long as what it covers is on the machine, in the image's scale: elements of 4 bits
+    /// fill their part of the image, others half of it. `origin` is where the slot or the tensor begins. Two intervals then
+    /// meet where they do on the machine. Other spaces have no scale.
+    fn spread(&self, access: Access, element: Element, origin: u64) -> Access {
+        let (usage, space, start, end) = access;
+        if !matches!(space, Space::Buffer(_)) {
+            return access;
+        }
+        let scaled = |address: u64| {
+            origin + (((address - origin) * self.program.header.buffer_scale) >> element.per_byte_shift())
+        };
+        (usage, space, scaled(start), scaled(end))
+    }
+
+    /// The interval of a slot of such elements, `bytes` in the image.
+    fn slot(&self, usage: Use, space: Space, start: u64, bytes: u64, element: Element) -> Access {
+        self.spread(span(usage, space, start, bytes), element, start)
+    }
+
     fn fence(&mut self) {
         self.hazards.fence();
         let engine = self.accelerator.array_engine();
@@ -194,8 +213,8 @@ fn whole(place: &TensorPlace) -> Region {
     }
 }
 
-fn element(place: &TensorPlace) -> u8 {
-    u8::try_from(place.dtype.bytes()).expect("at most 8")
+fn element(place: &TensorPlace) -> Element {
+    Element::of(place.dtype)
 }
 
 /// The loops `[n, h, w, c]` over a tensor, as its layout numbers them.
@@ -229,7 +248,7 @@ fn fetched(mut region: Region, steps: [u32; 2]) -> Region {
 fn bounding(usage: Use, region: &Region) -> Access {
     let last: u64 = region.dims.iter().map(|dim| u64::from(dim.count.saturating_sub(1)) * u64::from(dim.stride)).sum();
     let start = u64::try_from(region.base).expect("a region without padding starts inside its space");
-    (usage, region.space, start, start + last + u64::from(region.element))
+    (usage, region.space, start, start + last + u64::from(region.element.bytes()))
 }
 
 /// An interval of a slot.

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Builder, address, bounding, element, fetched, image, span};
+use super::{Builder, address, bounding, element, fetched, image};
 use crate::{
     config::VectorFunction,
     ir::Op,
@@ -14,7 +14,7 @@ use crate::{
     program::{
         Arithmetic, Operation, Program, TensorPlace, Transfer, VectorKind, VectorOp,
         hazards::{Access, Use},
-        region::{Dim, Pad, Region, Space},
+        region::{Dim, Element, Pad, Region, Space},
     },
 };
 
@@ -70,6 +70,8 @@ struct Part<'a> {
     /// First address of each operand's slots and of the output's.
     inputs_at: SmallVec<[u64; 2]>,
     output_at: u64,
+    /// Of the buffers' images.
+    scale: u64,
 }
 
 impl<'a> Part<'a> {
@@ -92,7 +94,7 @@ impl<'a> Part<'a> {
         let mut inputs_at = SmallVec::new();
         for i in 0..operands.len() {
             inputs_at.push(at);
-            at += mapping.operand_slot(i) * u64::from(mapping.input_slots);
+            at += mapping.operand_slot(i) * header.buffer_scale * u64::from(mapping.input_slots);
         }
         let kind = mapping.function.map(|function| match (function, op) {
             (VectorFunction::AvgPool, Some(Op::GlobalAvgPool)) => VectorKind::GlobalAvgPool,
@@ -113,11 +115,13 @@ impl<'a> Part<'a> {
             channel,
             inputs_at,
             output_at: if program.accelerator.buffers.len() == 1 { at } else { 0 },
+            scale: header.buffer_scale,
         }
     }
 
     fn input_slot(&self, operand: usize, step: u64) -> u64 {
-        self.inputs_at[operand] + step % u64::from(self.mapping.input_slots) * self.mapping.operand_slot(operand)
+        let slot = self.mapping.operand_slot(operand) * self.scale;
+        self.inputs_at[operand] + step % u64::from(self.mapping.input_slots) * slot
     }
 
     fn load(&self, builder: &mut Builder, index: u64) {
@@ -133,7 +137,8 @@ impl<'a> Part<'a> {
             let buffer = Space::Buffer(builder.accelerator.input_buffer);
             let target = fetched(packed(buffer, base, tile, element(place)), steps);
             let bytes = volume(tile) * place.dtype.bytes();
-            let accesses = [bounding(Use::Read, &source), span(Use::Write, buffer, base, bytes)];
+            let target_access = builder.slot(Use::Write, buffer, base, bytes, element(place));
+            let accesses = [bounding(Use::Read, &source), target_access];
             let engine = builder.next_load_engine();
             builder.whole(engine, Operation::Load(Transfer { source, target }), &accesses);
         }
@@ -179,7 +184,7 @@ impl<'a> Part<'a> {
         let shape = &mapping.shape;
         let tile = mapping.operand_box(i, step);
         let resident = shape.operands[i].resident;
-        let size = u32::from(element(place));
+        let size = u32::from(element(place).bytes());
         let (space, origin, strides, access);
         if resident {
             let dims = self.loops(place, i);
@@ -187,13 +192,13 @@ impl<'a> Part<'a> {
             space = place.space;
             strides = dims.map(|dim| dim.stride);
             origin = place.base;
-            access = span(Use::Read, space, place.base, whole + u64::from(size));
+            access = builder.slot(Use::Read, space, place.base, whole + u64::from(size), element(place));
         } else {
             space = Space::Buffer(builder.accelerator.input_buffer);
             origin = self.input_slot(i, index);
             let row = tile[2].len * tile[3].len * size;
             strides = [tile[1].len * row, row, tile[3].len * size, size];
-            access = span(Use::Read, space, origin, volume(tile) * u64::from(size));
+            access = builder.slot(Use::Read, space, origin, volume(tile) * u64::from(size), element(place));
         }
         let mut region = Region { space, element: element(place), ..Region::flat(space, 0, 1, 1) };
         if mapping.is_windowed() {
@@ -259,15 +264,16 @@ impl<'a> Part<'a> {
             let buffer = Space::Buffer(builder.accelerator.input_buffer);
             let base = self.input_slot(0, index);
             let source = packed(buffer, base, step.ranges, size);
-            let bytes = volume(step.ranges) * u64::from(size);
-            let accesses = [span(Use::Read, buffer, base, bytes), bounding(Use::WriteOnce, &place)];
+            let bytes = volume(step.ranges) * u64::from(size.bytes());
+            let accesses = [builder.slot(Use::Read, buffer, base, bytes, size), bounding(Use::WriteOnce, &place)];
             let engine = builder.next_store_engine();
             builder.whole(engine, Operation::Store(Transfer { source, target: place }), &accesses);
             return;
         };
         let buffer = Space::Buffer(builder.accelerator.output_buffer);
-        let base = self.output_at + index % u64::from(self.mapping.output_slots) * self.mapping.output_slot();
-        let bytes = volume(step.ranges) * u64::from(size);
+        let base =
+            self.output_at + index % u64::from(self.mapping.output_slots) * self.mapping.output_slot() * self.scale;
+        let bytes = volume(step.ranges) * u64::from(size.bytes());
         let result = if resident { place } else { packed(buffer, base, step.ranges, size) };
         let mut accesses: SmallVec<[Access; 4]> = SmallVec::new();
         let mut inputs = SmallVec::new();
@@ -276,13 +282,17 @@ impl<'a> Part<'a> {
             inputs.push(region);
             accesses.push(access);
         }
-        accesses.push(if resident { bounding(Use::Write, &place) } else { span(Use::Write, buffer, base, bytes) });
+        accesses.push(if resident {
+            builder.spread(bounding(Use::Write, &place), size, self.output.base)
+        } else {
+            builder.slot(Use::Write, buffer, base, bytes, size)
+        });
         let operand = u8::try_from(self.operand).expect("concatenations of more than 255 operands run on the host");
         let op = VectorOp { kind, operand, inputs, output: result, macs: 0 };
         let engine = builder.accelerator.vector_engine();
         builder.whole(engine, Operation::Vector(op), &accesses);
         if !resident {
-            let accesses = [span(Use::Read, buffer, base, bytes), bounding(Use::WriteOnce, &place)];
+            let accesses = [builder.slot(Use::Read, buffer, base, bytes, size), bounding(Use::WriteOnce, &place)];
             let engine = builder.next_store_engine();
             builder.whole(engine, Operation::Store(Transfer { source: result, target: place }), &accesses);
         }
@@ -295,8 +305,8 @@ fn volume(tile: [Range; 4]) -> u64 {
 }
 
 /// A box packed at an address of a buffer.
-fn packed(space: Space, base: u64, tile: [Range; 4], element: u8) -> Region {
-    let size = u32::from(element);
+fn packed(space: Space, base: u64, tile: [Range; 4], element: Element) -> Region {
+    let size = u32::from(element.bytes());
     let row = tile[2].len * tile[3].len * size;
     Region {
         base: address(base),

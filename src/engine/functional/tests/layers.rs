@@ -27,7 +27,7 @@ pub(super) fn image(shape: &Shape, bundle: u32) -> WeightImage {
         weights: Some(ValueId(0)),
         input_major: false,
         bias: None,
-        element_bytes: 1,
+        element: 1.into(),
         passes,
         groups_per_pass: bundle,
         outputs,

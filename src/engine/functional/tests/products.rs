@@ -37,7 +37,7 @@ impl Conv {
         Region {
             space: BUFFER,
             base: base - i64::from(self.pad * row + self.pad * self.c),
-            element: 1,
+            element: 1.into(),
             dims: [
                 Dim::ONE,
                 Dim::new(self.out(self.h), self.stride * row),

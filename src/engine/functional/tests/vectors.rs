@@ -43,7 +43,7 @@ fn window(h: u32, w: u32, c: u32, window: &Window) -> Region {
     Region {
         space: BUFFER,
         base: 20_000 - i64::from((top * w + left) * c),
-        element: 1,
+        element: 1.into(),
         dims: [
             Dim::ONE,
             Dim::new(window.output(0, h as usize).unwrap() as u32, stride[0] * w * c),

@@ -437,7 +437,7 @@ fn bytes_are_told_apart_by_operand_and_whole_bursts_are_counted() {
         weights: Some(crate::ir::ValueId(0)),
         input_major: false,
         bias: None,
-        element_bytes: 1,
+        element: 1.into(),
         passes: 1,
         groups_per_pass: 1,
         outputs: 1,

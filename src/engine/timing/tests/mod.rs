@@ -77,6 +77,8 @@ pub fn header(layers: usize) -> Header {
         tensors: Vec::new(),
         weights: Vec::new(),
         memory_bytes: vec![0],
+        packed: vec![],
+        buffer_scale: 1,
         inputs: Vec::new(),
         outputs: Vec::new(),
     }

@@ -153,7 +153,7 @@ enum Does {
 fn halves(instruction: &Instruction, aside: i64) -> Option<[Instruction; 2]> {
     let packed = |region: &Region| {
         let mut packed = Region { space: Space::Memory(MemoryId(0)), base: aside, ..*region };
-        let mut stride = u32::from(region.element);
+        let mut stride = u32::from(region.element.bytes());
         for dim in packed.dims.iter_mut().rev() {
             (dim.stride, stride) = (stride, stride * dim.count);
         }
@@ -182,7 +182,8 @@ fn replay(
     let (program, graph) = (&mapped.program, &mapped.network.quantized);
     // Room for results on their way, behind everything else in memory.
     let mut header = program.header.clone();
-    let bytes = |region: &Region| u64::from(region.element) * u64::from(region.rows()) * u64::from(region.cols());
+    let bytes =
+        |region: &Region| u64::from(region.element.bytes()) * u64::from(region.rows()) * u64::from(region.cols());
     let mut room = header.memory_bytes[0];
     let mut events = Vec::new();
     let mut parts = Vec::new();

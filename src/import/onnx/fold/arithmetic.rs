@@ -165,6 +165,9 @@ pub(in crate::import::onnx) fn cast(
     let data = operand(operands, 0)?;
     let to = i32::try_from(node.int("to", 0)?).map_err(|_| "unknown type in `to`".to_owned())?;
     let to = tensor::dtype(to)?;
+    if to == DType::Int4 {
+        refuse!("to INT4 is not supported");
+    }
     if to == data.dtype() {
         return Ok(Arc::clone(data));
     }

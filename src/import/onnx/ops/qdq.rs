@@ -63,7 +63,7 @@ impl Scales {
             } else {
                 quant.zero_point = values;
             }
-            dtype = Some(tensor.dtype());
+            dtype = Some(imp.dtype_of(&tensor));
         }
         Ok(Self { quant, dtype })
     }
@@ -80,11 +80,12 @@ impl Scales {
         let scales = Self::read(imp, node, scale, zero, along)?;
         let (dtype, shape) = match imp.binding(node, index)? {
             Some(Binding::Value(id)) => (imp.graph.value(id).dtype, imp.shape(id)),
-            Some(Binding::Constant(tensor, _)) => (tensor.dtype(), tensor.shape().to_vec()),
+            Some(Binding::Constant(tensor, _)) => (imp.dtype_of(&tensor), tensor.shape().to_vec()),
             _ => refuse!("operand {index} is missing"),
         };
         let name = clip(node.input(index).unwrap_or_default());
-        if !matches!(dtype, DType::Int8 | DType::UInt8 | DType::Int16 | DType::UInt16 | DType::Int32) {
+        let known = [DType::Int4, DType::Int8, DType::UInt8, DType::Int16, DType::UInt16, DType::Int32];
+        if !known.contains(&dtype) {
             refuse!("operand {name:?} is {dtype:?}; expected a quantized type");
         }
         if scales.dtype.is_some_and(|zero| zero != dtype) {
@@ -208,7 +209,7 @@ pub(super) fn quantize<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Falli
     if asked.is_some_and(|asked| asked != dtype) {
         refuse!("`output_dtype` is {asked:?}, but the zero point is {dtype:?}");
     }
-    if !matches!(dtype, DType::Int8 | DType::UInt8 | DType::Int16 | DType::UInt16) {
+    if !matches!(dtype, DType::Int4 | DType::Int8 | DType::UInt8 | DType::Int16 | DType::UInt16) {
         refuse!("quantization to {dtype:?} is not supported");
     }
     if let Some(axis) = scales.quant.axis

@@ -11,7 +11,7 @@ use crate::{
         importer::{Binding, Encoding, Importer, NameSuffix},
         limits::{Fallible, clip, refuse},
         node::{NodeView, axis, size as non_negative},
-        tensor::{decode, dtype},
+        tensor::dtype,
     },
     ir::{Op, ValueId},
     tensor::{DType, Quantization, Tensor},
@@ -277,9 +277,10 @@ pub(super) fn constant<'m>(imp: &mut Importer<'m>, node: &NodeView<'m>) -> Falli
     if node.proto.attribute.len() != 1 {
         refuse!("must have one value");
     }
-    let tensor = if let Some(proto) = node.tensor("value")? {
-        decode(proto, &mut imp.external)?
-    } else if node.has("value_int") {
+    if let Some(proto) = node.tensor("value")? {
+        return Ok(vec![Binding::Constant(imp.decoded(proto)?, node.output(0))]);
+    }
+    let tensor = if node.has("value_int") {
         Tensor::I64(ArrayD::from_elem(IxDyn(&[]), node.int("value_int", 0)?))
     } else if node.has("value_float") {
         Tensor::F32(ArrayD::from_elem(IxDyn(&[]), node.any_float("value_float", 0.0)?))

@@ -101,8 +101,11 @@ fn rebuilt<'m>(
     tensor: Arc<crate::tensor::Tensor>,
     quant: Option<Quantization>,
 ) -> Fallible<ValueId> {
-    let base = imp.graph.value(source).name.clone();
+    let before = imp.graph.value(source);
+    let (dtype, base) = (before.dtype, before.name.clone());
     let constant = imp.derive_constant(tensor, &base, quant)?;
+    // Of 4 bits, which tensors hold in 8.
+    imp.graph.value_mut(constant).dtype = dtype;
     if source == value {
         return Ok(constant);
     }

@@ -211,7 +211,7 @@ fn scales_that_are_not_positive_numbers_and_wrong_zero_points_are_refused() {
 }
 
 #[test]
-fn quantization_in_blocks_and_to_narrow_types_is_refused() {
+fn quantization_in_blocks_and_to_types_that_are_not_known_is_refused() {
     let float_model = |attributes| {
         Model::new(21)
             .input("x", &[4])
@@ -222,8 +222,42 @@ fn quantization_in_blocks_and_to_narrow_types_is_refused() {
     assert_eq!(result(&float_model(vec![]).ok()).dtype, DType::UInt8);
     assert_eq!(result(&float_model(vec![int("output_dtype", DataType::Int16 as i64)]).ok()).dtype, DType::Int16);
     assert!(float_model(vec![int("block_size", 2)]).refused().contains("block_size"));
-    assert!(float_model(vec![int("output_dtype", DataType::Int4 as i64)]).refused().contains("INT4"));
+    assert_eq!(result(&float_model(vec![int("output_dtype", DataType::Int4 as i64)]).ok()).dtype, DType::Int4);
+    assert!(float_model(vec![int("output_dtype", DataType::Uint4 as i64)]).refused().contains("UINT4"));
     assert!(float_model(vec![int("output_dtype", DataType::Float8e5m2 as i64)]).refused().contains("FLOAT8E5M2"));
+}
+
+/// `y = x w^T` with a weight of 4 bits between `DequantizeLinear` and, if asked for, operators on the packed constant.
+fn packed_weight(operators: &[&str]) -> Model {
+    let mut model = Model::new(21).input("x", &[1, 3]).small("w", DataType::Int4, &[2, 3], &[0x21, 0x83, 0xf7]).floats(
+        "s",
+        &[2],
+        &[0.5, 0.25],
+    );
+    let mut weight = "w".to_owned();
+    for op in operators {
+        model = model.node(op, &weight, &format!("{weight}{op}"), vec![]);
+        weight.push_str(op);
+    }
+    let inputs = format!("{weight} s zs");
+    model
+        .small("zs", DataType::Int4, &[2], &[0])
+        .node("DequantizeLinear", &inputs, "d", vec![int("axis", 0)])
+        .node("Gemm", "x d", "y", vec![int("transB", 1)])
+        .output("y")
+}
+
+#[test]
+fn weights_of_four_bits_keep_their_type_and_other_uses_of_them_are_refused_by_name() {
+    for operators in [&[][..], &["Identity"]] {
+        let graph = packed_weight(operators).ok();
+        let weight = graph.values.iter().find(|value| value.quant.is_some()).unwrap();
+        assert_eq!(weight.dtype, DType::Int4);
+        let Some(crate::ir::Constant::Dense(tensor)) = &weight.constant else { panic!("a constant") };
+        assert_eq!(tensor.to_integers().unwrap(), [1, 2, 3, -8, 7, -1]);
+    }
+    let text = packed_weight(&["Transpose"]).refused();
+    assert!(text.contains("Transpose") && text.contains("INT4"), "{text}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::{
     program::{
         Instruction, Matmul, Operation,
         hazards::{Access, Use},
-        region::{Dim, Region, Space},
+        region::{Dim, Element, Region, Space},
     },
 };
 
@@ -31,7 +31,7 @@ impl MatrixEmitter<'_> {
         };
         let narrow = |count: u64| u32::try_from(count).expect("a step's tiles fit buffers and accumulators");
         let (pixels, depth) = (narrow(product.pixels), narrow(product.depth()));
-        let size = u32::from(self.image.element_bytes);
+        let size = u32::from(self.image.element.bytes());
         let (weights, sums) = (self.weight_slot(placement.weight.0), self.accumulators(placement));
         let weight_space = Space::Buffer(builder.accelerator.weight_buffer);
         let input_access = self.input_access(builder, placement);
@@ -59,7 +59,7 @@ impl MatrixEmitter<'_> {
                 pixels,
                 channels: narrow(step.channels()),
                 depth,
-                size,
+                weight: self.image.element,
                 weights: weights + u64::from(pass) * u64::from(step.o.len * depth * size),
                 weight_space,
                 accumulators: sums + u64::from(pass * step.o.len),
@@ -136,8 +136,8 @@ struct PassOperands {
     channels: u32,
     /// K of a pass.
     depth: u32,
-    /// Bytes of a weight.
-    size: u32,
+    /// A weight.
+    weight: Element,
     weights: u64,
     weight_space: Space,
     accumulators: u64,
@@ -149,13 +149,14 @@ impl PassOperands {
         match operand {
             Operand::Input => Region { row_window: part(rows, self.pixels), window: part(k, self.depth), ..self.input },
             Operand::Weight => {
+                let size = u32::from(self.weight.bytes());
                 let first = u64::from(rows.start) * u64::from(self.depth) + u64::from(k.start);
                 Region::matrix(
                     self.weight_space,
-                    address(self.weights + first * u64::from(self.size)),
-                    u8::try_from(self.size).expect("at most 8"),
-                    Dim::new(rows.len, self.depth * self.size),
-                    Dim::new(k.len, self.size),
+                    address(self.weights + first * u64::from(size)),
+                    self.weight,
+                    Dim::new(rows.len, self.depth * size),
+                    Dim::new(k.len, size),
                 )
             }
         }
