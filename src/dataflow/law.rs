@@ -10,7 +10,8 @@
 //! register (`shadow_depth = 0`) it is the end of stream `i - 1` where tiles overlap (each row is overwritten behind the
 //! wave) and the last result of tile `i - 1` where they do not (a shift-in chain).
 //! Stream: `S_i = max(ready, P_i + W, S_{i-1} + max(M_{i-1}, min_stream))`, where tiles do not overlap also not before
-//! the last result of tile `i - 1`. Last result: `S_i + M_i + L` with `L = (R-1)(s+p) + (C-1)s + p`, which is
+//! the last result of tile `i - 1`; where an idle array flushes, the same if it cannot start as soon as the array is free.
+//! Last result: `S_i + M_i + L` with `L = (R-1)(s+p) + (C-1)s + p`, which is
 //! `R + C - 2` without registers. A stream without a load of its own uses the operand that is there.
 //!
 //! **Accumulation.** A tile that adds to rows that a tile before is still making starts when the first of them is
@@ -36,6 +37,8 @@ pub struct ArrayLaw {
     pub min_stream: u64,
     /// Whether a tile streams while the results of the one before run out.
     pub overlap: bool,
+    /// Whether a tile that finds the array idle waits for the last result.
+    pub flush_idle: bool,
     /// `L`: from the end of a stream past a stationary operand to its last result.
     pub stationary_latency: u64,
     /// `L'`: from the end of an output stationary stream until its sums are complete.
@@ -59,6 +62,7 @@ impl ArrayLaw {
             shadow_depth: array.weight_load.shadow_depth.into(),
             min_stream: array.min_stream.into(),
             overlap: array.overlap_tiles,
+            flush_idle: array.flush_idle,
             stationary_latency,
             output_latency,
             drain: rows,
