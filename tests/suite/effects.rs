@@ -182,7 +182,7 @@ fn array_tiles_end_with_the_output_row_in_every_dataflow_where_the_machine_says_
             let tiles = tile_pixels(&config, kernel);
             // 98 pixels: six tiles of 16 and one of 2, or fourteen rows of 7, for each of the folds of K.
             let folds = if dataflow == Dataflow::OS { 1 } else { kernel * kernel };
-            let [largest, number] = if crosses { [16, 7] } else { [7, 14] };
+            let (largest, number) = if crosses { (16, 7) } else { (7, 14) };
             assert_eq!(tiles.iter().max(), Some(&largest), "{dataflow:?} {ends:?} {kernel}");
             assert_eq!(tiles.len(), number * folds, "{dataflow:?} {ends:?} {kernel}");
         }

@@ -41,7 +41,7 @@ const LADDER: [Rung; 7] = [
         without: Some("array.flush_idle=true"),
     },
     Rung { what: "weights stay for all pixels of a tile (#86)", published: Some(43.0), without: None },
-    Rung { what: "streams shorter than 16 rows (#87)", published: Some(46.0), without: Some("array.min_stream=16") },
+    Rung { what: "streams shorter than 16 rows (#87)", published: Some(46.0), without: Some(BEFORE_SHORT_STREAMS) },
     Rung {
         what: "global average off the core (#90)",
         published: Some(51.0),
@@ -63,13 +63,17 @@ fn overrides(rung: usize) -> Vec<String> {
     LADDER[rung + 1..].iter().filter_map(|above| above.without.map(str::to_string)).collect()
 }
 
-/// The machine before each of what the conv-loops do to the array, one at a time and together.
-const CAUSES: [(&str, &[&str]); 4] = [
-    ("the preset", &[]),
-    ("tiles cross output rows", &["array.row_ends=Cross"]),
-    ("kernel and channels fill the rows", &["array.k_packing=KernelAndChannels"]),
-    ("both", &["array.row_ends=Cross", "array.k_packing=KernelAndChannels"]),
+/// How the array's tiles are cut, apart from the ladder: rows and the packing of K.
+const TILES: [(&str, &[&str]); 5] = [
+    ("the preset: windows stop at output rows, channels alone fill the array's rows", &[]),
+    ("every convolution stops", &["array.row_ends=Stop"]),
+    ("none stops", &["array.row_ends=Cross"]),
+    ("kernel positions fill rows too", &["array.k_packing=KernelAndChannels"]),
+    ("both of these", &["array.row_ends=Cross", "array.k_packing=KernelAndChannels"]),
 ];
+
+/// Before #87 a command took 16 rows' time, however few rows it had.
+const BEFORE_SHORT_STREAMS: &str = "array.min_stream=16";
 
 fn percent(result: &RunResult) -> f64 {
     100.0 * result.totals.array_utilization
@@ -88,37 +92,48 @@ fn thousands(cycles: u64) -> String {
     text
 }
 
-fn table(rungs: &[&RunResult], causes: &[&RunResult]) -> String {
+/// What a step takes off the cycles, in percent with its sign.
+fn step(before: f64, after: f64) -> String {
+    format!("{:+.1} %", 100.0 * (after / before - 1.0))
+}
+
+fn table(rungs: &[&RunResult], tiles: &[&RunResult]) -> String {
     let mut text = String::from(
-        "| step | `--set` that takes it back | cycles | step | utilization | published | step | ours to theirs |\n\
+        "| step | `--set` that takes it back | utilization | published | ours to theirs | cycles | of the step | published |\n\
          |---|---|---:|---:|---:|---:|---:|---:|\n",
     );
-    let step = |now: f64, before: Option<f64>| before.map_or(String::new(), |before| format!("{:+.1}", now - before));
     for (index, (rung, result)) in LADDER.iter().zip(rungs).enumerate() {
-        let ours = percent(result);
-        let below = index.checked_sub(1);
-        let without = rung.without.map_or("no counterpart".to_string(), |set| format!("`{set}`"));
-        let without = if index == 0 { String::new() } else { without };
-        let [published, published_step, ratio] = rung.published.map_or([const { String::new() }; 3], |theirs| {
-            let before = below.and_then(|below| LADDER[below].published);
-            [format!("{theirs:.1} %"), step(theirs, before), format!("{:.2}", ours / theirs)]
-        });
-        let own_step = step(ours, below.map(|below| percent(rungs[below])));
+        let (ours, cycles) = (percent(result), result.totals.cycles);
+        let [mut set, mut own_step, mut published, mut ratio, mut published_step] = [const { String::new() }; 5];
+        if let Some(below) = index.checked_sub(1) {
+            set = rung.without.map_or("no counterpart".into(), |set| format!("`{set}`"));
+            own_step = step(rungs[below].totals.cycles as f64, cycles as f64);
+            if let (Some(before), Some(after)) = (LADDER[below].published, rung.published) {
+                // The work is the same: cycles are as the reciprocal of the utilization.
+                published_step = step(after, before);
+            }
+        }
+        if let Some(theirs) = rung.published {
+            published = format!("{theirs:.1} %");
+            ratio = format!("{:.2}", ours / theirs);
+        }
+        let (what, cycles) = (rung.what, thousands(cycles));
         writeln!(
             text,
-            "| {} | {without} | {} | {own_step} | {ours:.1} % | {published} | {published_step} | {ratio} |",
-            rung.what,
-            thousands(result.totals.cycles),
+            "| {what} | {set} | {ours:.1} % | {published} | {ratio} | {cycles} | {own_step} | {published_step} |"
         )
         .unwrap();
     }
-    text.push_str("\n| array tiles | beats | to the last | utilization |\n|---|---:|---:|---:|\n");
-    let beats = |result: &RunResult| result.layers.iter().map(|row| row.beats).sum::<u64>();
-    let least = causes.last().map_or(1, |result| beats(result));
-    for ((what, _), result) in CAUSES.iter().zip(causes) {
-        let beats = beats(result);
-        let ratio = beats as f64 / least as f64;
-        writeln!(text, "| {what} | {} | x{ratio:.2} | {:.1} % |", thousands(beats), percent(result)).unwrap();
+    text.push_str(
+        "\n| array tiles | cycles | utilization | cycles with `array.min_stream=16` | utilization |\n\
+         |---|---:|---:|---:|---:|\n",
+    );
+    for ((what, _), pair) in TILES.iter().zip(tiles.chunks(2)) {
+        write!(text, "| {what} |").unwrap();
+        for result in pair {
+            write!(text, " {} | {:.1} % |", thousands(result.totals.cycles), percent(result)).unwrap();
+        }
+        text.push('\n');
     }
     text
 }
@@ -129,13 +144,17 @@ const END: &str = "<!-- end of the ladder -->\n";
 #[test]
 fn every_step_of_gemminis_ladder_helps_and_the_page_says_how_far_it_is() {
     let rungs: Vec<Vec<String>> = (0..LADDER.len()).map(overrides).collect();
-    let causes = CAUSES.map(|(_, sets)| sets.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let tiles: Vec<Vec<String>> = TILES
+        .iter()
+        .flat_map(|(_, sets)| [sets.to_vec(), [sets, &[BEFORE_SHORT_STREAMS][..]].concat()])
+        .map(|sets| sets.into_iter().map(str::to_string).collect())
+        .collect();
     // Rungs without a counterpart are those below them.
-    let machines: BTreeSet<&Vec<String>> = rungs.iter().chain(&causes).collect();
+    let machines: BTreeSet<&Vec<String>> = rungs.iter().chain(&tiles).collect();
     let results: BTreeMap<_, _> = machines.into_par_iter().map(|machine| (machine, run(machine))).collect();
     let rungs: Vec<&RunResult> = rungs.iter().map(|machine| &results[machine]).collect();
-    let causes: Vec<&RunResult> = causes.iter().map(|machine| &results[machine]).collect();
-    let table = table(&rungs, &causes);
+    let tiles: Vec<&RunResult> = tiles.iter().map(|machine| &results[machine]).collect();
+    let table = table(&rungs, &tiles);
     println!("{table}");
     for (index, pair) in rungs.windows(2).enumerate() {
         let [before, after] = [pair[0], pair[1]].map(|result| result.totals.cycles);
