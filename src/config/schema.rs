@@ -292,7 +292,7 @@ declare! {
         issue_cycles: u32 in 0..=10_000 "array cycles" = 1 => "to issue one command",
         queue_depth: u32 in 1..=4096 "commands" = 8 => "commands that wait in front of an engine",
         hardware_loops: bool = true =>
-            "whether the array tiles of a buffer tile are issued as one command, and loads and stores of whole buffer tiles",
+            "whether the array tiles of a buffer tile are issued as one command, and so is a load or store of one",
         preload_commands: u32 in 0..=64 "commands" = 1 =>
             "to load a stationary operand, without hardware loops; 0: it comes with the first stream's",
         stream_commands: u32 in 1..=64 "commands" = 1 => "to stream an array tile, without hardware loops",
@@ -310,7 +310,7 @@ declare! {
         overhead_us: f64 in 0.0..=1_000_000.0 "us" = 5.0 => "fixed cost of one operator",
         bandwidth_gb_per_s: f64 in 0.001..=100_000.0 "GB/s" = 4.0 => "of its operands and results",
         elements_per_ns: f64 in 0.001..=1_000_000.0 "1/ns" = 1.0 =>
-            "elements that it produces, of pooling the taps; multiply-accumulates count as elements",
+            "elements that it produces, or taps where it pools; multiply-accumulates count as elements",
     }
 }
 
