@@ -15,6 +15,7 @@ use systole::{
     config,
     pipeline::{Options, evaluate, load_model},
     result::RunResult,
+    units::thousands,
 };
 
 /// One state of the machine.
@@ -77,19 +78,6 @@ const BEFORE_SHORT_STREAMS: &str = "array.min_stream=16";
 
 fn percent(result: &RunResult) -> f64 {
     100.0 * result.totals.array_utilization
-}
-
-/// Cycles by thousands.
-fn thousands(cycles: u64) -> String {
-    let digits = cycles.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// What a step takes off the cycles, in percent with its sign.
