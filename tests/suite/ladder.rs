@@ -48,7 +48,7 @@ const LADDER: [Rung; 7] = [
         published: Some(51.0),
         without: Some("vector.cycles=[(Requantize, 1), (Add, 1), (MaxPool, 1), (Copy, 1)]"),
     },
-    Rung { what: "not described in public (#91)", published: Some(54.0), without: None },
+    Rung { what: "what was done is not known to us (#91)", published: Some(54.0), without: None },
 ];
 
 /// The preset at a rung of the ladder, or with other fields set.
