@@ -72,7 +72,7 @@ mod tests {
 
         let gemmini = load("gemmini_like", &[]).unwrap();
         assert_eq!(gemmini.config.vector.placement, VectorPlacement::InStorePath);
-        assert_eq!(gemmini.config.vector.cycles_of(VectorFunction::AvgPool), None);
+        assert_eq!(gemmini.config.vector.cycles_of(VectorFunction::AvgPool), Some(1));
         assert!(not_modelled(&gemmini).iter().any(|line| line.contains("`L2`")));
 
         let neuron = load("neuroncore_like", &[]).unwrap();

@@ -58,6 +58,18 @@ declare! {
         Channels,
     }
 
+    /// Whether an array tile takes output pixels beyond the end of an output row.
+    #[derive(Eq)]
+    enum RowEnds {
+        /// It goes on with the next row or image.
+        Cross,
+        /// It ends there, except where the layer is a matrix product: a convolution of one tap without step or padding is
+        /// one of all its pixels.
+        StopWindows,
+        /// It ends there in every convolution.
+        Stop,
+    }
+
     // Operand types that an array may have.
     names DType { Int4, Int8, UInt8, Int16, Fp8, Bf16, Fp16, Fp32 }
     names Overflow { Wrap, Saturate }
@@ -145,9 +157,13 @@ declare! {
         min_stream: u32 in 1..=4096 "beats" = 1 => "a tile occupies the array for at least this long",
         max_stream: u32 in 0..=1_048_576 "beats" = 0 => "rows that one tile streams at most; 0: no limit",
         overlap_tiles: bool = true => "whether the next tile may stream while the previous one drains",
+        flush_idle: bool = false =>
+            "whether an array that has no tile to stream flushes, so that the next one waits for the last result",
         dataflow_switch_cycles: u32 in 0..=1_000_000 "array cycles" = 0 => "to change dataflow",
         k_packing: KPacking = KernelAndChannels =>
             "what fills the rows: kernel positions and channels flattened, or channels only",
+        row_ends: RowEnds = Cross =>
+            "whether an array tile, a stream or a fold of output pixels, goes on past the end of an output row",
     }
 
     /// One on-chip buffer.
@@ -323,7 +339,14 @@ declare! {
     struct Control {
         issue_cycles: u32 in 0..=10_000 "array cycles" = 1 => "to issue one command",
         queue_depth: u32 in 1..=4096 "commands" = 8 => "commands that wait in front of an engine",
-        hardware_loops: bool = true => "whether the array tiles of a buffer tile are issued as one command",
+        hardware_loops: bool = true =>
+            "whether the array tiles of a buffer tile are issued as one command, and so is a load or store of one",
+        preload_commands: u32 in 0..=64 "commands" = 1 =>
+            "to load a stationary operand, without hardware loops; 0: it comes with the first stream's",
+        stream_commands: u32 in 1..=64 "commands" = 1 => "to stream an array tile, without hardware loops",
+        move_rows: u32 in 0..=65_536 "rows" = 0 =>
+            "of a tensor that one load or store command moves, without hardware loops; 0: a whole buffer tile",
+        move_bytes: u32 in 0..=65_536 "B" = 0 => "of each of these rows; 0: the whole row",
         launch_cycles: u32 in 0..=1_000_000 "array cycles" = 0 => "to launch a layer",
         fence_layers: bool = false => "whether a layer starts only when all engines are idle",
         fence_cycles: u32 in 0..=1_000_000 "array cycles" = 0 => "what such a fence takes",
@@ -335,7 +358,7 @@ declare! {
         overhead_us: f64 in 0.0..=1_000_000.0 "us" = 5.0 => "fixed cost of one operator",
         bandwidth_gb_per_s: f64 in 0.001..=100_000.0 "GB/s" = 4.0 => "of its operands and results",
         elements_per_ns: f64 in 0.001..=1_000_000.0 "1/ns" = 1.0 =>
-            "elements that it produces; multiply-accumulates count as elements",
+            "elements that it produces, or taps where it pools; multiply-accumulates count as elements",
     }
 }
 

@@ -11,7 +11,7 @@ impl Schedule for InputStationary {
 
     fn commands(&self, product: &Product, array: &ArrayExtents, give: &mut dyn FnMut(Command)) {
         let folds = self.folds(product.taps, product.channels, array);
-        for pixels in pieces(product.pixels, array.cols) {
+        for pixels in product.pixel_pieces(array.cols) {
             for &k in &folds {
                 give(Command::Preload { operand: Operand::Input, columns: pixels, k });
                 for outputs in pieces(product.outputs, array.max_stream) {
@@ -23,9 +23,10 @@ impl Schedule for InputStationary {
 
     fn nest(&self, product: &Product, array: &ArrayExtents) -> Nest {
         Nest::Stationary {
-            repeats: product.pixels.div_ceil(array.cols),
+            repeats: product.pixel_folds(array.cols),
             folds: array.fold_count(product.taps, product.channels),
             operands: 1,
+            runs: 1,
             rows: product.outputs,
         }
     }

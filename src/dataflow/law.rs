@@ -21,7 +21,8 @@
 //! A load never begins before `U`: `V` is at least 0.
 //!
 //! **Weight or input stationary.** `S_i = max(ready, P_i + l, S_{i-1} + max(M_{i-1} b, min_stream))`, where tiles do not
-//! overlap also not before the last result of tile `i - 1`. Last result: `E + L`, `L = x + (R-1) e + (C-1) s + p`; where the
+//! overlap also not before the last result of tile `i - 1`; where an idle array flushes, the same if it cannot start as soon as the
+//! array is free. Last result: `E + L`, `L = x + (R-1) e + (C-1) s + p`; where the
 //! skew is not undone, the last lane is the last used one, which saves `s` for each column left out.
 //!
 //! **Accumulation.** Sums that are added at the accumulators wait for nothing: a later tile's results come out later. Sums
@@ -55,6 +56,8 @@ pub struct ArrayLaw {
     /// `A`: from the start of a stream past a stationary operand until its first row of sums can be injected again; `None`
     /// where sums are added as they come out.
     pub accumulation_wait: Option<u64>,
+    /// Whether a tile that finds the array idle waits for the last result.
+    pub flush_idle: bool,
     /// `D`: in which the sums of an output stationary tile shift out.
     pub drain: u64,
     /// `L` of all lanes.
@@ -113,6 +116,7 @@ impl ArrayLaw {
                 Accumulate::InjectRows => Some(stationary_latency + 1),
             },
             drain,
+            flush_idle: array.flush_idle,
             stationary_latency,
             output_latency,
             stationary_first: port + hops(rows, sum_hop) + element + 1 + if skewed { 0 } else { along },

@@ -14,7 +14,7 @@ pub use law::ArrayLaw;
 
 use smallvec::SmallVec;
 
-use crate::config::{Array, Dataflow, KPacking};
+use crate::config::{Array, Dataflow, KPacking, RowEnds};
 
 /// What the mapping of a layer names that does not run on the array.
 pub const OFF_THE_ARRAY: Dataflow = Dataflow::WS;
@@ -51,6 +51,9 @@ pub enum Operand {
 pub struct Product {
     /// Output pixels.
     pub pixels: u64,
+    /// Those of one stretch that array tiles stay within, and `pixels` is a multiple of: an output row where they end
+    /// there ([`RowEnds`]), else all.
+    pub row: u64,
     /// Output channels.
     pub outputs: u64,
     /// Kernel positions.
@@ -63,6 +66,25 @@ impl Product {
     /// How many products a sum has.
     pub const fn depth(&self) -> u64 {
         self.taps * self.channels
+    }
+
+    /// Stretches of pixels.
+    pub(crate) const fn rows(&self) -> u64 {
+        self.pixels / self.row
+    }
+
+    /// The pixels in pieces of `size` (0: of a stretch).
+    fn pixel_pieces(&self, size: u64) -> impl Iterator<Item = Range> {
+        let row = self.row;
+        let within = move |index: u64| {
+            pieces(row, size).map(move |piece| Range { start: narrow(index * row) + piece.start, ..piece })
+        };
+        (0..self.rows()).flat_map(within)
+    }
+
+    /// Number of [`Product::pixel_pieces`].
+    const fn pixel_folds(&self, size: u64) -> u64 {
+        self.rows() * self.row.div_ceil(size)
     }
 }
 
@@ -77,6 +99,8 @@ pub struct ArrayExtents {
     pub max_stream: u64,
     /// Which parts of K may fill the rows.
     pub packing: KPacking,
+    /// Whether a tile goes on past the end of an output row.
+    pub row_ends: RowEnds,
 }
 
 impl ArrayExtents {
@@ -87,6 +111,7 @@ impl ArrayExtents {
             cols: array.cols.into(),
             max_stream: array.max_stream.into(),
             packing: array.k_packing,
+            row_ends: array.row_ends,
         }
     }
 
@@ -153,8 +178,8 @@ pub enum Command {
 /// The loops over the array tiles of a product, counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nest {
-    /// `repeats` times: for each of `folds` folds of K, `operands` stationary operands one after the other, `rows` rows
-    /// streaming past each. Folds but the first add to the sums of the one before.
+    /// `repeats` times: for each of `folds` folds of K, `operands` stationary operands one after the other, `runs` runs
+    /// of `rows` rows streaming past each. Folds but the first add to the sums of the one before.
     Stationary {
         /// Loops outside K.
         repeats: u64,
@@ -162,7 +187,9 @@ pub enum Nest {
         folds: u64,
         /// Stationary operands a fold.
         operands: u64,
-        /// Rows that stream past one operand.
+        /// Runs of rows past one operand, which no stream crosses.
+        runs: u64,
+        /// Rows of a run.
         rows: u64,
     },
     /// `tiles` tiles of `beats` beats, both operands streaming.

@@ -15,7 +15,7 @@ impl Schedule for OutputStationary {
 
     fn commands(&self, product: &Product, array: &ArrayExtents, give: &mut dyn FnMut(Command)) {
         let k = Range { start: 0, len: narrow(product.depth()) };
-        for pixels in pieces(product.pixels, array.rows) {
+        for pixels in product.pixel_pieces(array.rows) {
             for outputs in pieces(product.outputs, array.cols) {
                 give(Command::Stream(ArrayTile { pixels, outputs, k }));
             }
@@ -24,7 +24,7 @@ impl Schedule for OutputStationary {
 
     fn nest(&self, product: &Product, array: &ArrayExtents) -> Nest {
         Nest::Streaming {
-            tiles: product.pixels.div_ceil(array.rows) * product.outputs.div_ceil(array.cols),
+            tiles: product.pixel_folds(array.rows) * product.outputs.div_ceil(array.cols),
             beats: product.depth(),
         }
     }

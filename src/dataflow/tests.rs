@@ -5,7 +5,7 @@ use super::*;
 const ALL: [Dataflow; 3] = [Dataflow::WS, Dataflow::OS, Dataflow::IS];
 
 fn extents(rows: u64, packing: KPacking) -> ArrayExtents {
-    ArrayExtents { rows, cols: 8, max_stream: 0, packing }
+    ArrayExtents { rows, cols: 8, max_stream: 0, packing, row_ends: RowEnds::Cross }
 }
 
 #[test]
@@ -20,9 +20,9 @@ fn folds_of_k_cover_it_once() {
 /// The nest as a walk counts it: preloads, streams and beats.
 fn counted(nest: Nest, array: &ArrayExtents) -> [u64; 3] {
     match nest {
-        Nest::Stationary { repeats, folds, operands, rows } => {
+        Nest::Stationary { repeats, folds, operands, runs, rows } => {
             let operands = repeats * folds * operands;
-            [operands, operands * array.streams(rows), operands * rows]
+            [operands, operands * runs * array.streams(rows), operands * runs * rows]
         }
         Nest::Streaming { tiles, beats } => [0, tiles, tiles * beats],
     }
@@ -32,24 +32,27 @@ proptest! {
     #[test]
     fn commands_multiply_each_element_once_in_the_order_of_the_folds_and_are_as_many_as_counted(
         dataflow in prop::sample::select(ALL.to_vec()),
-        [pixels, outputs, taps, channels] in [1_u64..12, 1..12, 1..5, 1..7],
+        [stretches, row, outputs, taps, channels] in [1_u64..4, 1..12, 1..12, 1..5, 1..7],
         [rows, cols] in [1_u64..6, 1..6],
         max_stream in 0_u64..5,
         packing in prop::sample::select(vec![KPacking::KernelAndChannels, KPacking::Channels]),
     ) {
-        let array = ArrayExtents { rows, cols, max_stream, packing };
-        let product = Product { pixels, outputs, taps, channels };
+        let array = ArrayExtents { rows, cols, max_stream, packing, row_ends: RowEnds::Stop };
+        let pixels = stretches * row;
+        let product = Product { pixels, row, outputs, taps, channels };
         let schedule = schedule(dataflow);
         let [mut preloads, mut streams, mut beats] = [0; 3];
         let mut loaded: Option<(Operand, Range, Range)> = None;
         let mut sums = vec![Folds::new(); usize::try_from(pixels * outputs).unwrap()];
-        let mut stale = 0;
+        let (mut stale, mut crossing) = (0, 0);
         schedule.commands(&product, &array, &mut |command| match command {
             Command::Preload { operand, columns, k } => {
                 preloads += 1;
                 loaded = Some((operand, columns, k));
             }
             Command::Stream(tile) => {
+                let [first, last] = [tile.pixels.start, tile.pixels.start + tile.pixels.len - 1].map(u64::from);
+                crossing += usize::from(first / row != last / row);
                 streams += 1;
                 beats += u64::from(match schedule.stationary() {
                     Some(Operand::Weight) => tile.pixels.len,
@@ -69,6 +72,7 @@ proptest! {
             }
         });
         prop_assert_eq!(stale, 0, "a tile streams past another operand");
+        prop_assert_eq!(crossing, 0, "a tile goes on past the end of a row");
         let folds = schedule.folds(taps, channels, &array);
         prop_assert!(sums.iter().all(|sum| *sum == folds));
         let mut next = 0;

@@ -15,7 +15,7 @@ impl Schedule for WeightStationary {
         for k in self.folds(product.taps, product.channels, array) {
             for outputs in pieces(product.outputs, array.cols) {
                 give(Command::Preload { operand: Operand::Weight, columns: outputs, k });
-                for pixels in pieces(product.pixels, array.max_stream) {
+                for pixels in product.pixel_pieces(array.max_stream) {
                     give(Command::Stream(ArrayTile { pixels, outputs, k }));
                 }
             }
@@ -27,7 +27,8 @@ impl Schedule for WeightStationary {
             repeats: 1,
             folds: array.fold_count(product.taps, product.channels),
             operands: product.outputs.div_ceil(array.cols),
-            rows: product.pixels,
+            runs: product.rows(),
+            rows: product.row,
         }
     }
 

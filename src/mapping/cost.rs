@@ -22,6 +22,7 @@
 //! The bound, and where an operand has one slot only, the time that its transfers then add to the array's.
 
 mod array;
+mod commands;
 mod rates;
 mod traffic;
 
@@ -31,6 +32,7 @@ use crate::{
     units::Time,
 };
 use array::array_work;
+pub use commands::Commands;
 use rates::Memory;
 pub use rates::Rates;
 pub use traffic::{ChannelTiles, PixelTiles, Requests, Transfers};
@@ -100,7 +102,7 @@ impl Part {
 
 /// The closed form of `mapping` on the machine of `rates`.
 pub fn evaluate(mapping: &MatrixMapping, rates: &Rates) -> Cost {
-    let (pixels, channels) = (PixelTiles::of(mapping), ChannelTiles::of(mapping, rates));
+    let (pixels, channels) = (PixelTiles::of(mapping, rates), ChannelTiles::of(mapping, rates));
     let ordered = TileCost::of(mapping, rates, mapping.trips(), &pixels, &channels).ordered(mapping, rates);
     ordered.cost(ordered.estimate(mapping, rates))
 }
@@ -203,15 +205,11 @@ impl TileCost {
         let operands_from = [(mapping.weight_memory, operands), (mapping.input_memory, inputs)];
         let all_from = [operands_from[0], (rates.weight_memory, parameters), operands_from[1]];
         let operand_loads = rates.loads(&operands_from) + self.last_step;
-        let moves = cost.input.plus(cost.weight).plus(cost.output).instructions;
+        let moves = rates.issued.transfers(cost.input.plus(cost.weight).plus(cost.output));
         let output_tiles = trips.steps() / u64::from(trips.c);
-        let commands = moves.saturating_add(output_tiles).saturating_add(if mapping.on_vector {
-            0
-        } else if rates.hardware_loops {
-            trips.steps()
-        } else {
-            cost.preloads.saturating_add(cost.array_tiles)
-        });
+        let tiles =
+            if mapping.on_vector { 0 } else { rates.issued.tiles(trips.steps(), cost.preloads, cost.array_tiles) };
+        let commands = moves.saturating_add(output_tiles).saturating_add(tiles);
         let last_command = if mapping.output_resident { self.finish } else { self.store_last };
         let parts = [
             (Part::Array, self.array),

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{Dataflow, MemoryId},
-    dataflow::{ArrayExtents, schedule},
+    dataflow::{ArrayExtents, Product, schedule},
 };
 
 /// Extents of a buffer tile. Groups are bundled into passes; a tile covers either several whole passes, or a part of
@@ -194,6 +194,18 @@ impl MatrixMapping {
         }
     }
 
+    /// One pass of a step, as the array multiplies it.
+    pub fn product(&self, step: &Step, array: &ArrayExtents) -> Product {
+        let pixels = step.pixels();
+        Product {
+            pixels,
+            row: if self.shape.stops_at_rows(array.row_ends) { step.q.len.into() } else { pixels },
+            outputs: step.o.len.into(),
+            taps: self.shape.taps(),
+            channels: step.c.len.into(),
+        }
+    }
+
     /// Whether the sums of an output tile stay in the elements of an output stationary array over all steps of K: the
     /// tile is one array tile, and K is cut.
     pub fn keeps_sums(&self, array: &ArrayExtents) -> bool {
@@ -202,6 +214,7 @@ impl MatrixMapping {
             && self.tile.passes == 1
             && u64::from(self.tile.o) <= array.cols
             && self.tile_pixels() <= array.rows
+            && (u64::from(self.tile.n) * u64::from(self.tile.p) == 1 || !self.shape.stops_at_rows(array.row_ends))
             && self.tile.c < self.pass_channels()
     }
 

@@ -286,7 +286,9 @@ impl Search<'_> {
         }
         let pixel_tiles: Vec<PixelTiles> = pixels
             .iter()
-            .map(|&(n, p, q)| PixelTiles::of(&MatrixMapping { tile: BufferTile { n, p, q, ..base.tile }, ..*base }))
+            .map(|&(n, p, q)| {
+                PixelTiles::of(&MatrixMapping { tile: BufferTile { n, p, q, ..base.tile }, ..*base }, self.rates)
+            })
             .collect();
         let mut candidates: Vec<Candidate> = Vec::with_capacity(pixels.len());
         for (passes, o, c) in combinations {

@@ -4,6 +4,7 @@
 
 use super::tiling::read;
 use crate::{
+    config::RowEnds,
     ir::{Graph, Node, Op, Quantized, Value, Window},
     tensor::DType,
 };
@@ -172,6 +173,18 @@ impl MatrixShape {
     /// Output pixels of all images.
     pub const fn pixels(&self) -> u64 {
         self.n as u64 * self.p as u64 * self.q as u64
+    }
+
+    /// Whether array tiles end where an output row does. A convolution of one tap that neither steps nor pads is a
+    /// matrix product of its pixels and has rows only for [`RowEnds::Stop`]; a matrix product's images of one pixel have
+    /// none.
+    pub fn stops_at_rows(&self, ends: RowEnds) -> bool {
+        let windows = self.taps() > 1 || self.stride != [1, 1] || [self.p, self.q] != [self.h, self.w];
+        match ends {
+            RowEnds::Cross => false,
+            RowEnds::StopWindows => windows,
+            RowEnds::Stop => windows || self.p > 1 || self.q > 1,
+        }
     }
 
     /// Algebraic multiply-accumulates.

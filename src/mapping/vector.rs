@@ -303,7 +303,7 @@ pub fn evaluate(mapping: &VectorMapping, rates: &Rates) -> VectorCost {
     // The last tile is the smallest.
     let store_last = rates.one_store(last_store, shape.output_memory);
     let all = loads.iter().fold(Transfers::default(), |sum, &(_, one)| sum.plus(one));
-    let moves = all.plus(stores).instructions;
+    let moves = rates.issued.transfers(all.plus(stores));
     let commands = moves.saturating_add(if mapping.function.is_some() { steps } else { 0 });
     let last_command = if shape.output_resident { last_work } else { store_last };
     let parts = [

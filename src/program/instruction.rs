@@ -22,9 +22,9 @@ pub struct Instruction {
     pub layer: LayerId,
     /// The engine that it runs on.
     pub engine: EngineId,
-    /// Whether it is a command of its own. `false` for the body of a hardware loop, where the machine has them: its
-    /// issue costs nothing. (The generator has applied `control.hardware_loops`.)
-    pub is_command: bool,
+    /// Commands that the issue unit spends on it. 0 for the body of a hardware loop, where the machine has them, and for
+    /// what another's commands bring along: its issue costs nothing. (The generator has applied `control`.)
+    pub commands: u32,
     /// What it does.
     pub operation: Operation,
     /// Tokens that it waits for, none implied by another or by the engine's order.
@@ -116,7 +116,10 @@ pub enum VectorKind {
     /// Elements as they are.
     Copy,
     /// Only under `Operation::Host`: the layer's whole operator, on its tensors.
-    WholeOperator,
+    WholeOperator {
+        /// Elements that it produces, of pooling the taps that it goes over.
+        elements: u64,
+    },
 }
 
 /// Vector work.

@@ -3,7 +3,7 @@
 //! ```text
 //! 12 conv1 array! matmul 196x27 x 27x16 += acc[0..3136] wait 3 4 -> 5
 //! ```
-//! An exclamation mark behind the engine marks a command of its own.
+//! An exclamation mark behind the engine marks a command of its own, a number behind it several.
 
 use std::fmt::{self, Write as _};
 
@@ -25,7 +25,12 @@ impl fmt::Display for Line<'_> {
         let i = self.instruction;
         let layer = self.header.layers.get(i.layer.index()).map_or("?", |layer| layer.name.as_str());
         let engine = self.accelerator.engines.get(usize::from(i.engine.0)).map_or("?", |engine| engine.name.as_str());
-        write!(f, "{} {layer} {}{} ", i.index, engine.replace(' ', ""), if i.is_command { "!" } else { "" })?;
+        write!(f, "{} {layer} {}", i.index, engine.replace(' ', ""))?;
+        match i.commands {
+            0 => f.write_char(' ')?,
+            1 => f.write_str("! ")?,
+            many => write!(f, "!{many} ")?,
+        }
         match &i.operation {
             Operation::Load(t) => write!(f, "load {} <- {}", Short(&t.target), Short(&t.source))?,
             Operation::Store(t) => write!(f, "store {} <- {}", Short(&t.target), Short(&t.source))?,
@@ -70,7 +75,8 @@ fn write_matmul(f: &mut fmt::Formatter<'_>, matmul: &Matmul) -> fmt::Result {
 
 fn write_vector(f: &mut fmt::Formatter<'_>, on: &str, op: &VectorOp) -> fmt::Result {
     let mut name = String::new();
-    for (at, letter) in format!("{:?}", op.kind).chars().enumerate() {
+    let kind = format!("{:?}", op.kind);
+    for (at, letter) in kind.split(' ').next().unwrap_or_default().chars().enumerate() {
         if letter.is_uppercase() && at > 0 {
             name.push('_');
         }

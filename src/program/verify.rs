@@ -346,7 +346,9 @@ pub fn regions(operation: &Operation) -> Vec<(&Region, bool)> {
         }
         Operation::Vector(op) | Operation::Host(op) => {
             let mut all: Vec<(&Region, bool)> = op.inputs.iter().map(|region| (region, false)).collect();
-            debug_assert!(op.kind != VectorKind::WholeOperator || matches!(operation, Operation::Host(_)));
+            debug_assert!(
+                !matches!(op.kind, VectorKind::WholeOperator { .. }) || matches!(operation, Operation::Host(_))
+            );
             all.push((&op.output, true));
             all
         }

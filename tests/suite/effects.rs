@@ -8,14 +8,18 @@
 use std::{collections::BTreeMap, path::Path};
 
 use systole::{
-    config::{Accelerator, Accumulators, Buffer, BufferLayout, MemoryModel, WeightLoad},
+    config::{
+        Accelerator, AcceleratorConfig, Accumulators, Buffer, BufferLayout, Dataflow, MemoryModel, RowEnds,
+        VectorFunction, WeightLoad,
+    },
     engine::timing,
+    ir::{Graph, Op, Quantized, Window},
     mapping::{BufferTile, LayerMapping, LoopOrder, PlanOptions, Slots, plan},
     pipeline,
     program::{Operation, Program},
 };
 
-use crate::support::plain_config;
+use crate::support::{Builder, plain_config};
 
 /// An `n x n` array with memory and buffers that do not bind, as fast as configs may be.
 fn bare_array(n: u32, shadow_depth: u32, overlap_tiles: bool) -> Accelerator {
@@ -33,12 +37,9 @@ fn bare_array(n: u32, shadow_depth: u32, overlap_tiles: bool) -> Accelerator {
     Accelerator::from_valid(config)
 }
 
-/// ResNet-50 on a bare array, each layer one buffer tile.
-fn unsplit_resnet50(accelerator: &Accelerator) -> Program {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet50.ron");
-    let model = pipeline::load_model(&path, Some(1)).unwrap();
-    let network = pipeline::prepare(&model, accelerator, None, false).unwrap();
-    let mut plan = plan(&network.quantized, accelerator, &PlanOptions::default()).unwrap();
+/// A program of a network each of whose layers is one buffer tile.
+fn unsplit(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Program {
+    let mut plan = plan(graph, accelerator, &PlanOptions::default()).unwrap();
     for layer in &mut plan.layers {
         if let LayerMapping::Matrix(mapping) = &mut layer.mapping {
             let shape = &mapping.shape;
@@ -48,7 +49,14 @@ fn unsplit_resnet50(accelerator: &Accelerator) -> Program {
             mapping.order = LoopOrder::OutputsOuter;
         }
     }
-    Program::build(&network.quantized, &plan, accelerator)
+    Program::build(graph, &plan, accelerator)
+}
+
+/// ResNet-50 on a bare array, each layer one buffer tile.
+fn unsplit_resnet50(accelerator: &Accelerator) -> Program {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet50.ron");
+    let model = pipeline::load_model(&path, Some(1)).unwrap();
+    unsplit(&pipeline::prepare(&model, accelerator, None, false).unwrap().quantized, accelerator)
 }
 
 /// Sums over the array tiles of the program: shadow register, none, all serial.
@@ -133,5 +141,117 @@ fn the_timing_engine_gives_the_laws_of_the_array_on_resnet50() {
         assert!((max..=shadow_law + alone).contains(&shadow), "{n}x{n}: {shadow} against {shadow_law} + {alone}");
         assert!((sum..=exposed_law + alone).contains(&exposed), "{n}x{n}: {exposed} against {exposed_law} + {alone}");
         assert!(more(serial, all).abs() <= 1.0, "serial: {all} cycles against {serial}");
+    }
+}
+
+/// A convolution of 16 channels on two images of 7 x 7 with a kernel of this size.
+fn convolution(kernel: usize) -> Graph<Quantized> {
+    let mut builder = Builder::new(1);
+    let x = builder.input(&[2, 16, 7, 7]);
+    let window = Window { kernel: [kernel; 2], pad: [kernel / 2; 4], ..Window::UNIT };
+    let y = builder.conv(x, 16, 1, window);
+    builder.finish(&[y])
+}
+
+/// Output pixels of each array tile of a convolution on this machine.
+fn tile_pixels(config: &AcceleratorConfig, kernel: usize) -> Vec<u32> {
+    let program = unsplit(&convolution(kernel), &Accelerator::from_valid(config.clone()));
+    let tiles = program.instructions().filter_map(|instruction| match instruction.operation {
+        // Inputs stay: sums stand as columns.
+        Operation::Matmul(matmul) if config.array.dataflows == [Dataflow::IS] => Some(matmul.accumulators.cols()),
+        Operation::Matmul(matmul) => Some(matmul.accumulators.rows()),
+        _ => None,
+    });
+    tiles.collect()
+}
+
+#[test]
+fn array_tiles_end_with_the_output_row_in_every_dataflow_where_the_machine_says_so() {
+    let mut config = plain_config();
+    config.array.weight_load.cycles = 16;
+    (config.array.rows, config.array.cols, config.array.max_stream) = (16, 16, 16);
+    for dataflow in [Dataflow::WS, Dataflow::OS, Dataflow::IS] {
+        config.array.dataflows = vec![dataflow];
+        for (ends, kernel, crosses) in [
+            (RowEnds::Cross, 3, true),
+            (RowEnds::StopWindows, 3, false),
+            (RowEnds::StopWindows, 1, true),
+            (RowEnds::Stop, 3, false),
+            (RowEnds::Stop, 1, false),
+        ] {
+            config.array.row_ends = ends;
+            let tiles = tile_pixels(&config, kernel);
+            // 98 pixels: six tiles of 16 and one of 2, or fourteen rows of 7, for each of the folds of K.
+            let folds = if dataflow == Dataflow::OS { 1 } else { kernel * kernel };
+            let (largest, number) = if crosses { (16, 7) } else { (7, 14) };
+            assert_eq!(tiles.iter().max(), Some(&largest), "{dataflow:?} {ends:?} {kernel}");
+            assert_eq!(tiles.len(), number * folds, "{dataflow:?} {ends:?} {kernel}");
+        }
+    }
+}
+
+#[test]
+fn a_host_without_hardware_loops_issues_every_piece() {
+    let mut config = plain_config();
+    config.array.weight_load.cycles = 16;
+    (config.array.rows, config.array.cols) = (16, 16);
+    config.control.hardware_loops = false;
+    (config.control.preload_commands, config.control.stream_commands) = (0, 2);
+    (config.control.move_rows, config.control.move_bytes) = (16, 64);
+    let commands = |config: &AcceleratorConfig| {
+        let program = unsplit(&convolution(3), &Accelerator::from_valid(config.clone()));
+        let mut commands: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for instruction in program.instructions() {
+            let what = match instruction.operation {
+                Operation::Load(_) => "load",
+                Operation::Store(_) => "store",
+                Operation::Preload { .. } => "preload",
+                Operation::Matmul(_) => "stream",
+                _ => "other",
+            };
+            commands.entry(what).or_default().push(instruction.commands);
+        }
+        commands
+    };
+    let each = commands(&config);
+    // Weights: 2,304 bytes, 36 rows of 64. Inputs: 98 pixels of 16 bytes. Records: 128 bytes, 2 rows. Results as inputs.
+    assert_eq!((&each["load"], &each["store"]), (&vec![3, 7, 1], &vec![7]));
+    assert_eq!((&each["preload"], &each["stream"]), (&vec![0; 9], &vec![2; 9]));
+    config.control.hardware_loops = true;
+    let looped = commands(&config);
+    assert_eq!((&looped["load"], &looped["store"]), (&vec![1; 3], &vec![1]));
+    assert_eq!([&looped["preload"], &looped["stream"]].map(|counts| counts.iter().sum::<u32>()), [1, 0]);
+}
+
+#[test]
+fn a_host_goes_over_every_tap_of_a_window() {
+    let mut config = plain_config();
+    config.vector.cycles.retain(|(function, _)| *function == VectorFunction::Requantize);
+    (config.host.overhead_us, config.host.bandwidth_gb_per_s, config.host.elements_per_ns) = (0.0, 1e5, 0.001);
+    let accelerator = Accelerator::from_valid(config);
+    let cycles = |op: Op, out: usize| {
+        let mut builder = Builder::new(1);
+        let x = builder.input(&[1, 3, 6, 6]);
+        let value = builder.graph.value(x);
+        let (dtype, quant) = (value.dtype, value.quant.clone());
+        let y = builder.node(op, &[x], &[1, 3, out, out], dtype, quant);
+        let program = unsplit(&builder.finish(&[y]), &accelerator);
+        let report =
+            timing::simulate(&accelerator, &program.header, program.instructions(), timing::Options::default())
+                .unwrap();
+        report.engines[usize::from(accelerator.host_engine().0)].busy.get()
+    };
+    let window = Window { kernel: [2, 2], stride: [2, 2], ..Window::UNIT };
+    // A microsecond a tap, that is 1,000 cycles: 27 means of 4, 3 of 36, 108 elements.
+    for (op, out, elements) in [
+        (Op::AvgPool { window, count_include_pad: false }, 3, 27 * 4),
+        (Op::MaxPool { window }, 3, 27 * 4),
+        (Op::GlobalAvgPool, 1, 3 * 36),
+        (Op::GlobalMaxPool, 1, 3 * 36),
+        (Op::Sigmoid, 6, 108),
+    ] {
+        let name = op.name();
+        let cycles = cycles(op, out);
+        assert!((elements * 1000..elements * 1000 + 10).contains(&cycles), "{name}: {cycles}");
     }
 }

@@ -9,6 +9,7 @@ mod effects;
 mod engine;
 mod facade;
 mod invariants;
+mod ladder;
 mod layers;
 mod mappings;
 mod metrics;

@@ -291,7 +291,7 @@ fn moves(engine: u8, target: Region, source: Region, waits: &[u32], signals: Opt
         index: 0,
         layer: LayerId(0),
         engine: EngineId(engine),
-        is_command: true,
+        commands: 1,
         operation: Operation::Move(Transfer { source, target }),
         waits: waits.iter().map(|&token| Token(token)).collect::<SmallVec<[Token; 4]>>(),
         signals: signals.map(Token),

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use systole::{
     config::{
         Accelerator, AcceleratorConfig, Accumulate, Buffer, BufferLayout, Dataflow, DepthwisePolicy, Dma, DrainPath,
-        KPacking, LoadPath, MemoryModel, MemorySpace, OutputSkew, Placement, VectorPlacement, WeightLoad, load_source,
+        KPacking, LoadPath, MemoryModel, MemorySpace, OutputSkew, Placement, RowEnds, VectorPlacement, WeightLoad,
+        load_source,
     },
     diag::Source,
     ir::{Activation, Constant, Graph, Node, Op, Quantized, Value, ValueId, Window},
@@ -111,6 +112,7 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         prop_oneof![Just(KPacking::KernelAndChannels), Just(KPacking::Channels)],
         (0_u32..=3, 0_u32..=2, 0_u32..=20),
         structures(),
+        (prop::sample::select(vec![RowEnds::Cross, RowEnds::StopWindows, RowEnds::Stop]), prop::bool::weighted(0.25)),
     );
     let numbers = (
         prop_oneof![2 => Just((32_u8, 32_u8)), 1 => (8_u8..=64, 8_u8..=64)],
@@ -138,10 +140,11 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         prop_oneof![2 => Just(VectorPlacement::Separate), 1 => Just(VectorPlacement::InStorePath)],
         (1_u32..=32, 0_u32..=10, prop_oneof![Just(0.0_f64), 100.0..2000.0]),
         (0_u32..=20, 1_u32..=8, any::<bool>(), 0_u32..=100, any::<bool>(), 0_u32..=50),
+        (0_u32..=2, 1_u32..=3, 0_u32..=20, 0_u32..=80),
     );
     (array, numbers, memory, dma, space, rest).prop_map(|(array, numbers, memory, dma, space, rest)| {
         let mut config = plain_config();
-        let (rows, cols, dataflows, load, max_stream, min_stream, overlap, packing, registers, structure) = array;
+        let (rows, cols, dataflows, load, max_stream, min_stream, overlap, packing, registers, structure, ends) = array;
         config.array.rows = rows;
         config.array.cols = cols;
         config.array.dataflows = dataflows;
@@ -155,6 +158,7 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         config.array.min_stream = if max_stream == 0 { min_stream } else { min_stream.min(max_stream) };
         config.array.overlap_tiles = overlap;
         config.array.k_packing = packing;
+        (config.array.row_ends, config.array.flush_idle) = ends;
         config.array.pe_registers = registers.0;
         config.array.hop_registers = registers.1;
         config.array.dataflow_switch_cycles = registers.2;
@@ -194,7 +198,7 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         };
         config.memories[0].model =
             MemoryModel::Ideal { bandwidth_gb_per_s: space.0, latency_ns: space.1, turnaround_ns: 0.0 };
-        let (depthwise, placement, vector, control) = rest;
+        let (depthwise, placement, vector, control, commands) = rest;
         config.depthwise = depthwise;
         config.vector.placement = placement;
         config.vector.lanes = vector.0;
@@ -206,6 +210,8 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         config.control.launch_cycles = control.3;
         config.control.fence_layers = control.4;
         config.control.fence_cycles = control.5;
+        (config.control.preload_commands, config.control.stream_commands) = (commands.0, commands.1);
+        (config.control.move_rows, config.control.move_bytes) = (commands.2, commands.3);
         with_least_room(config)
     })
 }

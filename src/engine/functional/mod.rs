@@ -332,7 +332,7 @@ impl<'h> Machine<'h> {
                 self.overflows[id.index()] += std::mem::take(&mut self.array.overflows);
                 Ok(())
             }
-            Operation::Host(op) if op.kind == VectorKind::WholeOperator => {
+            Operation::Host(op) if matches!(op.kind, VectorKind::WholeOperator { .. }) => {
                 host::execute(&mut self.store, &self.tensors, layer, self.datapath, self.host.as_deref())
             }
             Operation::Vector(op) | Operation::Host(op) => {

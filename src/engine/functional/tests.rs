@@ -89,7 +89,7 @@ fn instruction(index: u64, operation: Operation) -> Instruction {
         index,
         layer: LayerId(0),
         engine: EngineId(0),
-        is_command: true,
+        commands: 1,
         operation,
         waits: smallvec::smallvec![],
         signals: None,

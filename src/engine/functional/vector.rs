@@ -107,7 +107,7 @@ impl VectorUnit {
             VectorKind::Table => self.table(&mut context, op),
             VectorKind::Softmax => self.softmax(&mut context, op),
             VectorKind::Copy => self.copy(&mut context, op),
-            VectorKind::WholeOperator => Err(Fault::Unsupported("a whole operator on the vector unit")),
+            VectorKind::WholeOperator { .. } => Err(Fault::Unsupported("a whole operator on the vector unit")),
         }
     }
 

@@ -87,7 +87,13 @@ impl<A: Arithmetic> Sequencer<A> {
         // By then everything is at rest, and nothing is met that would not be met for ever.
         let last = first.max(self.rest.now()) + self.array.structure().load_cycles + 1;
         let mut found = Conflict { tile: 0, cycle: first, meeting: Meeting::OutOfRange };
+        // An array that flushes when it is idle takes a tile at once or when its last result is out.
+        let free = self.earliest(command);
+        let flushes = self.machine.flush_idle && matches!(command, Command::Stream(_));
         for start in first..=last {
+            if flushes && start > free && start < self.before.result {
+                continue;
+            }
             let mut trial = self.array.clone();
             let met = self.too_early(command, start).map_or(Ok(()), Err);
             match met.and_then(|()| trial.begin(command, start)).and_then(|()| trial.finish()) {

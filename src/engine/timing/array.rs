@@ -237,6 +237,9 @@ impl ArrayTimer {
             engine = latest([engine, self.loaded]);
         }
         let mut bound = latest([ready.tokens, engine, ready.issue]);
+        if self.law.flush_idle && bound.time > self.occupied.time {
+            bound = latest([bound, self.last_result]);
+        }
         if !tile.output_stationary {
             bound = self.wait_for_sums(graph, tile, bound)?;
         }

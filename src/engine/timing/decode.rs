@@ -365,7 +365,7 @@ impl<'a> Decoder<'a> {
             // A pool's input walk has one element an output and tap.
             VectorKind::MaxPool => (VectorFunction::MaxPool, input_elements(op)?),
             VectorKind::AvgPool | VectorKind::GlobalAvgPool => (VectorFunction::AvgPool, input_elements(op)?),
-            VectorKind::WholeOperator => return Err(TimingError::VectorKind("a whole operator")),
+            VectorKind::WholeOperator { .. } => return Err(TimingError::VectorKind("a whole operator")),
         };
         let cost = unit.cycles_of(function).ok_or(TimingError::VectorKind("a function that it does not list"))?;
         let mut cycles = product(elements.div_ceil(lanes), cost.into())?;
@@ -400,7 +400,11 @@ impl<'a> Decoder<'a> {
             counters.moved = sum(counters.moved, bytes)?;
             accesses.push((memory, bytes));
         }
-        let elements = if op.macs > 0 { op.macs } else { runs::elements(&op.output)? };
+        let elements = match op.kind {
+            _ if op.macs > 0 => op.macs,
+            VectorKind::WholeOperator { elements } => elements,
+            _ => runs::elements(&op.output)?,
+        };
         let femtoseconds = host.overhead_us * 1e9
             + total as f64 * 1e6 / host.bandwidth_gb_per_s
             + elements as f64 * 1e6 / host.elements_per_ns;

@@ -182,7 +182,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
             if self.engines.iter().any(|engine| !engine.rests() || !engine.queue.is_empty()) {
                 return Ok(false);
             }
-        } else if instruction.is_command && engine.commands_waiting >= self.queue_depth {
+        } else if instruction.commands > 0 && engine.commands_waiting >= self.queue_depth {
             return Ok(false);
         } else if engine.queue.len() >= MOST_WAITING {
             return Err(TimingError::TooManyWaiting(instruction.index));
@@ -191,7 +191,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
 
         self.graph.instruction = instruction.index;
         let mut begin = self.issued;
-        if instruction.is_command && !is_fence {
+        if instruction.commands > 0 && !is_fence {
             // The command `queue_depth` before it on this engine must have started.
             let started = engine.command_starts.len() + engine.commands_waiting;
             if let Some(slot) = started.checked_sub(self.queue_depth).and_then(|at| engine.command_starts.get(at)) {
@@ -206,8 +206,9 @@ impl<'a, O: Observer> Simulator<'a, O> {
             let end = after(edge(now.time, self.period)?, self.launch_time)?;
             now = self.graph.phase(now, Cause::Fence, end)?;
         }
-        if instruction.is_command && self.issue_time > Time::ZERO {
-            let end = after(edge(now.time, self.period)?, self.issue_time)?;
+        let issue_time = times(self.issue_time, instruction.commands.into())?;
+        if issue_time > Time::ZERO {
+            let end = after(edge(now.time, self.period)?, issue_time)?;
             now = self.graph.phase(now, Cause::Issue, end)?;
         }
         self.issued = now;
@@ -230,7 +231,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
         let queued = Queued {
             index: instruction.index,
             layer,
-            is_command: instruction.is_command,
+            is_command: instruction.commands > 0,
             issue: now,
             tokens,
             pending,

@@ -1,6 +1,6 @@
 //! The array's work in closed form, from below: the law of `dataflow` summed over the tiles of a layer without a walk.
 
-use super::{ChannelTiles, Cost, PixelTiles, Rates};
+use super::{ChannelTiles, Cost, PixelTiles, Rates, traffic::TilePixels};
 use crate::{
     dataflow::{Nest, Product, schedule},
     mapping::{
@@ -39,29 +39,40 @@ pub(super) struct Stretches {
 }
 
 impl Rates {
-    /// Cycles from the first stream of a stationary operand that `rows` rows pass to the first of the next one.
-    fn gap(&self, rows: u64) -> u64 {
+    /// Cycles from a run of `rows` rows to the next one past the same operand.
+    fn run(&self, rows: u64) -> u64 {
         let (law, streams) = (&self.law, self.extents.streams(rows));
         let bubble = law.min_stream.saturating_sub(rows - (streams - 1) * self.extents.max_stream);
         let drained = rows + law.stationary_latency(1) * streams;
-        let own = if law.overlap { rows + bubble } else { drained.max(rows + bubble) };
+        if law.overlap { rows + bubble } else { drained.max(rows + bubble) }
+    }
+
+    /// Cycles from the first stream of a stationary operand that `runs` runs of `rows` rows pass to the first of the next
+    /// one.
+    fn gap(&self, runs: u64, rows: u64) -> u64 {
+        let (law, own) = (&self.law, self.run(rows));
+        let before = own.saturating_mul(runs - 1);
         // From a beat that uses the operand to the next operand's stream.
         let load = law.room + law.load;
         // Loads that follow each other bind the streams between them, unless sums hold a stream up beyond its load: then
         // `array_work` counts the loads as a whole.
         let period = if law.accumulation_wait.is_none() { law.load_period } else { 0 };
         match law.shadow_depth {
-            0 if law.overlap => own.max(rows - 1 + load).max(period),
-            0 => own.max(rows - 1 + load).max(drained + law.load).max(period),
-            1 => own.max(load).max(period),
+            0 if law.overlap => before.saturating_add(own.max(rows - 1 + load)).max(period),
+            0 => {
+                let drained = rows + law.stationary_latency(1) * self.extents.streams(rows);
+                before.saturating_add(own.max(rows - 1 + load).max(drained + law.load)).max(period)
+            }
+            1 => before.saturating_add(own).max(load).max(period),
             // Two loads may follow each other: `array_work` counts them as a whole.
-            _ => own,
+            _ => before.saturating_add(own),
         }
     }
 
     /// Cycles from the first stream of a stationary operand to the end of its last.
-    fn stretch(&self, rows: u64) -> u64 {
-        if self.law.overlap { rows } else { rows + self.law.stationary_latency(1) * (self.extents.streams(rows) - 1) }
+    fn stretch(&self, runs: u64, rows: u64) -> u64 {
+        let drains = if self.law.overlap { 0 } else { self.extents.streams(rows) - 1 };
+        self.run(rows).saturating_mul(runs - 1).saturating_add(rows + self.law.stationary_latency(1) * drains)
     }
 
     /// Cycles from the stream of an output stationary tile to the next one's.
@@ -74,12 +85,12 @@ impl Rates {
     fn work(&self, nest: Nest) -> PassWork {
         match nest {
             // All folds but the first add to sums of the one before, which must have come out where they are injected.
-            Nest::Stationary { repeats, folds, operands, rows } => {
-                let fold = operands.saturating_mul(self.gap(rows));
+            Nest::Stationary { repeats, folds, operands, runs, rows } => {
+                let fold = operands.saturating_mul(self.gap(runs, rows));
                 let one = PassWork {
                     preloads: folds * operands,
-                    tiles: (folds * operands).saturating_mul(self.extents.streams(rows)),
-                    beats: (folds * operands).saturating_mul(rows),
+                    tiles: (folds * operands * runs).saturating_mul(self.extents.streams(rows)),
+                    beats: (folds * operands * runs).saturating_mul(rows),
                     gaps: (folds - 1)
                         .saturating_mul(fold.max(self.law.accumulation_wait.unwrap_or(0)))
                         .saturating_add(fold),
@@ -101,7 +112,7 @@ impl Rates {
     /// counts, not the distance to a next one.
     fn to_end(&self, gaps: u64, nest: Nest) -> u64 {
         let (next, own) = match nest {
-            Nest::Stationary { rows, .. } => (self.gap(rows), self.stretch(rows)),
+            Nest::Stationary { runs, rows, .. } => (self.gap(runs, rows), self.stretch(runs, rows)),
             Nest::Streaming { beats, .. } => (self.output_gap(beats), beats),
         };
         gaps.saturating_sub(next).saturating_add(own)
@@ -149,15 +160,17 @@ pub(super) fn array_work(
     }
     let (tile, taps) = (&mapping.tile, mapping.shape.taps());
     let schedule = schedule(mapping.dataflow);
-    let nest = |pixels: u64, outputs: u64, channels: u64| {
-        schedule.nest(&Product { pixels, outputs, taps, channels }, &rates.extents)
+    let nest = |size: TilePixels, outputs: u64, channels: u64| {
+        let TilePixels { pixels, row } = size;
+        schedule.nest(&Product { pixels, row, outputs, taps, channels }, &rates.extents)
     };
     let passes = u64::from(mapping.passes());
     let first_passes = u64::from(mapping.tile.passes.min(mapping.passes()));
     let last_passes = passes - u64::from(trips.passes - 1) * u64::from(tile.passes);
     let (outputs, channels) = (&channels.pass_outputs, &channels.pass_channels);
     let last = |lengths: &[(u64, u64)]| lengths.last().map_or(0, |&(length, _)| length);
-    let last_nest = nest(last(pixels.sizes()), last(outputs), last(channels));
+    let [first_pixels, last_pixels] = pixels.ends();
+    let last_nest = nest(last_pixels, last(outputs), last(channels));
     let mut last_step = PassWork::default();
     last_step.add(rates.work(last_nest), last_passes);
     let last_step = rates.to_end(last_step.gaps, last_nest);
@@ -185,8 +198,7 @@ pub(super) fn array_work(
             }
         }
         cycles = rates.to_end(total.gaps, last_nest);
-        let m = pixels.sizes().first().map_or(0, |&(size, _)| size);
-        first_tile = rates.to_end(first.gaps, nest(m, outputs[0].0, last(channels)));
+        first_tile = rates.to_end(first.gaps, nest(first_pixels, outputs[0].0, last(channels)));
     }
     (cost.preloads, cost.array_tiles, cost.beats) = (total.preloads, total.tiles, total.beats);
     // The first `shadow_depth` loads need not wait for the first stream.

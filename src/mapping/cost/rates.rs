@@ -1,7 +1,7 @@
 //! The machine's rates as the closed form needs them, and how long transfers and vector work take at those rates, from
 //! below.
 
-use super::{Requests, Transfers};
+use super::{Commands, Requests, Transfers};
 use crate::{
     config::{Accelerator, DepthwisePolicy, MemoryId, VectorFunction, VectorPlacement},
     dataflow::{ArrayExtents, ArrayLaw},
@@ -33,7 +33,8 @@ pub struct Rates {
     pub(in crate::mapping) weight_memory: MemoryId,
     pub(in crate::mapping) issue: u64,
     pub(in crate::mapping) launch: u64,
-    pub(in crate::mapping) hardware_loops: bool,
+    /// What the host issues.
+    pub(in crate::mapping) issued: Commands,
 }
 
 /// One memory space.
@@ -79,7 +80,7 @@ impl Rates {
             weight_memory: accelerator.weight_memory,
             issue: u64::from(config.control.issue_cycles),
             launch: u64::from(config.control.launch_cycles),
-            hardware_loops: config.control.hardware_loops,
+            issued: Commands::of(&config.control),
         }
     }
 

@@ -134,21 +134,31 @@ pub struct PixelTiles {
     /// Rows and columns of a tile in the output, and in the input.
     output: [Lengths; 2],
     input: [Lengths; 2],
-    /// Output pixels of a tile; the first and the last step's stand first and last.
-    sizes: SmallVec<[(u64, u64); 8]>,
+    sizes: SmallVec<[(TilePixels, u64); 8]>,
+}
+
+/// Output pixels of a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TilePixels {
+    /// All of them.
+    pub pixels: u64,
+    /// Those that an array tile stays within.
+    pub row: u64,
 }
 
 impl PixelTiles {
     /// Those of a mapping.
-    pub fn of(mapping: &MatrixMapping) -> Self {
+    pub fn of(mapping: &MatrixMapping, rates: &Rates) -> Self {
         let (s, tile, trips) = (&mapping.shape, &mapping.tile, mapping.trips());
+        let stops = s.stops_at_rows(rates.extents.row_ends);
         let images = lengths(s.n, tile.n, trips.n);
         let output = [lengths(s.p, tile.p, trips.p), lengths(s.q, tile.q, trips.q)];
-        let mut sizes: SmallVec<[(u64, u64); 8]> = SmallVec::new();
+        let mut sizes: SmallVec<[(TilePixels, u64); 8]> = SmallVec::new();
         for &(n, n_times) in &images {
             for &(p, p_times) in &output[0] {
                 for &(q, q_times) in &output[1] {
-                    let (size, times) = (n * p * q, n_times * p_times * q_times);
+                    let (pixels, times) = (n * p * q, n_times * p_times * q_times);
+                    let size = TilePixels { pixels, row: if stops { q } else { pixels } };
                     match sizes.last_mut() {
                         Some((known, count)) if *known == size => *count += times,
                         _ => sizes.push((size, times)),
@@ -163,8 +173,14 @@ impl PixelTiles {
     }
 
     /// Output pixels of a tile with the number of tiles; the first and the last step's stand first and last.
-    pub(super) fn sizes(&self) -> &[(u64, u64)] {
+    pub(super) fn sizes(&self) -> &[(TilePixels, u64)] {
         &self.sizes
+    }
+
+    /// Those of the first and of the last step.
+    pub(super) fn ends(&self) -> [TilePixels; 2] {
+        let one = TilePixels { pixels: 1, row: 1 };
+        [self.sizes.first(), self.sizes.last()].map(|size| size.map_or(one, |&(size, _)| size))
     }
 
     /// All stores of the layer.

@@ -11,14 +11,15 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use super::{
-    Instruction, LayerId, Operation, Program, TensorPlace, Token, VectorKind, VectorOp,
+    Arithmetic, Instruction, LayerId, Operation, Program, TensorPlace, Token, VectorKind, VectorOp,
     build::LayerProgram,
     hazards::{Access, Hazards, Use},
     region::{Dim, Element, Region, Space},
 };
 use crate::{
     config::{Accelerator, EngineId},
-    mapping::LayerMapping,
+    ir::Op,
+    mapping::{LayerMapping, cost::Commands},
 };
 
 /// The stream of a program's instructions, in program order.
@@ -55,6 +56,7 @@ impl Program {
                 queue: VecDeque::new(),
                 layer: LayerId(0),
                 next_index: 0,
+                issued: Commands::of(&accelerator.config.control),
                 loads: 0,
                 stores: 0,
             },
@@ -122,6 +124,7 @@ struct Builder<'a> {
     queue: VecDeque<Instruction>,
     layer: LayerId,
     next_index: u64,
+    issued: Commands,
     /// Loads and stores so far, which the DMA engines take in turn.
     loads: u32,
     stores: u32,
@@ -131,21 +134,34 @@ impl Builder<'_> {
     fn push(
         &mut self,
         engine: EngineId,
-        is_command: bool,
+        commands: u32,
         operation: Operation,
         waits: SmallVec<[Token; 4]>,
         signals: Option<Token>,
     ) {
         let index = self.next_index;
         self.next_index += 1;
-        self.queue.push_back(Instruction { index, layer: self.layer, engine, is_command, operation, waits, signals });
+        self.queue.push_back(Instruction { index, layer: self.layer, engine, commands, operation, waits, signals });
     }
 
-    /// An instruction of its own command that signals its completion.
+    /// An instruction of its own command, or of several, that signals its completion.
     fn whole(&mut self, engine: EngineId, operation: Operation, accesses: &[Access]) {
         let waits = self.hazards.waits(engine, accesses);
         let token = self.hazards.signal(engine, accesses);
-        self.push(engine, true, operation, waits, Some(token));
+        let commands = match &operation {
+            Operation::Load(transfer) | Operation::Store(transfer) => self.transfer_commands(&transfer.source),
+            _ => 1,
+        };
+        self.push(engine, commands, operation, waits, Some(token));
+    }
+
+    /// Commands that move a box: rows are what lies innermost.
+    fn transfer_commands(&self, region: &Region) -> u32 {
+        let [outer @ .., row] = &region.dims;
+        let rows = outer.iter().map(|dim| u64::from(dim.count)).product();
+        let fits = "a buffer tile has less than 2^32 bytes";
+        let bytes = region.element.packed_bytes(row.count.into()).expect(fits);
+        u32::try_from(self.issued.transfer(rows, bytes)).expect(fits)
     }
 
     fn next_load_engine(&mut self) -> EngineId {
@@ -180,7 +196,7 @@ impl Builder<'_> {
     fn fence(&mut self) {
         self.hazards.fence();
         let engine = self.accelerator.array_engine();
-        self.push(engine, true, Operation::Fence, SmallVec::new(), None);
+        self.push(engine, 1, Operation::Fence, SmallVec::new(), None);
     }
 
     /// A layer on the host: its whole operator, on the tensors where they lie.
@@ -193,8 +209,27 @@ impl Builder<'_> {
         let mut accesses: Vec<Access> = inputs.iter().map(|region| bounding(Use::Read, region)).collect();
         accesses.extend(outputs.iter().map(|region| bounding(Use::WriteOnce, region)));
         let macs = header.layers[index].macs.get();
-        let op = VectorOp { kind: VectorKind::WholeOperator, operand: 0, inputs, output, macs };
+        let shapes = [layer.operands.first(), header.layers[index].outputs.first()]
+            .map(|tensor| tensor.map_or(&[][..], |id| place(id).shape.as_slice()));
+        let elements = host_elements(&header.layers[index].arithmetic, shapes);
+        let op = VectorOp { kind: VectorKind::WholeOperator { elements }, operand: 0, inputs, output, macs };
         self.whole(self.accelerator.host_engine(), Operation::Host(op), &accesses);
+    }
+}
+
+/// Elements of a result, times the taps of each where windows are pooled. `[first operand, result]` are the shapes.
+fn host_elements(arithmetic: &Arithmetic, [operand, result]: [&[usize]; 2]) -> u64 {
+    let elements = |shape: &[usize]| shape.iter().fold(1_u64, |product, &dim| product.saturating_mul(dim as u64));
+    let op = match arithmetic {
+        Arithmetic::Elementwise { op, .. } | Arithmetic::Host { op } => op,
+        Arithmetic::Matrix { .. } | Arithmetic::Free => return elements(result),
+    };
+    match op {
+        Op::MaxPool { window } | Op::AvgPool { window, .. } => {
+            elements(result).saturating_mul(elements(&window.kernel))
+        }
+        Op::GlobalAvgPool | Op::GlobalMaxPool => elements(operand),
+        _ => elements(result),
     }
 }
 

@@ -74,7 +74,7 @@ fn execute(
     }
     let nothing = Region::flat(MEMORY, 0, 1, 1);
     let op = VectorOp {
-        kind: VectorKind::WholeOperator,
+        kind: VectorKind::WholeOperator { elements: 1 },
         operand: 0,
         inputs: smallvec::smallvec![],
         output: nothing,

@@ -31,7 +31,7 @@ fn program(draws: &[Draw], kinds: &[u8]) -> Builder {
             _ => program.fence(),
         };
         if accumulate && size % 4 == 0 {
-            program.instructions.last_mut().unwrap().is_command = false;
+            program.instructions.last_mut().unwrap().commands = 0;
         }
     }
     program

@@ -186,7 +186,7 @@ fn a_hardware_loop_s_body_takes_no_issue_and_no_queue() {
     }
     program.load(64, &[]);
     for instruction in &mut program.instructions[1..6] {
-        instruction.is_command = false;
+        instruction.commands = 0;
     }
     let mut machine = config();
     machine.control.issue_cycles = 3;
@@ -194,6 +194,40 @@ fn a_hardware_loop_s_body_takes_no_issue_and_no_queue() {
     let report = program.run(&machine);
     assert_eq!(report.causes, vector(&[(Issue, 3), (WeightLoad, 4), (ArrayStreaming, 50), (FillDrain, 6)]));
     assert_eq!(report.issue_stalled.0, 0);
+}
+
+/// Two streams of 10 rows, the weights with the first one's commands, each of so many commands.
+fn two_streams(commands: u32) -> Builder {
+    let mut program = Builder::default();
+    program.preload(&[]);
+    program.matmul(10, 0, false, &[]);
+    program.matmul(10, 40, false, &[]);
+    for (instruction, commands) in program.instructions.iter_mut().zip([0, commands, commands]) {
+        instruction.commands = commands;
+    }
+    program
+}
+
+#[test]
+fn an_instruction_of_several_commands_takes_the_issue_of_each() {
+    let mut machine = config();
+    machine.control.issue_cycles = 7;
+    // The second is issued at 28, when the first has streamed from 14 to 24.
+    let expected = [(Issue, 28), (ArrayStreaming, 10), (FillDrain, 6)];
+    assert_eq!(two_streams(2).run(&machine).causes, vector(&expected));
+}
+
+#[test]
+fn an_idle_array_that_flushes_waits_for_its_last_result() {
+    let mut machine = config();
+    machine.control.issue_cycles = 7;
+    machine.array.flush_idle = true;
+    // Idle at 24, flushed at 30.
+    let expected = [(Issue, 14), (ArrayStreaming, 20), (FillDrain, 12)];
+    assert_eq!(two_streams(2).run(&machine).causes, vector(&expected));
+    // Issued at 14, while the first streams from 7 to 17.
+    let expected = [(Issue, 7), (ArrayStreaming, 20), (FillDrain, 6)];
+    assert_eq!(two_streams(1).run(&machine).causes, vector(&expected));
 }
 
 #[test]

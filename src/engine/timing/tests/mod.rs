@@ -108,7 +108,7 @@ impl Builder {
             index: self.instructions.len() as u64,
             layer: LayerId(self.layer),
             engine,
-            is_command: true,
+            commands: 1,
             operation,
             waits: SmallVec::from_slice(waits),
             signals: Some(token),
@@ -182,7 +182,7 @@ impl Builder {
     pub fn host(&mut self, bytes: u32, waits: &[Token]) -> Token {
         let region = Region::flat(Space::Memory(MemoryId(0)), 0, 1, bytes);
         let op = VectorOp {
-            kind: VectorKind::WholeOperator,
+            kind: VectorKind::WholeOperator { elements: bytes.into() },
             operand: 0,
             inputs: SmallVec::from_slice(&[region]),
             output: region,

@@ -20,7 +20,7 @@ fn tiles(count: u64) -> impl Iterator<Item = Instruction> {
     (0..2 * count).map(move |index| {
         let mut instruction = pattern[usize::from(index % 2 == 1)].clone();
         instruction.index = index;
-        instruction.is_command = index % 200 == 0;
+        instruction.commands = u32::from(index % 200 == 0);
         instruction.signals = None;
         instruction
     })

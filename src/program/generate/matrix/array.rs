@@ -7,7 +7,7 @@ use super::{
     MatrixEmitter, Placement,
 };
 use crate::{
-    dataflow::{ArrayExtents, Command, Operand, Product, Range, schedule},
+    dataflow::{ArrayExtents, Command, Operand, Range, schedule},
     mapping::matrix::Step,
     program::{
         Instruction, Matmul, Operation,
@@ -23,12 +23,7 @@ impl MatrixEmitter<'_> {
         let extents = ArrayExtents::of(&builder.accelerator.config.array);
         let (step, mapping) = (&placement.step, self.mapping);
         let schedule = schedule(mapping.dataflow);
-        let product = Product {
-            pixels: step.pixels(),
-            outputs: step.o.len.into(),
-            taps: mapping.shape.taps(),
-            channels: step.c.len.into(),
-        };
+        let product = mapping.product(step, &extents);
         let narrow = |count: u64| u32::try_from(count).expect("a step's tiles fit buffers and accumulators");
         let (pixels, depth) = (narrow(product.pixels), narrow(product.depth()));
         let size = u32::from(self.image.element.bytes());
@@ -42,11 +37,12 @@ impl MatrixEmitter<'_> {
         let mut weight_pending = Some(weight_access);
         let mut accumulator_pending = Some(accumulator_access);
         let mut first = true;
-        let hardware_loops = builder.accelerator.config.control.hardware_loops;
         let mut emit = |builder: &mut Builder, operation: Operation, pending: &[Option<Access>]| {
             let accesses: SmallVec<[Access; 3]> = pending.iter().flatten().copied().collect();
             let waits = if accesses.is_empty() { SmallVec::new() } else { builder.hazards.waits(engine, &accesses) };
-            builder.push(engine, first || !hardware_loops, operation, waits, None);
+            let [preload, stream] = builder.issued.tile(first);
+            let commands = if matches!(operation, Operation::Preload { .. }) { preload } else { stream };
+            builder.push(engine, commands, operation, waits, None);
             first = false;
         };
         // Folds of K across the steps of one output tile go on in the elements, or add up in the accumulators.
