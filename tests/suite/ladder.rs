@@ -130,6 +130,10 @@ const BEGIN: &str = "<!-- the ladder, written by tests/suite/ladder.rs -->\n";
 const END: &str = "<!-- end of the ladder -->\n";
 
 #[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "a minute of both cores in the dev profile: cargo test --release --test suite ladder"
+)]
 fn every_step_of_gemminis_ladder_helps_and_the_page_says_how_far_it_is() {
     let rungs: Vec<Vec<String>> = (0..LADDER.len()).map(overrides).collect();
     let tiles: Vec<Vec<String>> = TILES
