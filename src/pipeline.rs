@@ -16,6 +16,7 @@ mod registers;
 mod samples;
 mod scalesim;
 mod traced;
+mod wave;
 
 use std::path::Path;
 
@@ -30,6 +31,7 @@ use memory_trace::MemoryTrace;
 pub use samples::Samples;
 pub use scalesim::{Difference, OwnTiming, answered_by, explain, in_its_columns, scalesim_calc, scalesim_own};
 pub use traced::{TraceSettings, time_traced};
+pub use wave::{WaveOptions, wave};
 
 use crate::{
     config::Accelerator,

@@ -64,6 +64,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Show how each layer is mapped, and the program that runs
     Map(MapArgs),
+    /// Draw the array over time: which element has which operand in which cycle
+    Wave(WaveArgs),
     /// Make tables and charts again from the records of earlier runs
     Report(ReportArgs),
     /// List the machines that come with the program, or print one as a config to start from
@@ -243,6 +245,30 @@ pub struct MapArgs {
     /// Print the instructions too
     #[arg(long)]
     pub program: bool,
+}
+
+const WAVE_EXAMPLES: &str = "\
+Examples:
+  systole wave edge_16x16 --set array.rows=3 --set array.cols=3 --set array.weight_load.cycles=3
+  systole wave my_npu.ron --dataflow OS --beats 6 --tiles 3";
+
+/// `systole wave`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = WAVE_EXAMPLES)]
+pub struct WaveArgs {
+    #[command(flatten)]
+    pub machine: ConfigArgs,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+    /// Tiles that follow each other
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=26))]
+    pub tiles: u32,
+    /// Beats of each: rows that stream past a stationary operand, or K
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub beats: u32,
+    /// WS, OS or IS [default: the machine's first]
+    #[arg(long, value_name = "DATAFLOW", ignore_case = true, value_parser = ["WS", "OS", "IS"])]
+    pub dataflow: Option<String>,
 }
 
 const REPORT_EXAMPLES: &str = "\

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, path::PathBuf};
 use super::{
     exit::Failure,
     faults,
-    settings::{CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, RunSettings},
+    settings::{CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, RunSettings, WaveSettings},
 };
 use crate::{
     config::{self, Accelerator},
@@ -63,6 +63,11 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
         trace: settings.trace.clone(),
     };
     Ok(Evaluator::default().evaluate(&model, &accelerator, &options, progress)?)
+}
+
+/// The array over time, as text.
+pub fn wave(settings: &WaveSettings) -> Result<String, Failure> {
+    Ok(pipeline::wave(&machine_of(&settings.machine)?, settings.wave)?)
 }
 
 /// A text that says that the config, and the network on it, are fine; else the faults of both at once.

@@ -26,7 +26,7 @@ pub use exit::{Exit, Failure};
 pub use progress::Terminal;
 pub use settings::{
     CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, OutputSettings, Override, ReportSettings,
-    RunSettings, ScaleSimSettings,
+    RunSettings, ScaleSimSettings, WaveSettings,
 };
 
 use crate::{
@@ -82,6 +82,7 @@ fn command(command: Command) -> Result<Exit, Failure> {
             out.finish().map_err(|error| unwritten(&error))?;
             return Ok(Exit::Done);
         }
+        Command::Wave(args) => commands::wave(&args.into())?,
         Command::Report(args) => report::run(&args.into())?,
         Command::Presets(args) => commands::presets(args.name.as_deref())?,
         Command::Scalesim(args) => {

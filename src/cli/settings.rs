@@ -2,8 +2,11 @@
 
 use std::{fmt, num::NonZeroUsize, path::PathBuf};
 
-use super::args::{CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RunArgs, ScaleSimArgs};
-use crate::pipeline::TraceSettings;
+use super::args::{CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RunArgs, ScaleSimArgs, WaveArgs};
+use crate::{
+    config::Dataflow,
+    pipeline::{TraceSettings, WaveOptions},
+};
 
 /// A change of one config field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +111,15 @@ pub struct MapSettings {
     pub program: bool,
 }
 
+/// What `wave` draws.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaveSettings {
+    /// The machine.
+    pub machine: MachineSettings,
+    /// What of it.
+    pub wave: WaveOptions,
+}
+
 /// What `check` looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSettings {
@@ -193,6 +205,19 @@ impl From<MapArgs> for MapSettings {
     fn from(args: MapArgs) -> Self {
         let machine = MachineSettings { config: args.machine.config, overrides: args.overrides.overrides };
         Self { machine, model: args.model, layer: args.layer, program: args.program }
+    }
+}
+
+impl From<WaveArgs> for WaveSettings {
+    fn from(args: WaveArgs) -> Self {
+        let machine = MachineSettings { config: args.machine.config, overrides: args.overrides.overrides };
+        // The parser takes no other names.
+        let dataflow = args.dataflow.map(|name| match name.to_ascii_uppercase().as_str() {
+            "OS" => Dataflow::OS,
+            "IS" => Dataflow::IS,
+            _ => Dataflow::WS,
+        });
+        Self { machine, wave: WaveOptions { tiles: args.tiles, beats: args.beats, dataflow } }
     }
 }
 

@@ -389,7 +389,15 @@ impl<A: Arithmetic> Array<A> {
         self.loader.is_empty() && self.stationary.is_empty() && self.output.is_empty()
     }
 
-    fn step(&mut self) -> Result<(), Conflict> {
+    pub(super) fn stationary(&self) -> &Stationary<A> {
+        &self.stationary
+    }
+
+    pub(super) fn output(&self) -> &OutputStationary<A> {
+        &self.output
+    }
+
+    pub(super) fn step(&mut self) -> Result<(), Conflict> {
         let now = self.now;
         let Structure { rows, cols, .. } = self.structure;
         while self.streams.front().is_some_and(|stream| stream.end() <= now) {

@@ -18,6 +18,7 @@ mod load;
 mod output;
 mod sequencer;
 mod stationary;
+mod wave;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use arithmetic::{Arithmetic, Integers};
 pub use array::{Array, Conflict, Finished, Meeting};
 pub use command::{Command, Sums, Tile};
 pub use sequencer::{Outcome, Ready, Run, Sequencer};
+pub use wave::{Mark, Snapshot};
 
 /// What a word belongs to; 0 where there is none: tiles and loads are numbered from 1.
 type Tag = u32;

@@ -83,6 +83,16 @@ impl<A: Arithmetic> OutputStationary<A> {
             && self.edge.iter().all(Line::is_empty)
     }
 
+    /// What reaches element `(row, col)` from its left.
+    pub fn operand(&self, row: usize, col: usize) -> Operand {
+        self.left[row].at(self.structure.port + (row + col) * self.structure.operand_hop)
+    }
+
+    /// What stands at the edge, by lane.
+    pub fn edge(&self) -> impl Iterator<Item = Partial<A::Sum>> + '_ {
+        self.edge.iter().map(Line::end)
+    }
+
     /// Cycle `now`. `out` is told of every sum that stands at the edge.
     pub fn step(
         &mut self,

@@ -57,6 +57,17 @@ impl<A: Arithmetic> Stationary<A> {
             && self.quiet.iter().all(|&cycles| cycles >= self.structure.sum_hop)
     }
 
+    /// What element `(row, col)` multiplies.
+    pub fn operand(&self, row: usize, col: usize) -> Operand {
+        let Structure { operand_hop, sum_hop, port, .. } = self.structure;
+        self.left[row].at(port + row * sum_hop + col * operand_hop)
+    }
+
+    /// What stands at the edge, by column.
+    pub fn edge(&self) -> impl Iterator<Item = Partial<A::Sum>> + '_ {
+        self.bottom.iter().map(Line::end)
+    }
+
     /// Cycle `now`. `out` is told of every sum that stands at the edge: tile, row of the result, column.
     pub fn step(
         &mut self,
