@@ -433,7 +433,8 @@ fn keeps_weights_of(dtype: DType) {
     let y = simple.outputs[0];
     let mut ranges = Ranges::default();
     ranges.observe(y, -1.0, 1.0);
-    let made = quantize(&simple, &ranges, &FULL, false).unwrap();
+    let machine = Capabilities { weight: dtype, ..FULL };
+    let made = quantize(&simple, &ranges, &machine, false).unwrap();
     check_quantized(&made.graph);
     assert_eq!(ops(&made.graph), ["QuantizeLinear", "MatMul", "DequantizeLinear"]);
     let node = &made.graph.nodes[1];
