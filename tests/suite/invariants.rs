@@ -182,8 +182,8 @@ fn buffers_hold_no_more_than_they_have_room_for_in_packed_bytes() {
     use systole::tensor::DType::{Int4, Int8, UInt8};
     let window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1; 4] };
     let mut ran = 0;
-    for seed in 0..120 {
-        let types = [(&[Int4][..], &[Int4][..]), (&[Int4], &[Int8]), (&[UInt8], &[Int4])][seed as usize % 3];
+    for (seed, mixture) in (0..120).zip((0..3).cycle()) {
+        let types = [(&[Int4][..], &[Int4][..]), (&[Int4], &[Int8]), (&[UInt8], &[Int4])][mixture];
         let mut b = Builder::of(seed, OperandTypes { activations: types.0, weights: types.1 });
         let [c, o] = [3, 5].map(|low| usize::try_from(b.pick(low, 17)).unwrap());
         let mut y = b.input(&[1, c, 6, 5]);
