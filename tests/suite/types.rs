@@ -1,11 +1,12 @@
 //! Networks on machines of other operand types than bytes, from a model of floats to the record: quantized to the type,
 //! executed to the bit, with the bytes that the type has.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use systole::{
     config,
-    pipeline::{Model, Options, Samples, evaluate, load_model},
+    engine::timing::{self, MemoryAccess},
+    pipeline::{Model, Options, Samples, evaluate, load_model, map, prepare},
     report,
     result::{RunResult, Status},
 };
@@ -81,6 +82,39 @@ fn bytes_are_those_of_the_type_and_two_elements_of_4_bits_share_one() {
             assert!(buffer.peak_bytes <= buffer.capacity_bytes, "{}", buffer.name);
         }
     }
+}
+
+#[test]
+fn bursts_of_packed_elements_lie_in_the_first_half_of_their_range() {
+    let changes = ["array.input_type=Int4", "array.weight_type=Int4"].map(str::to_owned);
+    let accelerator = config::load("edge_16x16", &changes).unwrap();
+    let network = prepare(&digits(), &accelerator, None, false).unwrap();
+    let mapped = map(&network, &accelerator).unwrap();
+    let header = &mapped.program.header;
+    let mut seen = BTreeSet::new();
+    {
+        let mut tap = |access: MemoryAccess| {
+            seen.insert((access.memory, access.address));
+        };
+        let options = timing::Options::default();
+        timing::simulate_tapped(&accelerator, header, mapped.program.instructions(), options, &mut tap).unwrap();
+    }
+    let burst = u64::from(accelerator.config.dma.burst_bytes);
+    assert_eq!(accelerator.config.dma.granule_bytes(), accelerator.config.dma.burst_bytes);
+    let mut weights = 0;
+    for range in &header.packed {
+        let memory = range.memory.0;
+        let bursts = |from: u64, to: u64| seen.range((memory, from)..(memory, to)).count() as u64;
+        let middle = (range.base + range.bytes.div_ceil(2)).next_multiple_of(burst);
+        let end = (range.base + range.bytes) / burst * burst;
+        assert_eq!(bursts(middle, end.max(middle)), 0, "{range:?}");
+        // Weights are loaded whole.
+        if header.weights.iter().any(|image| (image.memory, image.base) == (range.memory, range.base)) {
+            weights += 1;
+            assert_eq!(bursts(range.base, middle), (middle - range.base) / burst, "{range:?}");
+        }
+    }
+    assert_eq!(weights, header.weights.len());
 }
 
 #[test]

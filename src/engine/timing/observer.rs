@@ -169,9 +169,9 @@ pub(super) struct Watch<'a, O> {
 }
 
 impl<'a, O: Observer> Watch<'a, O> {
-    pub fn new(accelerator: &Accelerator, observer: Option<&'a mut O>) -> Self {
+    pub fn new(accelerator: &Accelerator, buffer_scale: u64, observer: Option<&'a mut O>) -> Self {
         let engines = if O::ACTIVE { accelerator.engines.len() } else { 0 };
-        Self { observer, waiting: vec![VecDeque::new(); engines], occupancy: Occupancy::new(accelerator) }
+        Self { observer, waiting: vec![VecDeque::new(); engines], occupancy: Occupancy::new(accelerator, buffer_scale) }
     }
 
     /// Tells of an instruction that is issued: the issue unit was done with the one before at `ready`, and its queue had

@@ -30,6 +30,8 @@ pub(super) struct Occupancy {
     /// By the first address, none across another.
     extents: Vec<BTreeMap<u64, Extent>>,
     accumulator_bytes: u64,
+    /// Bytes of an image for each byte of the buffer.
+    scale: u64,
 }
 
 /// A region's buffer, its range of addresses in the image, and the bytes of the machine's buffer in it.
@@ -38,14 +40,12 @@ struct BufferRange {
     start: u64,
     end: u64,
     bytes: u64,
-    /// Elements a byte on the machine, as a power of two.
-    per_byte: u32,
 }
 
 impl Occupancy {
-    pub fn new(accelerator: &Accelerator) -> Self {
+    pub fn new(accelerator: &Accelerator, scale: u64) -> Self {
         let extents = vec![BTreeMap::new(); accelerator.buffers.len() + 1];
-        Self { extents, accumulator_bytes: accelerator.accumulator_bytes() }
+        Self { extents, accumulator_bytes: accelerator.accumulator_bytes(), scale: scale.max(1) }
     }
 
     /// Accounts for an instruction. Those that write what others read, and read what others write over, must come in
@@ -117,6 +117,7 @@ impl Occupancy {
     ) -> Result<(), TimingError> {
         let Some(range) = self.range_of(region)? else { return Ok(()) };
         let buffer = range.buffer;
+        let scale = if buffer + 1 == self.extents.len() { 1 } else { self.scale };
         let Some(extents) = self.extents.get_mut(buffer) else { return Ok(()) };
         let mut whole = Extent { end: range.end, bytes: range.bytes, used: end, is_read: false };
         let mut first = range.start;
@@ -145,7 +146,9 @@ impl Occupancy {
             let change = change(old.bytes - left).saturating_neg();
             tell(Fill { buffer, time: old.used.min(start), change });
         }
-        whole.bytes = (whole.bytes + before).min((whole.end - first).div_ceil(1 << range.per_byte));
+        // The parts together have no more room than the range, nor less than one of them.
+        let room = (whole.end - first).div_ceil(scale).max(whole.bytes);
+        whole.bytes = (whole.bytes + before).min(room);
         tell(Fill { buffer, time: start, change: change(whole.bytes) - change(before) });
         extents.insert(first, whole);
         Ok(())
@@ -160,9 +163,8 @@ impl Occupancy {
         let Some([start, end]) = range(region)? else { return Ok(None) };
         let [start, end] = [product(start, scale)?, product(end, scale)?];
         let bytes = region.element.packed_bytes(runs::elements(region)?).ok_or(TimingError::Overflow)?;
-        let per_byte = region.element.per_byte_shift();
-        let most = (end - start).div_ceil(1 << per_byte);
-        Ok(Some(BufferRange { buffer, start, end, bytes: product(bytes, scale)?.min(most), per_byte }))
+        let most = (end - start).div_ceil(1 << region.element.per_byte_shift());
+        Ok(Some(BufferRange { buffer, start, end, bytes: product(bytes, scale)?.min(most) }))
     }
 }
 
@@ -243,7 +245,7 @@ mod tests {
     }
 
     fn fills(steps: &[(Operation, u64, u64)]) -> Vec<(u64, i64)> {
-        let mut occupancy = Occupancy { extents: vec![BTreeMap::new(); 2], accumulator_bytes: 4 };
+        let mut occupancy = Occupancy { extents: vec![BTreeMap::new(); 2], accumulator_bytes: 4, scale: 1 };
         let mut changes = BTreeMap::<u64, i64>::new();
         let mut tell = |fill: Fill| *changes.entry(fill.time.0).or_default() += fill.change;
         for (operation, start, end) in steps {

@@ -129,7 +129,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
             layers: LayerBook::new(header.layers.len(), period),
             order: options.record_order.then(Vec::new),
             tap: None,
-            watch: Watch::new(accelerator, observer),
+            watch: Watch::new(accelerator, header.buffer_scale, observer),
         })
     }
 

@@ -417,11 +417,15 @@ fn an_operator_between_scales_of_the_model_keeps_them_where_nothing_else_is_quan
 
 #[test]
 fn a_product_without_a_quantized_result_keeps_the_model_s_weights() {
+    [DType::Int8, DType::Int4, DType::Int16].into_iter().for_each(keeps_weights_of);
+}
+
+fn keeps_weights_of(dtype: DType) {
     let mut build = Builder::new();
     let x = build.input(&[1, 2]);
     let x = build.qdq("x", x, DType::UInt8, Quantization::per_tensor(0.5, 3));
     let quant = Quantization { scale: vec![0.5, 0.25], zero_point: vec![0; 2], axis: Some(1) };
-    let w = build.dq(DType::Int8, &[2, 2], &[1, 2, 3, 4], quant);
+    let w = build.dq(dtype, &[2, 2], &[1, 2, 3, 4], quant);
     let b = build.constant(&[2], vec![1.0, -0.5]);
     let y = build.node("fc", MATMUL, &[x, w, b], &[1, 2]);
     build.output(y);
@@ -429,7 +433,8 @@ fn a_product_without_a_quantized_result_keeps_the_model_s_weights() {
     let y = simple.outputs[0];
     let mut ranges = Ranges::default();
     ranges.observe(y, -1.0, 1.0);
-    let made = quantize(&simple, &ranges, &FULL, false).unwrap();
+    let machine = Capabilities { weight: dtype, ..FULL };
+    let made = quantize(&simple, &ranges, &machine, false).unwrap();
     check_quantized(&made.graph);
     assert_eq!(ops(&made.graph), ["QuantizeLinear", "MatMul", "DequantizeLinear"]);
     let node = &made.graph.nodes[1];
@@ -439,6 +444,7 @@ fn a_product_without_a_quantized_result_keeps_the_model_s_weights() {
         _ => panic!("dense"),
     };
     assert_eq!((integers(1), integers(2)), (vec![1, 3, 2, 4], vec![4, -4]));
+    assert_eq!(made.graph.value(node.inputs[1]).dtype, dtype);
     assert_eq!(made.arithmetic, Arithmetic::Machine);
 }
 
