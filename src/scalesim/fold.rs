@@ -22,7 +22,7 @@ pub enum SizeError {
     #[error("too large: its input has {0} words, and 2^30 can be told apart")]
     Input(u64),
     /// Counting takes too long.
-    #[error("too large: counting its {0} takes more than 2^32 steps")]
+    #[error("too large: its {0} are more than can be counted (docs/scalesim.md has the limits)")]
     Steps(&'static str),
 }
 

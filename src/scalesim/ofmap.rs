@@ -15,7 +15,7 @@ use super::{
 use crate::config::Dataflow;
 
 /// Portions that are followed one by one.
-const MOST_PORTIONS: u64 = 1 << 28;
+const MOST_PORTIONS: u64 = 1 << 23;
 
 /// Lines that were filled one after the other: full ones, and one that was closed early.
 #[derive(Clone, Copy, Debug)]

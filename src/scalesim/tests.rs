@@ -239,9 +239,12 @@ fn enormous_layers_are_counted_or_refused_and_never_walked() {
             }
         }
     }
-    let product = Convolution::product(1 << 20, 1 << 15, 1 << 15);
+    let product = Convolution::product(1 << 20, 1 << 12, 1 << 12);
     let report = calc(&config(Dataflow::WS, [256, 256], [256; 3]), &product).unwrap();
-    assert_eq!(report.dram.filter.words, 1 << 30);
+    assert_eq!(report.dram.filter.words, 1 << 24);
+    let endless = Convolution::product(1 << 20, 1 << 15, 1 << 15);
+    let refused = calc(&config(Dataflow::WS, [256, 256], [256; 3]), &endless).unwrap_err();
+    assert_eq!(refused, SizeError::Steps("portions of written words"));
     let image = Convolution { ifmap: [1 << 16; 2], filter: [3; 2], channels: 3, filters: 1, stride: 1 };
     let refused = calc(&config(Dataflow::OS, [16, 16], [64; 3]), &image).unwrap_err();
     assert_eq!(refused, SizeError::Input(3 << 32));

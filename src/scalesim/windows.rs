@@ -18,7 +18,7 @@ use crate::{config::Dataflow, import::scalesim::Convolution};
 /// Words of a map that can be told apart.
 const MOST_WORDS: u64 = 1 << 30;
 /// Words and stretches that are gone through.
-const MOST_STEPS: u64 = 1 << 32;
+const MOST_STEPS: u64 = 1 << 30;
 
 /// DRAM reads of the input.
 ///
@@ -43,6 +43,7 @@ pub fn reads(folds: &Folds, layer: &Convolution, buffer_words: u64) -> Result<Ac
         epochs: vec![0; words],
         epoch: 1,
         undo: Vec::new(),
+        stride: 1,
         held: 0,
         words: 0,
         full: None,
@@ -75,6 +76,8 @@ struct Walk<'a> {
     epoch: u32,
     /// Entries before the stretch that is tried.
     undo: Vec<(usize, u64, u32)>,
+    /// How many times more cycles are tried at once than are sure to fit.
+    stride: u64,
     held: u64,
     words: u64,
     full: Option<Full>,
@@ -92,8 +95,7 @@ impl Walk<'_> {
             let (words, full) = (self.words, self.full.map(|full| full.fold.col));
             for row in 0..folds.row_folds {
                 let fold = FoldIndex { col, row };
-                let last = self.cycles(fold);
-                self.stretch(fold, 0..last)?;
+                self.fold(fold)?;
             }
             if repeats && self.words == words && full == self.full.map(|full| full.fold.col) {
                 // All is held, for good.
@@ -125,6 +127,14 @@ impl Walk<'_> {
         }
     }
 
+    /// Lanes of a fold that ask for input.
+    fn lanes(&self, fold: FoldIndex) -> u64 {
+        match self.folds.dataflow {
+            Dataflow::OS | Dataflow::WS => self.folds.rows_of(fold.row),
+            Dataflow::IS => self.folds.cols_of(fold.col),
+        }
+    }
+
     /// Cycles of a fold before the first of [`Walk::cycles`].
     fn delay(&self, fold: FoldIndex) -> u64 {
         match self.folds.dataflow {
@@ -133,20 +143,28 @@ impl Walk<'_> {
         }
     }
 
-    /// Goes through some cycles of a fold.
-    fn stretch(&mut self, fold: FoldIndex, cycles: Range<u64>) -> Result<(), SizeError> {
-        if self.steps > MOST_STEPS {
-            return Err(SizeError::Steps("reads of the input"));
+    /// Goes through all cycles of a fold.
+    fn fold(&mut self, fold: FoldIndex) -> Result<(), SizeError> {
+        let (cycles, lanes) = (self.cycles(fold), self.lanes(fold));
+        let mut cycle = 0;
+        while cycle < cycles {
+            if self.steps > MOST_STEPS {
+                return Err(SizeError::Steps("reads of the input"));
+            }
+            // So many cycles fit even if every word is new. Most are not, so more are tried as long as that goes well.
+            let safe = ((self.capacity - self.held - 1) / lanes).max(1);
+            let end = cycle.saturating_add(safe.saturating_mul(self.stride)).min(cycles);
+            if self.fits(fold, &(cycle..end)) {
+                self.stride = self.stride.saturating_mul(2);
+                cycle = end;
+            } else if end - cycle > 1 {
+                self.stride = (self.stride / 4).max(1);
+            } else {
+                self.stride = 1;
+                self.cycle(fold, cycle);
+                cycle += 1;
+            }
         }
-        if self.fits(fold, &cycles) {
-            return Ok(());
-        }
-        if cycles.end - cycles.start > 1 {
-            let middle = cycles.start.midpoint(cycles.end);
-            self.stretch(fold, cycles.start..middle)?;
-            return self.stretch(fold, middle..cycles.end);
-        }
-        self.cycle(fold, cycles.start);
         Ok(())
     }
 
