@@ -149,7 +149,7 @@ declare! {
         overflow: Overflow = Wrap => "what the adders do past their width",
         pe_registers: u32 in 0..=64 "array cycles" = 0 => "extra pipeline registers inside an element",
         hop_registers: u32 in 0..=64 "array cycles" = 0 => "extra registers between neighbours, a hop",
-        port_registers: u32 in 0..=64 "array cycles" = 0 => "registers between the array's ports and its elements, both ways",
+        port_registers: u32 in 0..=64 "array cycles" = 0 => "registers between the array's ports and its elements, in and out together",
         weight_load: WeightLoad => "how the stationary operand reaches the elements",
         accumulate: Accumulate = AtOutput => "where a tile adds to the sums of a tile before",
         drain: DrainPath = Rows => "how the sums of output stationary tiles leave the elements",

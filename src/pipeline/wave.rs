@@ -77,9 +77,17 @@ pub fn wave(accelerator: &Accelerator, options: WaveOptions) -> Result<String, F
     );
     let by_rows = !stays && array.drain == DrainPath::Columns;
     text += &grid(&snapshots, array.cols as usize, if by_rows { "row" } else { "col" });
-    text.push_str("\na0: beat (at an edge: result row or column) 0 of tile a; w1: the word of load 1 enters a register\n\n");
+    text.push_str(
+        "\na0: beat (at an edge: result row or column) 0 of tile a; w1: the word of load 1 enters a register\n\n",
+    );
     let law = ArrayLaw::of(array);
-    for (tile, outcome) in outcomes.iter().zip(&commands).filter(|(_, command)| matches!(command, Command::Stream(_))).map(|(outcome, _)| outcome).enumerate() {
+    for (tile, outcome) in outcomes
+        .iter()
+        .zip(&commands)
+        .filter(|(_, command)| matches!(command, Command::Stream(_)))
+        .map(|(outcome, _)| outcome)
+        .enumerate()
+    {
         let first = outcome.first_out.map_or_else(String::new, |first| format!("first result in cycle {first}, "));
         let _ = writeln!(
             text,

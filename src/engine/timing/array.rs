@@ -54,12 +54,12 @@ impl Sums {
         let (outer, inner) =
             if by_rows { (self.row_stride, self.col_stride) } else { (self.col_stride, self.row_stride) };
         let near = apart.checked_div(outer).unwrap_or(0);
-        let reach = self.cols.max(later.cols);
         [near - 1, near, near + 1].into_iter().filter_map(move |steps| {
             let rest = apart - steps * outer;
             let inner_steps = if rest == 0 { 0 } else { (inner != 0 && rest % inner == 0).then(|| rest / inner)? };
             let (rows, cols) = if by_rows { (steps, inner_steps) } else { (inner_steps, steps) };
-            (-reach < cols && cols < reach).then_some(rows)
+            // A column of the later one must be a column of this one.
+            (-later.cols < cols && cols < self.cols).then_some(rows)
         })
     }
 }

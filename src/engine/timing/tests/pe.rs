@@ -2,6 +2,7 @@
 //! `engine::pe`, which knows no law, finds that it can; the sums are those of plain loops.
 
 use proptest::prelude::*;
+use rayon::prelude::*;
 
 use super::{
     super::{
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{Accumulate, DrainPath, LoadPath, OutputSkew},
-    dataflow::ArrayLaw,
+    dataflow::{self, ArrayExtents, ArrayLaw, Operand, Product, Range, schedule},
     engine::pe::{self, Arithmetic as _, Command, Integers, Sequencer, Tile},
     tensor::Overflow,
     units::Time,
@@ -315,4 +316,144 @@ proptest! {
         let overflow = if saturate { Overflow::Saturate } else { Overflow::Wrap };
         agree(&draws, config, Integers { column_bits, accumulator_bits, overflow });
     }
+}
+
+/// The commands of a product `[pixels, K] x [K, outputs]` in one buffer tile.
+fn of_product(dataflow: Dataflow, product: &Product, array: &crate::config::Array) -> Vec<Option<Timed>> {
+    let [rows, cols] = [array.rows as usize, array.cols as usize];
+    let outputs = usize::try_from(product.outputs).unwrap();
+    let at = |range: Range| range.start as usize..(range.start + range.len) as usize;
+    // Operands `[pixels, K]` and `[outputs, K]`, all different.
+    let input = |pixel: usize, k: usize| i32::try_from((pixel * 31 + k * 7) % 251).unwrap() - 125;
+    let weight = |output: usize, k: usize| i32::try_from((output * 17 + k * 13) % 241).unwrap() - 120;
+    let spread = |height: usize, width: usize, value: &dyn Fn(usize, usize) -> Option<i32>| -> Vec<i32> {
+        (0..height * width).map(|index| value(index / width, index % width).unwrap_or(0)).collect()
+    };
+    let mut commands = Vec::new();
+    schedule(dataflow).commands(product, &ArrayExtents::of(array), &mut |command| {
+        let command = match command {
+            dataflow::Command::Preload { operand, columns, k } => {
+                let (lines, k) = (at(columns), at(k));
+                Command::Preload(spread(rows, cols, &|row, col| {
+                    let (line, k) = (lines.clone().nth(col)?, k.clone().nth(row)?);
+                    Some(if operand == Operand::Weight { weight(line, k) } else { input(line, k) })
+                }))
+            }
+            dataflow::Command::Stream(tile) => {
+                let (pixels, outs, k) = (at(tile.pixels), at(tile.outputs), at(tile.k));
+                let first = pixels.start * outputs + outs.start;
+                let stays = schedule(dataflow).stationary();
+                let (lines, row_stride, col_stride, columns) = match stays {
+                    Some(Operand::Input) => (&outs, 1, outputs, pixels.len()),
+                    _ => (&pixels, outputs, 1, outs.len()),
+                };
+                let beats = if stays.is_some() { lines.len() } else { k.len() };
+                let left = match stays {
+                    Some(Operand::Input) => {
+                        spread(beats, rows, &|beat, row| Some(weight(outs.clone().nth(beat)?, k.clone().nth(row)?)))
+                    }
+                    Some(Operand::Weight) => {
+                        spread(beats, rows, &|beat, row| Some(input(pixels.clone().nth(beat)?, k.clone().nth(row)?)))
+                    }
+                    None => {
+                        spread(beats, rows, &|beat, row| Some(input(pixels.clone().nth(row)?, k.clone().nth(beat)?)))
+                    }
+                };
+                let top = stays.is_none().then(|| {
+                    spread(beats, cols, &|beat, col| Some(weight(outs.clone().nth(col)?, k.clone().nth(beat)?)))
+                });
+                Command::Stream(Tile {
+                    beats: u32::try_from(beats).unwrap(),
+                    beat_cycles: 1,
+                    left,
+                    top,
+                    accumulate: k.start > 0,
+                    resume: false,
+                    hold: false,
+                    sums: pe::Sums { first, rows: lines.len(), cols: columns, row_stride, col_stride },
+                })
+            }
+        };
+        commands.push(Some((command, 0)));
+    });
+    commands
+}
+
+/// Arrays of each structure: dataflow, load, where sums are added, how they leave.
+fn structures() -> Vec<(Dataflow, crate::config::Array)> {
+    let plain = config().array;
+    let load = |path, shadow_depth| WeightLoad { path, shadow_depth, ..plain.weight_load };
+    let ws = |change: &dyn Fn(&mut crate::config::Array)| {
+        let mut array = plain.clone();
+        change(&mut array);
+        (Dataflow::WS, array)
+    };
+    let os = |drain| (Dataflow::OS, crate::config::Array { dataflows: vec![Dataflow::OS], drain, ..plain.clone() });
+    vec![
+        ws(&|_| {}),
+        ws(&|array| array.weight_load = load(LoadPath::Skewed, 0)),
+        ws(&|array| array.weight_load = load(LoadPath::Chain, 0)),
+        ws(&|array| array.weight_load = load(LoadPath::Chain, 1)),
+        ws(&|array| array.weight_load = load(LoadPath::Rows, 0)),
+        ws(&|array| array.weight_load = load(LoadPath::Rows, 2)),
+        ws(&|array| (array.accumulate, array.output) = (Accumulate::InjectSkewed, OutputSkew::Skewed)),
+        ws(&|array| array.accumulate = Accumulate::InjectRows),
+        ws(&|array| (array.pe_registers, array.hop_registers, array.output) = (1, 1, OutputSkew::Skewed)),
+        ws(&|array| (array.overlap_tiles, array.weight_load) = (false, load(LoadPath::Chain, 0))),
+        (Dataflow::IS, crate::config::Array { dataflows: vec![Dataflow::IS], ..plain.clone() }),
+        os(DrainPath::Rows),
+        os(DrainPath::Columns),
+    ]
+}
+
+/// Products of all sizes of `sizes` on all arrays to 4x4, of each structure; how many.
+fn products_agree(sizes: &[u64]) -> usize {
+    let shapes = || (1..=4_u32).flat_map(|rows| (1..=4_u32).map(move |cols| (rows, cols)));
+    let arrays: Vec<(Dataflow, crate::config::Array)> = structures()
+        .into_iter()
+        .flat_map(|(dataflow, array)| {
+            shapes().map(move |(rows, cols)| {
+                let mut array = array.clone();
+                (array.rows, array.cols, array.weight_load.cycles) = (rows, cols, rows);
+                (dataflow, array)
+            })
+        })
+        .collect();
+    let integers = Integers { column_bits: 32, accumulator_bits: 32, overflow: Overflow::Wrap };
+    let each = |(dataflow, array): &(Dataflow, crate::config::Array)| {
+        let accelerator = Accelerator::from_valid(AcceleratorConfig { array: array.clone(), ..config() });
+        let mut compared = 0;
+        for &pixels in sizes {
+            for &outputs in sizes {
+                for &channels in sizes {
+                    let product = Product { pixels, row: pixels, outputs, taps: 1, channels };
+                    let commands = of_product(*dataflow, &product, array);
+                    let (registers, run) = by_registers(&commands, array, integers);
+                    assert_eq!(by_law(&commands, &accelerator), registers, "{product:?} on {array:?}");
+                    let expected = plain(&commands, array, integers);
+                    let all = 0..usize::try_from(pixels * outputs).unwrap();
+                    assert!(all.clone().all(|at| expected[at].is_some()), "{product:?} on {array:?}");
+                    assert!(
+                        all.clone().all(|at| run.array.accumulator(at) == expected[at]),
+                        "{product:?} on {array:?}"
+                    );
+                    compared += 1;
+                }
+            }
+        }
+        compared
+    };
+    arrays.par_iter().map(each).sum()
+}
+
+#[test]
+fn whole_products_take_the_cycles_of_the_registers() {
+    assert_eq!(products_agree(&[1, 4, 5, 9]), 64 * 16 * 13);
+}
+
+/// `cargo test --release --lib all_small_products -- --ignored`.
+#[test]
+#[ignore = "takes minutes"]
+fn all_small_products_take_the_cycles_of_the_registers() {
+    assert_eq!(products_agree(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), 729 * 16 * 13);
 }
