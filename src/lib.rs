@@ -19,6 +19,7 @@ pub mod program;
 pub mod reference;
 pub mod report;
 pub mod result;
+pub mod rtl;
 pub mod scalesim;
 pub mod tensor;
 pub mod trace;

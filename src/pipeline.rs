@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod assemble;
+mod cosimulate;
 mod cpu;
 mod describe;
 mod evaluate;
@@ -23,6 +24,9 @@ use std::path::Path;
 pub use crate::{program::LayerKind, result::Fidelity};
 pub use accuracy::Expected;
 pub use assemble::{assemble, can_overflow};
+pub use cosimulate::{
+    ArrayProgram, Comparison, cosimulate, cycles_of, emit, expected, layer_program, random_programs, simulated_design,
+};
 pub use describe::describe_mapping;
 pub use evaluate::{Evaluator, Options, evaluate};
 pub use execute::{Executed, execute, reference_of};

@@ -68,6 +68,8 @@ pub enum Command {
     Wave(WaveArgs),
     /// Make tables and charts again from the records of earlier runs
     Report(ReportArgs),
+    /// Write a machine's array as hardware with a testbench, and compare it with the model
+    Rtl(RtlArgs),
     /// List the machines that come with the program, or print one as a config to start from
     Presets(PresetsArgs),
     /// Answer a topology as SCALE-Sim does, from its files and into its reports
@@ -266,9 +268,62 @@ pub struct WaveArgs {
     /// Beats of each: rows that stream past a stationary operand, or K
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub beats: u32,
-    /// WS, OS or IS [default: the machine's first]
-    #[arg(long, value_name = "DATAFLOW", ignore_case = true, value_parser = ["WS", "OS", "IS"])]
-    pub dataflow: Option<String>,
+    /// Which of the machine's dataflows [default: its first]
+    #[arg(long, value_enum, value_name = "DATAFLOW", ignore_case = true)]
+    pub dataflow: Option<DataflowName>,
+}
+
+const RTL_EXAMPLES: &str = "\
+Examples:
+  systole rtl edge_16x16 -o hardware/
+  systole rtl my_npu.ron --check
+  systole rtl my_npu.ron -o hardware/ --dataflow OS --check --programs 100
+
+A check compiles the design with Verilator 5 and runs array programs on it: every sum and output must be the reference's,
+every command must begin and end in the model's cycle. Requantization in float32 (`F32Rne`) has no hardware here.";
+
+/// `systole rtl`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = RTL_EXAMPLES)]
+pub struct RtlArgs {
+    #[command(flatten)]
+    pub machine: ConfigArgs,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
+    /// Write the modules, the testbench and vectors into this folder, a folder a dataflow below it
+    #[arg(short = 'o', long, value_name = "DIR", required_unless_present = "check")]
+    pub out: Option<PathBuf>,
+    /// Only the array of this dataflow; without it, of all that the machine has
+    #[arg(long, value_enum, value_name = "DATAFLOW", ignore_case = true)]
+    pub dataflow: Option<DataflowName>,
+    /// Run random array programs on the design with Verilator, and compare every sum and every cycle
+    #[arg(long)]
+    pub check: bool,
+    /// Programs to run, of some thirty commands each
+    #[arg(long, value_name = "N", default_value = "24", requires = "check", value_parser = count::<NonZeroUsize>)]
+    pub programs: NonZeroUsize,
+}
+
+/// A dataflow by its name in configs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "verbatim")]
+pub enum DataflowName {
+    /// Weight stationary
+    WS,
+    /// Output stationary
+    OS,
+    /// Input stationary
+    IS,
+}
+
+impl From<DataflowName> for crate::config::Dataflow {
+    fn from(name: DataflowName) -> Self {
+        match name {
+            DataflowName::WS => Self::WS,
+            DataflowName::OS => Self::OS,
+            DataflowName::IS => Self::IS,
+        }
+    }
 }
 
 const REPORT_EXAMPLES: &str = "\

@@ -6,7 +6,9 @@ use std::{fmt::Write as _, path::PathBuf};
 use super::{
     exit::Failure,
     faults,
-    settings::{CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, RunSettings, WaveSettings},
+    settings::{
+        CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, RtlSettings, RunSettings, WaveSettings,
+    },
 };
 use crate::{
     config::{self, Accelerator},
@@ -174,6 +176,50 @@ pub fn map(settings: &MapSettings, text: &mut dyn std::fmt::Write) -> Result<(),
             .into());
     }
     Ok(pipeline::describe_mapping(&mapped, settings.layer.as_deref(), settings.program, text)?)
+}
+
+/// Writes the array's hardware and compares it with the model, a dataflow after the other. Returns what to show, and whether
+/// nothing differs.
+pub fn rtl(settings: &RtlSettings, progress: &mut dyn Progress) -> Result<(String, bool), Failure> {
+    let accelerator = machine_of(&settings.machine)?;
+    let dataflows = match settings.dataflow {
+        Some(one) => vec![one],
+        None => accelerator.config.array.dataflows.clone(),
+    };
+    let lower = |dataflow| format!("{dataflow:?}").to_lowercase();
+    let mut text = String::new();
+    if let Some(out) = &settings.out {
+        for &dataflow in &dataflows {
+            let folder = out.join(lower(dataflow));
+            let names = pipeline::emit(&accelerator, dataflow, &folder)?;
+            let _ = writeln!(text, "{}: {}", folder.display(), names.join(" "));
+            if !names.iter().any(|name| name == "requantize.sv") {
+                text.push_str("no requantization stage: `vector.requantizer` is `F32Rne`, a float32 multiplier\n");
+            }
+        }
+    }
+    let Some(count) = settings.programs else { return Ok((text, true)) };
+    let temporary = std::env::temp_dir().join(format!("systole_rtl_{}", std::process::id()));
+    let folder = settings.out.as_ref().map_or(temporary.clone(), |out| out.join("check"));
+    let compare = || {
+        let mut all = pipeline::Comparison::default();
+        for dataflow in dataflows {
+            progress.stage(&format!("{dataflow:?} under Verilator"), None, "");
+            let design = pipeline::simulated_design(&accelerator, dataflow)?;
+            let programs = pipeline::random_programs(&design, 1, count);
+            all.add(pipeline::cosimulate(&accelerator, dataflow, &programs, &folder.join(lower(dataflow)), None)?);
+        }
+        Ok::<_, Failure>(all)
+    };
+    let all = compare();
+    // Where it is not there, nothing is lost.
+    let _ = std::fs::remove_dir_all(temporary);
+    let all = all?;
+    for line in &all.told {
+        let _ = writeln!(text, "{line}");
+    }
+    let _ = writeln!(text, "{all}");
+    Ok((text, all.differences == 0))
 }
 
 /// The list of presets, or one of them as a config file's text.

@@ -26,7 +26,7 @@ pub use exit::{Exit, Failure};
 pub use progress::Terminal;
 pub use settings::{
     CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, OutputSettings, Override, ReportSettings,
-    RunSettings, ScaleSimSettings, WaveSettings,
+    RtlSettings, RunSettings, ScaleSimSettings, WaveSettings,
 };
 
 use crate::{
@@ -83,6 +83,14 @@ fn command(command: Command) -> Result<Exit, Failure> {
             return Ok(Exit::Done);
         }
         Command::Wave(args) => commands::wave(&args.into())?,
+        Command::Rtl(args) => {
+            let mut progress = Terminal::new();
+            let found = commands::rtl(&args.into(), &mut progress);
+            progress.finish();
+            let (text, agrees) = found?;
+            print(&text)?;
+            return Ok(if agrees { Exit::Done } else { Exit::Mismatch });
+        }
         Command::Report(args) => report::run(&args.into())?,
         Command::Presets(args) => commands::presets(args.name.as_deref())?,
         Command::Scalesim(args) => {

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroUsize, path::PathBuf};
 
-use super::args::{CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RunArgs, ScaleSimArgs, WaveArgs};
+use super::args::{CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RtlArgs, RunArgs, ScaleSimArgs, WaveArgs};
 use crate::{
     config::Dataflow,
     pipeline::{TraceSettings, WaveOptions},
@@ -136,6 +136,19 @@ pub struct InspectSettings {
     pub model: PathBuf,
 }
 
+/// What `rtl` writes and compares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RtlSettings {
+    /// The machine.
+    pub machine: MachineSettings,
+    /// Folder for the files.
+    pub out: Option<PathBuf>,
+    /// Only this dataflow.
+    pub dataflow: Option<Dataflow>,
+    /// Programs to run on the hardware; `None` where nothing is compared.
+    pub programs: Option<usize>,
+}
+
 /// What `report` makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportSettings {
@@ -211,13 +224,16 @@ impl From<MapArgs> for MapSettings {
 impl From<WaveArgs> for WaveSettings {
     fn from(args: WaveArgs) -> Self {
         let machine = MachineSettings { config: args.machine.config, overrides: args.overrides.overrides };
-        // The parser takes no other names.
-        let dataflow = args.dataflow.map(|name| match name.to_ascii_uppercase().as_str() {
-            "OS" => Dataflow::OS,
-            "IS" => Dataflow::IS,
-            _ => Dataflow::WS,
-        });
+        let dataflow = args.dataflow.map(Into::into);
         Self { machine, wave: WaveOptions { tiles: args.tiles, beats: args.beats, dataflow } }
+    }
+}
+
+impl From<RtlArgs> for RtlSettings {
+    fn from(args: RtlArgs) -> Self {
+        let machine = MachineSettings { config: args.machine.config, overrides: args.overrides.overrides };
+        let programs = args.check.then_some(args.programs.get());
+        Self { machine, out: args.out, dataflow: args.dataflow.map(Into::into), programs }
     }
 }
 

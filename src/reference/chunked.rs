@@ -19,13 +19,13 @@ pub(super) struct Order<'a> {
 
 /// A two's complement adder.
 #[derive(Clone, Copy)]
-struct Adder {
+pub(super) struct Adder {
     bits: u8,
     overflow: Overflow,
 }
 
 impl Adder {
-    fn new(bits: u8, overflow: Overflow) -> Outcome<Self> {
+    pub(super) fn new(bits: u8, overflow: Overflow) -> Outcome<Self> {
         if (1..=64).contains(&bits) {
             Ok(Self { bits, overflow })
         } else {
@@ -34,7 +34,7 @@ impl Adder {
     }
 
     /// `a + b` at this width. `a` has the width; `b` may be wider.
-    fn add(self, a: i64, b: i64) -> i64 {
+    pub(super) fn add(self, a: i64, b: i64) -> i64 {
         let unused = 64 - u32::from(self.bits);
         let (low, high) = (i64::MIN >> unused, i64::MAX >> unused);
         match self.overflow {

@@ -18,10 +18,13 @@ mod pool;
 mod product;
 mod quantized;
 mod requantize;
+mod single;
 #[cfg(test)]
 mod speed;
 
 use std::sync::Arc;
+
+pub use single::{requantized, sum_of};
 
 use crate::{
     ir::{Constant, Float, Graph, Kind, NodeId, Quantized, Stage, ValueId},

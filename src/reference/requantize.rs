@@ -23,7 +23,7 @@ enum Multiplier {
 
 /// A multiplier `M` in integers.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum FixedPoint {
+pub(super) enum FixedPoint {
     /// `M = q * 2^(e - 31)`, two roundings.
     Double { q: i32, e: i32 },
     /// `M = q * 2^(e - 31)`, one rounding.
@@ -92,7 +92,7 @@ impl Requantize {
 
 impl FixedPoint {
     /// The accumulator times `M`, rounded.
-    fn scale(self, accumulator: i64) -> i128 {
+    pub(super) fn scale(self, accumulator: i64) -> i128 {
         match self {
             Self::Double { q, e } => double_rounded(accumulator, q, e),
             Self::Single { q, e } => {

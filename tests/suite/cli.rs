@@ -179,6 +179,49 @@ fn labels_name_runs_and_records_and_come_once_for_each() {
 }
 
 #[test]
+fn the_array_is_written_as_hardware_a_folder_a_dataflow() {
+    let folder = folder();
+    let sets = "--set array.rows=3 --set array.cols=5 --set array.dataflows=[WS,OS]";
+    let text = stdout(&systole(&folder, &format!("rtl edge_16x16 -o hw {sets}")).assert().code(0));
+    assert!(text.contains("hw/ws: systole_pkg.sv") && text.contains("no requantization stage"), "{text}");
+    for (file, line) in [
+        ("ws/systole_pkg.sv", "localparam int COLS = 5;"),
+        ("ws/pe_stationary.sv", "module pe_stationary"),
+        ("os/systole_top.sv", "module systole_top"),
+        ("os/tb.sv", "module tb;"),
+    ] {
+        let path = folder.path().join("hw").join(file);
+        let found = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(found.contains(line), "{file}");
+    }
+    assert!(folder.path().join("hw/os/vectors/random_0/streams.hex").is_file());
+    assert!(!folder.path().join("hw/is").exists());
+    let one = format!("rtl edge_16x16 -o one {sets} --dataflow OS --set vector.requantizer=FixedDouble31");
+    let text = stdout(&systole(&folder, &one).assert().code(0));
+    assert!(text.contains("requantize.sv") && !text.contains("one/ws"), "{text}");
+    let text = refused(&folder, "rtl neuroncore_like -o float");
+    assert!(text.contains("array.weight_type") && text.contains("integer multipliers"), "{text}");
+    let text = refused(&folder, "rtl edge_16x16 -o none --dataflow IS");
+    assert!(text.contains("`IS` is not one of the machine's dataflows"), "{text}");
+    refused(&folder, "rtl edge_16x16");
+}
+
+#[test]
+fn an_array_that_is_too_large_to_simulate_is_refused_before_it_is_compiled() {
+    let text = refused(&folder(), "rtl edge_16x16 --check --set array.rows=128 --set array.cols=64");
+    assert!(text.contains("8,192 elements") && text.contains("--set array.rows=16"), "{text}");
+}
+
+#[test]
+fn a_comparison_without_verilator_says_what_to_install() {
+    let folder = folder();
+    let mut command = systole(&folder, "rtl edge_16x16 --check");
+    let text =
+        String::from_utf8(command.env("PATH", folder.path()).assert().code(1).get_output().stderr.clone()).unwrap();
+    assert!(text.contains("cannot run `verilator`") && text.contains("apt-get install verilator"), "{text}");
+}
+
+#[test]
 fn every_preset_is_listed_and_checks() {
     let folder = folder();
     let list = stdout(&systole(&folder, "presets").assert().code(0));

@@ -13,7 +13,7 @@ use crate::{config::Accelerator, dataflow::ArrayLaw, units::Time};
 /// What the law asks of an array tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // As the instruction has them.
-pub(super) struct StreamedTile {
+pub struct StreamedTile {
     /// Beats: streamed rows (weight or input stationary) or K (output stationary).
     pub beats: u64,
     /// Cycles that a beat takes, more than 1 where the operand buffer cannot deliver one a cycle.
@@ -34,7 +34,7 @@ pub(super) struct StreamedTile {
 
 /// Accumulators `first + row * row_stride + column * col_stride`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sums {
+pub struct Sums {
     /// That of row 0, column 0.
     pub first: i64,
     /// Between rows, one a beat.

@@ -5,6 +5,7 @@
 //!
 //! - `simulator`: issue unit, queues, tokens, the order of events
 //! - `array`: the array's law
+//! - `commands`: the array alone
 //! - `dma`, `memory`: requests, those in flight, and when memory answers them
 //! - `decode`, `runs`: what an instruction costs
 //! - `causes`, `layers`: to whom and to what each cycle belongs
@@ -15,6 +16,7 @@
 mod array;
 mod causes;
 mod clock;
+mod commands;
 mod decode;
 mod dma;
 mod layers;
@@ -31,7 +33,9 @@ mod tests;
 
 use thiserror::Error;
 
+pub use array::{StreamedTile, Sums};
 pub use causes::{Cause, Causes, PhaseRecord};
+pub use commands::{ArrayCommand, array_commands, array_cycles};
 pub use decode::BufferRates;
 pub use memory::{AccessTap, MemoryAccess, WINDOW};
 pub use observer::{Done, Fill, Issued, LayerSpan, Observer, Phase, Transferred, Unit};

@@ -232,6 +232,7 @@ fn an_idle_array_that_flushes_waits_for_its_last_result() {
 
 #[test]
 fn a_tile_that_accumulates_waits_where_sums_are_injected() {
+    use Accumulate::{AtOutput, InjectRows, InjectSkewed};
     let run = |accumulate: Accumulate, [rows, second]: [u32; 2], first: i64, adds: bool| {
         let mut program = Builder::default();
         program.preload(&[]);
@@ -247,7 +248,6 @@ fn a_tile_that_accumulates_waits_where_sums_are_injected() {
         assert_eq!(causes.0[WeightLoad as usize], 4);
         (causes.0[FillDrain as usize], causes.0[ArrayStreaming as usize])
     };
-    use Accumulate::{AtOutput, InjectRows, InjectSkewed};
     // Nothing waits for adders behind the columns.
     assert_eq!(run(AtOutput, [3, 3], 0, true), (6, 6));
     // A row of sums is injected R + C - 1 after its operands, or R after them, column by column.

@@ -24,6 +24,7 @@ const WORDS: usize = 4096;
 
 /// A command, apart from its values.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "as a tile has them")]
 struct Draw {
     /// Whether an operand is loaded before; ignored where there is none.
     load: bool,
@@ -80,9 +81,8 @@ prop_compose! {
         (array.accumulate, array.drain) = (accumulate, drain);
         array.output = match accumulate {
             Accumulate::InjectSkewed => OutputSkew::Skewed,
-            Accumulate::InjectRows => OutputSkew::Deskewed,
             Accumulate::AtOutput if skewed => OutputSkew::Skewed,
-            Accumulate::AtOutput => OutputSkew::Deskewed,
+            Accumulate::AtOutput | Accumulate::InjectRows => OutputSkew::Deskewed,
         };
         array.dataflows = if accumulate == Accumulate::AtOutput { vec![Dataflow::WS, Dataflow::OS] } else { vec![Dataflow::WS] };
         (array.min_stream, array.overlap_tiles, array.dataflow_switch_cycles) = (min_stream, overlap_tiles, switch);
@@ -93,7 +93,7 @@ prop_compose! {
 /// A value that differs from its neighbours'.
 fn value(seed: &mut u32) -> i32 {
     *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-    i32::from((*seed >> 24) as u8 as i8)
+    i32::try_from(*seed >> 24).unwrap() - 128
 }
 
 /// A command with values, ready at a time after the one before.
@@ -382,7 +382,7 @@ fn of_product(dataflow: Dataflow, product: &Product, array: &crate::config::Arra
 /// Arrays of each structure: dataflow, load, where sums are added, how they leave.
 fn structures() -> Vec<(Dataflow, crate::config::Array)> {
     let plain = config().array;
-    let load = |path, shadow_depth| WeightLoad { path, shadow_depth, ..plain.weight_load };
+    let load = |path, shadow_depth| WeightLoad { shadow_depth, path, ..plain.weight_load };
     let ws = |change: &dyn Fn(&mut crate::config::Array)| {
         let mut array = plain.clone();
         change(&mut array);

@@ -1,0 +1,220 @@
+//! The array's hardware beside the model: array programs through the emitted `SystemVerilog` under Verilator, every result held
+//! to the reference and every cycle to the timing engine.
+//!
+//! The register-level engine joins at [`cycles_of`]: what it says of a command must be what the law says.
+
+mod expect;
+mod network;
+mod random;
+
+use std::path::{Path, PathBuf};
+
+pub use network::layer_program;
+pub use random::random_programs;
+
+use super::Failure;
+use crate::{
+    config::{Accelerator, Dataflow},
+    diag::{Diagnostic, Faults},
+    engine::timing::{self, ArrayCommand, StreamedTile, Sums},
+    rtl::{self, Command, Design, Expected, Fault, Simulation, Stream},
+    units::thousands,
+};
+
+/// Most rows of accumulators in a simulated design: as many as the programs use, whatever the machine has.
+const DEPTH: u32 = 1 << 12;
+
+/// Random programs that are written beside a design; of one that is too large to simulate, the first.
+const EMITTED_PROGRAMS: usize = 8;
+
+/// Elements of the largest array that is compiled for a simulation: each is a module of its own, and one of 64x64 takes a
+/// compiler minutes.
+const MOST_ELEMENTS: u32 = 1 << 12;
+
+/// Commands of the array with their operands.
+#[derive(Clone, Debug)]
+pub struct ArrayProgram {
+    /// What it is, as a name for a folder.
+    pub name: String,
+    /// The commands.
+    pub commands: Vec<Command>,
+}
+
+/// What a comparison found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Designs that were compiled.
+    pub configurations: u64,
+    /// Programs that ran on them.
+    pub programs: u64,
+    /// Results that were compared.
+    pub outputs: u64,
+    /// Begins and ends of commands that were compared.
+    pub cycles: u64,
+    /// How many of all these differ.
+    pub differences: u64,
+    /// What differs, in the testbench's words; a few of each program.
+    pub told: Vec<String>,
+}
+
+impl Comparison {
+    /// Adds what another one found.
+    pub fn add(&mut self, other: Self) {
+        self.configurations += other.configurations;
+        self.programs += other.programs;
+        self.outputs += other.outputs;
+        self.cycles += other.cycles;
+        self.differences += other.differences;
+        self.told.extend(other.told);
+    }
+}
+
+impl std::fmt::Display for Comparison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} configurations, {} programs, {} outputs, {} cycles, {} differences",
+            self.configurations, self.programs, self.outputs, self.cycles, self.differences
+        )
+    }
+}
+
+/// The design that is simulated: the machine's, with no more accumulators than programs use.
+///
+/// # Errors
+/// As [`Design::of`]; an array that is too large for it.
+pub fn simulated_design(accelerator: &Accelerator, dataflow: Dataflow) -> Result<Design, Faults> {
+    let mut design = Design::of(accelerator, dataflow)?;
+    if elements(&design) > MOST_ELEMENTS {
+        let message = format!("an array of {} elements is too large to simulate", thousands(elements(&design).into()));
+        let help = format!(
+            "compare a smaller one of the same structure, of at most {} elements: `--set array.rows=16 --set \
+             array.cols=16 --set array.weight_load.cycles=16`",
+            thousands(MOST_ELEMENTS.into())
+        );
+        return Err(Diagnostic::error(message).with_path("array.rows").with_help(help).into());
+    }
+    design.depth = design.depth.min(DEPTH);
+    Ok(design)
+}
+
+/// Begin and end of each command by the law.
+///
+/// # Errors
+/// As [`timing::array_cycles`].
+pub fn cycles_of(accelerator: &Accelerator, design: &Design, commands: &[Command]) -> Result<Vec<[u64; 2]>, Failure> {
+    let timed = commands.iter().map(|command| match command {
+        Command::Load(load) => (load.ready, ArrayCommand::Load),
+        Command::Stream(stream) => (stream.ready, ArrayCommand::Stream(streamed(design, stream))),
+    });
+    Ok(timing::array_cycles(accelerator, timed)?)
+}
+
+/// A stream as the timing engine knows it. A row of accumulators has a word a lane.
+fn streamed(design: &Design, stream: &Stream) -> StreamedTile {
+    let lanes = i64::from(design.lanes());
+    StreamedTile {
+        beats: stream.beats.into(),
+        beat_cycles: stream.beat_cycles.into(),
+        output_stationary: !design.is_stationary(),
+        accumulate: stream.accumulate,
+        resume: stream.resume,
+        hold: stream.hold,
+        sums: Some(Sums {
+            first: i64::from(stream.address) * lanes,
+            row_stride: lanes,
+            col_stride: 1,
+            cols: stream.cols.into(),
+        }),
+        lanes: if design.along_rows() { stream.rows } else { stream.cols },
+    }
+}
+
+/// What a program must give: results by the reference's arithmetic, cycles by the law. `seed` chooses what the requantization
+/// stage is given.
+///
+/// # Errors
+/// As [`cycles_of`].
+pub fn expected(
+    accelerator: &Accelerator,
+    design: &Design,
+    commands: &[Command],
+    seed: u64,
+) -> Result<Expected, Failure> {
+    let (results, quantized) = expect::values(design, commands, seed);
+    Ok(Expected { cycles: cycles_of(accelerator, design, commands)?, results, quantized })
+}
+
+/// Writes the files of a machine's design into a folder, with random programs as vectors below it; returns their names.
+///
+/// # Errors
+/// As [`Design::of`] and [`cycles_of`]; a folder that cannot be written.
+pub fn emit(accelerator: &Accelerator, dataflow: Dataflow, folder: &Path) -> Result<Vec<String>, Failure> {
+    let design = Design::of(accelerator, dataflow)?;
+    let files = rtl::sources(&design, None);
+    Simulation::write(&files, folder)?;
+    let mut names: Vec<String> = files.iter().map(|file| file.name.to_owned()).collect();
+    let count = if elements(&design) > MOST_ELEMENTS { 1 } else { EMITTED_PROGRAMS };
+    for program in random_programs(&design, 1, count) {
+        write(accelerator, &design, &program, 1, folder)?;
+        names.push(format!("vectors/{}", program.name));
+    }
+    Ok(names)
+}
+
+/// Elements of an array; at most 2^20 by the config's ranges.
+fn elements(design: &Design) -> u32 {
+    design.array.rows * design.array.cols
+}
+
+/// Writes a program's vectors below a folder; returns where, and how many outputs are due.
+fn write(
+    accelerator: &Accelerator,
+    design: &Design,
+    program: &ArrayProgram,
+    seed: u64,
+    folder: &Path,
+) -> Result<(PathBuf, u64), Failure> {
+    let vectors = folder.join("vectors").join(&program.name);
+    let expected = expected(accelerator, design, &program.commands, seed)?;
+    rtl::write_vectors(&vectors, design, &program.commands, &expected)
+        .map_err(|error| Diagnostic::error(format!("cannot write: {error}")).with_file(&vectors))?;
+    let outputs = expected.results.iter().map(Vec::len).sum::<usize>()
+        + expected.quantized.iter().flat_map(|row| &row.outputs).flatten().count();
+    Ok((vectors, outputs as u64))
+}
+
+/// Compiles the design of a machine in `folder` and runs programs on it. `fault` breaks it on purpose.
+///
+/// # Errors
+/// Verilator is not there, or does not accept the design; a folder that cannot be written.
+pub fn cosimulate(
+    accelerator: &Accelerator,
+    dataflow: Dataflow,
+    programs: &[ArrayProgram],
+    folder: &Path,
+    fault: Option<&Fault>,
+) -> Result<Comparison, Failure> {
+    let design = simulated_design(accelerator, dataflow)?;
+    let mut due = Vec::new();
+    for (seed, program) in (1_u64..).zip(programs) {
+        due.push((program, write(accelerator, &design, program, seed, folder)?));
+    }
+    let simulation = Simulation::build(&rtl::sources(&design, fault), folder, fault.is_none())?;
+    let mut found = Comparison { configurations: 1, ..Comparison::default() };
+    for (program, (vectors, due)) in due {
+        let observed = simulation.run(&vectors, false)?;
+        let told = observed.text.lines().filter(|line| line.contains("expected"));
+        found.told.extend(told.map(|line| format!("{} {}: {line}", folder.display(), program.name)));
+        // A run that compares less than was due has not agreed.
+        let silent = u64::from(observed.differences == 0 && observed.outputs != due);
+        found.add(Comparison {
+            programs: 1,
+            outputs: observed.outputs,
+            cycles: observed.cycles,
+            differences: observed.differences + silent,
+            ..Comparison::default()
+        });
+    }
+    Ok(found)
+}
