@@ -19,10 +19,31 @@
 //! that turns a row of sums into outputs each cycle; memory without latency, in bursts of 64 bytes; no cost to issue commands
 //! or to begin a layer. `--set` changes any of it.
 
-use std::{collections::BTreeMap, fmt::Write as _, ops::Range};
+use std::{collections::BTreeMap, ops::Range};
 
-use super::schema::Dataflow;
 use crate::diag::{Diagnostic, Faults, Source};
+
+/// What stays in the array, by SCALE-Sim's dataflows: three kinds that its formulas know, whatever dataflows of ours there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stays {
+    /// `os`.
+    Outputs,
+    /// `ws`.
+    Filters,
+    /// `is`.
+    Inputs,
+}
+
+impl Stays {
+    /// The dataflow's name in our configs.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Outputs => "OS",
+            Self::Filters => "WS",
+            Self::Inputs => "IS",
+        }
+    }
+}
 
 /// What stands behind the array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +70,7 @@ pub struct ScaleSimConfig {
     /// Kilobytes for results.
     pub ofmap_kb: u64,
     /// The dataflow.
-    pub dataflow: Dataflow,
+    pub dataflow: Stays,
     /// Words a cycle of an interface in USER mode.
     pub bandwidth: u64,
     /// Whether memory may stall the array.
@@ -80,7 +101,7 @@ pub fn parse(source: &Source) -> Result<(ScaleSimConfig, Vec<Diagnostic>), Fault
         dataflow: reading.choice(
             "architecture_presets",
             "Dataflow",
-            &[("os", Dataflow::OS), ("ws", Dataflow::WS), ("is", Dataflow::IS)],
+            &[("os", Stays::Outputs), ("ws", Stays::Filters), ("is", Stays::Inputs)],
         ),
         bandwidth: reading.number("architecture_presets", "Bandwidth", 1 << 12, Some(USUAL_BANDWIDTH)),
         interface: reading.choice(
@@ -223,53 +244,22 @@ impl ScaleSimConfig {
         let lanes = self.cols.min(WIDEST);
         let buffer =
             |kilobytes: u64| format!("(bytes: {}, banks: 1, word_bytes: {WIDEST}, ports: 2)", kilobytes * 1024);
-        let mut text = String::new();
-        let _ = write!(
-            text,
-            "(
-    name: {name:?},
-    description: \"read from a config of SCALE-Sim\",
-    array: (
-        rows: {rows},
-        cols: {cols},
-        clock_mhz: 1000.0,
-        dataflows: [{dataflow:?}],
-        input_type: UInt8,
-        weight_type: Int8,
-        weight_load: (cycles: {rows}, shadow_depth: 0),
-        overlap_tiles: false,
-    ),
-    buffers: (
-        layout: Split(input: {input}, weight: {weight}, output: {output}),
-        double_buffering: true,
-    ),
-    accumulators: (bytes: {accumulators}, bits: 32),
-    dma: (
-        load_engines: 2,
-        store_engines: 1,
-        bytes_per_cycle: {width},
-        burst_bytes: 64,
-        bursts_in_flight: {WIDEST},
-    ),
-    memories: [(name: \"DRAM\", model: Ideal(bandwidth_gb_per_s: {memory}.0, latency_ns: 0.0))],
-    placement: (weights: \"DRAM\", activations: \"DRAM\"),
-    vector: (placement: Separate, lanes: {lanes}, cycles: [(Requantize, 1), (Copy, 1)]),
-    control: (issue_cycles: 0, queue_depth: 64, hardware_loops: true, launch_cycles: 0),
-    host: (overhead_us: 0.0, bandwidth_gb_per_s: 1000.0, elements_per_ns: 1000.0),
-)
-",
+        format!(
+            include_str!("scalesim.ron"),
             name = self.run_name,
             rows = self.rows,
             cols = self.cols,
-            dataflow = self.dataflow,
+            dataflow = self.dataflow.name(),
             input = buffer(self.ifmap_kb),
             weight = buffer(self.filter_kb),
             output = buffer(self.ofmap_kb),
             accumulators = 4 * sums,
             // At 1 GHz, a byte a cycle is 1 GB/s.
             memory = 3 * width,
-        );
-        text
+            widest = WIDEST,
+            width = width,
+            lanes = lanes,
+        )
     }
 }
 
@@ -298,7 +288,7 @@ mod tests {
             ifmap_kb: 1,
             filter_kb: 2,
             ofmap_kb: 3,
-            dataflow: Dataflow::WS,
+            dataflow: Stays::Filters,
             bandwidth: 7,
             interface: Interface::User,
         };
@@ -340,7 +330,7 @@ mod tests {
             let (config, _) = parse(&source(&TEXT.replace("USER", mode))).unwrap();
             let machine = load_source(&source(&config.machine()), &[]).unwrap_or_else(|faults| panic!("{faults}"));
             assert_eq!((machine.config.array.rows, machine.config.array.cols), (8, 16));
-            assert_eq!(machine.config.array.dataflows, [Dataflow::WS]);
+            assert_eq!(machine.config.array.dataflows, [crate::config::Dataflow::WS]);
         }
     }
 }

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::{Failure, Model, map_cached, prepare, time};
 use crate::{
     config::{
-        Accelerator, Dataflow,
-        scalesim::{Interface, ScaleSimConfig},
+        Accelerator,
+        scalesim::{Interface, ScaleSimConfig, Stays},
     },
     diag::Progress,
     engine::timing::{self, Cause, Causes, TimingReport},
@@ -180,7 +180,7 @@ impl Difference {
             rest / layer.stride * layer.stride + layer.filter[axis]
         };
         let folds = Folds::of(&Convolution { ifmap: [whole(0), whole(1)], ..*layer }, config)?;
-        let drain = if config.dataflow == Dataflow::OS { folds.row_folds * folds.col_folds * folds.rows } else { 0 };
+        let drain = if config.dataflow == Stays::Outputs { folds.row_folds * folds.col_folds * folds.rows } else { 0 };
         Ok(Self {
             theirs: signed(theirs.total()),
             off_by_one: 1,

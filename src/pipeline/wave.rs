@@ -41,7 +41,7 @@ pub fn wave(accelerator: &Accelerator, options: WaveOptions) -> Result<String, F
             .with_help("draw a small one of the same structure: --set array.rows=3 --set array.cols=3 --set array.weight_load.cycles=3")
             .into());
     }
-    let dataflow = options.dataflow.or_else(|| array.dataflows.first().copied()).unwrap_or(Dataflow::WS);
+    let dataflow = options.dataflow.unwrap_or(array.dataflows[0]);
     if !array.dataflows.contains(&dataflow) {
         return Err(Diagnostic::error(format!("the machine has no dataflow {dataflow:?}"))
             .with_help(format!("draw one of {:?}, or set `array.dataflows`", array.dataflows))

@@ -2,6 +2,7 @@
 
 use crate::{
     config::{Accelerator, Accumulate, Array, Dataflow, DrainPath, OutputSkew},
+    dataflow::{Operand, schedule},
     diag::{Diagnostic, Faults},
     tensor::{DType, Requantizer},
 };
@@ -60,7 +61,7 @@ impl Design {
 
     /// Whether an operand stays, and not the sums.
     pub fn is_stationary(&self) -> bool {
-        self.dataflow != Dataflow::OS
+        schedule(self.dataflow).stationary().is_some()
     }
 
     /// Whether sums leave along the rows: a lane is then a row.
@@ -96,12 +97,16 @@ impl Design {
 
     /// The operand that enters at the left, streaming.
     pub fn left(&self) -> DType {
-        if self.dataflow == Dataflow::IS { self.array.weight_type } else { self.array.input_type }
+        if self.keeps_inputs() { self.array.weight_type } else { self.array.input_type }
     }
 
     /// The operand that enters at the top: it stays, or streams as well.
     pub fn top(&self) -> DType {
-        if self.dataflow == Dataflow::IS { self.array.input_type } else { self.array.weight_type }
+        if self.keeps_inputs() { self.array.input_type } else { self.array.weight_type }
+    }
+
+    fn keeps_inputs(&self) -> bool {
+        schedule(self.dataflow).stationary() == Some(Operand::Input)
     }
 }
 

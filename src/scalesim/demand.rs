@@ -4,7 +4,7 @@ use super::{
     Access, Operands,
     fold::{FoldIndex, Folds, Motion, Skewed},
 };
-use crate::{config::Dataflow, import::scalesim::Convolution};
+use crate::{config::scalesim::Stays, import::scalesim::Convolution};
 
 /// What a trace shows a cycle later than the array asks.
 const HIT_LATENCY: u64 = 1;
@@ -15,11 +15,11 @@ pub fn sram(folds: &Folds, layer: &Convolution) -> Operands<Access> {
     let (row_folds, col_folds) = (folds.row_folds, folds.col_folds);
     let (ifmap, filter, ofmap) = match folds.dataflow {
         // Every fold counts an array's edge of results on top: SCALE-Sim's fault.
-        Dataflow::OS => {
+        Stays::Outputs => {
             (m * k * col_folds, k * n * row_folds, m * n + row_folds * col_folds * (folds.rows + folds.cols))
         }
-        Dataflow::WS => (m * k * col_folds, k * n, m * n * row_folds),
-        Dataflow::IS => (m * k, k * n * col_folds, m * n * row_folds),
+        Stays::Filters => (m * k * col_folds, k * n, m * n * row_folds),
+        Stays::Inputs => (m * k, k * n * col_folds, m * n * row_folds),
     };
     let read = |motion, stop, words| {
         let start = first(folds, motion) + HIT_LATENCY;
@@ -52,8 +52,8 @@ pub fn signed(cycle: u64) -> i64 {
 pub fn results(folds: &Folds, fold: FoldIndex) -> (Skewed, u64) {
     let (rows, cols) = (folds.rows_of(fold.row), folds.cols_of(fold.col));
     match folds.dataflow {
-        Dataflow::OS => (Skewed { lanes: cols, beats: rows }, folds.beats - 1 + folds.rows - rows),
-        Dataflow::WS | Dataflow::IS => (Skewed { lanes: cols, beats: folds.beats }, 2 * folds.rows - 1),
+        Stays::Outputs => (Skewed { lanes: cols, beats: rows }, folds.beats - 1 + folds.rows - rows),
+        Stays::Filters | Stays::Inputs => (Skewed { lanes: cols, beats: folds.beats }, 2 * folds.rows - 1),
     }
 }
 
@@ -95,13 +95,13 @@ fn last_of_ifmap(folds: &Folds, layer: &Convolution) -> u64 {
 fn last_in_fold(folds: &Folds, layer: &Convolution, fold: FoldIndex) -> Option<u64> {
     let (first_row, rows) = (fold.row * folds.rows, folds.rows_of(fold.row));
     match folds.dataflow {
-        Dataflow::OS => {
+        Stays::Outputs => {
             (0..rows).filter_map(|row| layer.last_product(first_row + row).map(|product| row + product)).max()
         }
-        Dataflow::WS => (0..rows)
+        Stays::Filters => (0..rows)
             .filter_map(|row| layer.last_window(first_row + row).map(|window| folds.load() + row + window))
             .max(),
-        Dataflow::IS => {
+        Stays::Inputs => {
             let (first_col, cols) = (fold.col * folds.cols, folds.cols_of(fold.col));
             let asks = |row: u64| (0..cols).any(|col| layer.address(first_col + col, first_row + row).is_some());
             (0..rows).find(|&row| asks(row)).map(|row| folds.rows - 1 - row)

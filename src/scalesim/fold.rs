@@ -1,7 +1,7 @@
 //! How a layer folds onto the array, how long its folds take, and the utilizations. Knows no addresses and no buffers.
 
 use crate::{
-    config::{Dataflow, scalesim::ScaleSimConfig},
+    config::scalesim::{ScaleSimConfig, Stays},
     import::scalesim::Convolution,
 };
 
@@ -41,7 +41,7 @@ pub enum Motion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Folds {
     /// The dataflow.
-    pub dataflow: Dataflow,
+    pub dataflow: Stays,
     /// Output pixels.
     pub m: u64,
     /// Products of a sum.
@@ -94,20 +94,20 @@ impl Folds {
         let n = layer.filters;
         let (rows, cols) = (config.rows, config.cols);
         let (over_rows, over_cols, beats) = match config.dataflow {
-            Dataflow::OS => (m, n, k),
-            Dataflow::WS => (k, n, m),
-            Dataflow::IS => (k, m, n),
+            Stays::Outputs => (m, n, k),
+            Stays::Filters => (k, n, m),
+            Stays::Inputs => (k, m, n),
         };
-        let load = if config.dataflow == Dataflow::OS { 0 } else { rows };
+        let load = if config.dataflow == Stays::Outputs { 0 } else { rows };
         let period = beats + load + rows + cols - 2;
         let (row_folds, col_folds) = (over_rows.div_ceil(rows), over_cols.div_ceil(cols));
         bounded("cycles", &[row_folds, col_folds, period])?;
         bounded("words", &[row_folds, col_folds, rows + cols, 2])?;
         // How often each operand passes between the array and its buffer.
         let [ifmap, filter, ofmap] = match config.dataflow {
-            Dataflow::OS => [col_folds, row_folds, 1],
-            Dataflow::WS => [col_folds, 1, row_folds],
-            Dataflow::IS => [1, col_folds, row_folds],
+            Stays::Outputs => [col_folds, row_folds, 1],
+            Stays::Filters => [col_folds, 1, row_folds],
+            Stays::Inputs => [1, col_folds, row_folds],
         };
         bounded("words", &[m, k, ifmap])?;
         bounded("words", &[k, n, filter])?;
@@ -143,25 +143,25 @@ impl Folds {
     /// How the input meets the array.
     pub const fn ifmap(&self) -> Motion {
         match self.dataflow {
-            Dataflow::OS | Dataflow::WS => Motion::IntoRows,
-            Dataflow::IS => Motion::Stays,
+            Stays::Outputs | Stays::Filters => Motion::IntoRows,
+            Stays::Inputs => Motion::Stays,
         }
     }
 
     /// How the weights meet the array.
     pub const fn filter(&self) -> Motion {
         match self.dataflow {
-            Dataflow::OS => Motion::IntoColumns,
-            Dataflow::WS => Motion::Stays,
-            Dataflow::IS => Motion::IntoRows,
+            Stays::Outputs => Motion::IntoColumns,
+            Stays::Filters => Motion::Stays,
+            Stays::Inputs => Motion::IntoRows,
         }
     }
 
     /// Cycles of a fold before operands stream into the rows: a stationary operand's load.
     pub const fn load(&self) -> u64 {
         match self.dataflow {
-            Dataflow::OS => 0,
-            Dataflow::WS | Dataflow::IS => self.rows,
+            Stays::Outputs => 0,
+            Stays::Filters | Stays::Inputs => self.rows,
         }
     }
 
@@ -201,7 +201,7 @@ impl Folds {
     /// `Compute Util %`: the mean over folds of `mapping * T / F'`, where `F'` counts the columns twice for a
     /// stationary operand (its fault). Added fold by fold as SCALE-Sim does, which decides the last digits.
     pub fn compute_utilization(&self) -> f64 {
-        let period = if self.dataflow == Dataflow::OS { self.period } else { self.period + self.cols - 1 } as f64;
+        let period = if self.dataflow == Stays::Outputs { self.period } else { self.period + self.cols - 1 } as f64;
         let (beats, elements) = (self.beats as f64, self.elements() as f64);
         let folds = self.row_folds * self.col_folds;
         if folds > ADDED_FOLDS {

@@ -12,7 +12,7 @@ use super::{
     demand::{results, signed},
     fold::{FoldIndex, Folds, SizeError},
 };
-use crate::config::Dataflow;
+use crate::config::scalesim::Stays;
 
 /// Portions that are followed one by one.
 const MOST_PORTIONS: u64 = 1 << 23;
@@ -64,16 +64,16 @@ impl Results<'_> {
     /// Results of a row fold with so many columns.
     const fn of_fold(&self, cols: u64) -> u64 {
         match self.0.dataflow {
-            Dataflow::OS => self.0.rows * cols,
-            Dataflow::WS | Dataflow::IS => self.0.beats * cols,
+            Stays::Outputs => self.0.rows * cols,
+            Stays::Filters | Stays::Inputs => self.0.beats * cols,
         }
     }
 
     /// Results of a column fold with so many columns.
     const fn of_column(&self, cols: u64) -> u64 {
         match self.0.dataflow {
-            Dataflow::OS => self.0.over_rows * cols,
-            Dataflow::WS | Dataflow::IS => self.0.row_folds * self.0.beats * cols,
+            Stays::Outputs => self.0.over_rows * cols,
+            Stays::Filters | Stays::Inputs => self.0.row_folds * self.0.beats * cols,
         }
     }
 

@@ -1,14 +1,14 @@
 use std::collections::BTreeSet;
 
 use super::{demand::signed, fold::FoldIndex, *};
-use crate::config::{Dataflow, scalesim::Interface};
+use crate::config::scalesim::{Interface, Stays};
 
 /// Layers as SCALE-Sim 3.0.0 reported them in CALC mode: measured facts, without starts and stops of transfers.
 const LAYERS: &str = include_str!("../../tests/scalesim/layers.csv");
 /// The same with them, of smaller buffers and odder layers; `tests/scalesim/make_accesses.py` asked SCALE-Sim.
 const ACCESSES: &str = include_str!("../../tests/scalesim/accesses.csv");
 
-fn config(dataflow: Dataflow, array: [u64; 2], kilobytes: [u64; 3]) -> ScaleSimConfig {
+fn config(dataflow: Stays, array: [u64; 2], kilobytes: [u64; 3]) -> ScaleSimConfig {
     ScaleSimConfig {
         run_name: "test".to_owned(),
         rows: array[0],
@@ -22,11 +22,11 @@ fn config(dataflow: Dataflow, array: [u64; 2], kilobytes: [u64; 3]) -> ScaleSimC
     }
 }
 
-fn dataflow(name: &str) -> Dataflow {
+fn dataflow(name: &str) -> Stays {
     match name {
-        "os" => Dataflow::OS,
-        "ws" => Dataflow::WS,
-        "is" => Dataflow::IS,
+        "os" => Stays::Outputs,
+        "ws" => Stays::Filters,
+        "is" => Stays::Inputs,
         other => panic!("no dataflow: {other}"),
     }
 }
@@ -138,7 +138,7 @@ fn walked(folds: &Folds, layer: &Convolution, capacity: u64) -> (u64, Option<u64
             let (rows, cols) = (folds.rows_of(row), folds.cols_of(col));
             let mut asked: Vec<(u64, u64, u64, u64)> = Vec::new();
             match folds.dataflow {
-                Dataflow::IS => {
+                Stays::Inputs => {
                     for lane in 0..cols {
                         for at in 0..rows {
                             asked.push((folds.rows - 1 - at, lane, col * folds.cols + lane, row * folds.rows + at));
@@ -149,7 +149,7 @@ fn walked(folds: &Folds, layer: &Convolution, capacity: u64) -> (u64, Option<u64
                     for lane in 0..rows {
                         for beat in 0..folds.beats {
                             let index = row * folds.rows + lane;
-                            let (window, product) = if flow == Dataflow::OS { (index, beat) } else { (beat, index) };
+                            let (window, product) = if flow == Stays::Outputs { (index, beat) } else { (beat, index) };
                             asked.push((folds.load() + lane + beat, lane, window, product));
                         }
                     }
@@ -185,7 +185,7 @@ fn overlapping_windows_in_stretches_are_windows_word_by_word() {
     for (ifmap, filter, channels, stride) in layers {
         let layer = Convolution { ifmap, filter, channels, filters: 23, stride };
         for array in arrays {
-            for flow in [Dataflow::OS, Dataflow::WS, Dataflow::IS] {
+            for flow in [Stays::Outputs, Stays::Filters, Stays::Inputs] {
                 let folds = Folds::of(&layer, &config(flow, array, [1; 3])).unwrap();
                 // Lines of 1 to 5 words: 50 to 250 words are held.
                 for line in [1, 2, 3, 5] {
@@ -208,7 +208,7 @@ fn inputs_without_overlap_in_closed_form_are_inputs_word_by_word() {
             let layer = Convolution { ifmap, filter, channels, filters, stride };
             assert!(layer.inside() && layer.disjoint());
             for array in [[4, 4], [3, 7], [1, 1], [16, 5]] {
-                for flow in [Dataflow::OS, Dataflow::WS, Dataflow::IS] {
+                for flow in [Stays::Outputs, Stays::Filters, Stays::Inputs] {
                     let folds = Folds::of(&layer, &config(flow, array, [1; 3])).unwrap();
                     let buffer = reads::ReadBuffer::of(100);
                     let (words, full) = walked(&folds, &layer, buffer.capacity);
@@ -230,7 +230,7 @@ fn enormous_layers_are_counted_or_refused_and_never_walked() {
             {
                 let filter = filter.min(ifmap);
                 let layer = Convolution { ifmap: [ifmap; 2], filter: [filter; 2], channels, filters, stride };
-                for flow in [Dataflow::OS, Dataflow::WS, Dataflow::IS] {
+                for flow in [Stays::Outputs, Stays::Filters, Stays::Inputs] {
                     for array in [[1, 1], [128, 128], [1 << 16, 1]] {
                         // Whatever it says, it says so without an overflow; tests stop at one.
                         let _ = Folds::of(&layer, &config(flow, array, [1 << 20; 3]));
@@ -240,12 +240,12 @@ fn enormous_layers_are_counted_or_refused_and_never_walked() {
         }
     }
     let product = Convolution::product(1 << 20, 1 << 12, 1 << 12);
-    let report = calc(&config(Dataflow::WS, [256, 256], [256; 3]), &product).unwrap();
+    let report = calc(&config(Stays::Filters, [256, 256], [256; 3]), &product).unwrap();
     assert_eq!(report.dram.filter.words, 1 << 24);
     let endless = Convolution::product(1 << 20, 1 << 15, 1 << 15);
-    let refused = calc(&config(Dataflow::WS, [256, 256], [256; 3]), &endless).unwrap_err();
+    let refused = calc(&config(Stays::Filters, [256, 256], [256; 3]), &endless).unwrap_err();
     assert_eq!(refused, SizeError::Steps("portions of written words"));
     let image = Convolution { ifmap: [1 << 16; 2], filter: [3; 2], channels: 3, filters: 1, stride: 1 };
-    let refused = calc(&config(Dataflow::OS, [16, 16], [64; 3]), &image).unwrap_err();
+    let refused = calc(&config(Stays::Outputs, [16, 16], [64; 3]), &image).unwrap_err();
     assert_eq!(refused, SizeError::Input(3 << 32));
 }

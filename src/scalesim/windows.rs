@@ -13,7 +13,7 @@ use super::{
     fold::{FoldIndex, Folds, SizeError},
     reads::{ReadBuffer, regular},
 };
-use crate::{config::Dataflow, import::scalesim::Convolution};
+use crate::{config::scalesim::Stays, import::scalesim::Convolution};
 
 /// Words of a map that can be told apart.
 const MOST_WORDS: u64 = 1 << 30;
@@ -88,7 +88,7 @@ impl Walk<'_> {
     fn all(&mut self) -> Result<(), SizeError> {
         let folds = self.folds;
         // Column folds repeat the demand unless the input is what stays.
-        let repeats = folds.dataflow != Dataflow::IS;
+        let repeats = folds.dataflow != Stays::Inputs;
         let mut seen: BTreeMap<(u64, u64, u64), (u64, u64)> = BTreeMap::new();
         let mut col = 0;
         while col < folds.col_folds {
@@ -122,24 +122,24 @@ impl Walk<'_> {
     fn cycles(&self, fold: FoldIndex) -> u64 {
         let rows = self.folds.rows_of(fold.row);
         match self.folds.dataflow {
-            Dataflow::OS | Dataflow::WS => rows + self.folds.beats - 1,
-            Dataflow::IS => rows,
+            Stays::Outputs | Stays::Filters => rows + self.folds.beats - 1,
+            Stays::Inputs => rows,
         }
     }
 
     /// Lanes of a fold that ask for input.
     fn lanes(&self, fold: FoldIndex) -> u64 {
         match self.folds.dataflow {
-            Dataflow::OS | Dataflow::WS => self.folds.rows_of(fold.row),
-            Dataflow::IS => self.folds.cols_of(fold.col),
+            Stays::Outputs | Stays::Filters => self.folds.rows_of(fold.row),
+            Stays::Inputs => self.folds.cols_of(fold.col),
         }
     }
 
     /// Cycles of a fold before the first of [`Walk::cycles`].
     fn delay(&self, fold: FoldIndex) -> u64 {
         match self.folds.dataflow {
-            Dataflow::OS | Dataflow::WS => self.folds.load(),
-            Dataflow::IS => self.folds.rows - self.folds.rows_of(fold.row),
+            Stays::Outputs | Stays::Filters => self.folds.load(),
+            Stays::Inputs => self.folds.rows - self.folds.rows_of(fold.row),
         }
     }
 
@@ -176,16 +176,16 @@ impl Walk<'_> {
         let (folds, layer) = (self.folds, self.layer);
         let (first_row, rows) = (fold.row * folds.rows, folds.rows_of(fold.row));
         let fitted = match folds.dataflow {
-            Dataflow::OS => (0..rows.min(cycles.end)).all(|row| {
+            Stays::Outputs => (0..rows.min(cycles.end)).all(|row| {
                 let products = cycles.start.saturating_sub(row)..folds.k.min(cycles.end - row);
                 self.hold(layer, first_row + row, products, room, &mut new)
             }),
-            Dataflow::WS => (cycles.start.saturating_sub(rows - 1)..folds.m.min(cycles.end)).all(|window| {
+            Stays::Filters => (cycles.start.saturating_sub(rows - 1)..folds.m.min(cycles.end)).all(|window| {
                 let from = cycles.start.saturating_sub(window);
                 let products = first_row + from..first_row + rows.min(cycles.end - window);
                 self.hold(layer, window, products, room, &mut new)
             }),
-            Dataflow::IS => {
+            Stays::Inputs => {
                 let (first_col, cols) = (fold.col * folds.cols, folds.cols_of(fold.col));
                 let end = first_row + rows;
                 (first_col..first_col + cols)
@@ -233,17 +233,17 @@ impl Walk<'_> {
         let (first_row, rows) = (fold.row * folds.rows, folds.rows_of(fold.row));
         let streaming = cycle.saturating_sub(folds.beats - 1)..rows.min(cycle + 1);
         match folds.dataflow {
-            Dataflow::OS => {
+            Stays::Outputs => {
                 for row in streaming {
                     self.ask(fold, cycle, row, layer.address(first_row + row, cycle - row));
                 }
             }
-            Dataflow::WS => {
+            Stays::Filters => {
                 for row in streaming {
                     self.ask(fold, cycle, row, layer.address(cycle - row, first_row + row));
                 }
             }
-            Dataflow::IS => {
+            Stays::Inputs => {
                 let first_col = fold.col * folds.cols;
                 for col in 0..folds.cols_of(fold.col) {
                     self.ask(fold, cycle, col, layer.address(first_col + col, first_row + rows - 1 - cycle));
