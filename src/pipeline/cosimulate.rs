@@ -1,11 +1,12 @@
 //! The array's hardware beside the model: array programs through the emitted `SystemVerilog` under Verilator, every result held
 //! to the reference and every cycle to the timing engine.
 //!
-//! The register-level engine joins at [`cycles_of`]: what it says of a command must be what the law says.
+//! The register-level engine joins at [`cycles_of`]: what it says of each command must be what the law says.
 
 mod expect;
 mod network;
 mod random;
+mod registers;
 
 use std::path::{Path, PathBuf};
 
@@ -98,16 +99,26 @@ pub fn simulated_design(accelerator: &Accelerator, dataflow: Dataflow) -> Result
     Ok(design)
 }
 
-/// Begin and end of each command by the law.
+/// Begin and end of each command by the law, which must be those of the array's registers.
 ///
 /// # Errors
-/// As [`timing::array_cycles`].
+/// As [`timing::array_cycles`]; a difference is a fault of this program.
 pub fn cycles_of(accelerator: &Accelerator, design: &Design, commands: &[Command]) -> Result<Vec<[u64; 2]>, Failure> {
     let timed = commands.iter().map(|command| match command {
         Command::Load(load) => (load.ready, ArrayCommand::Load),
         Command::Stream(stream) => (stream.ready, ArrayCommand::Stream(streamed(design, stream))),
     });
-    Ok(timing::array_cycles(accelerator, timed)?)
+    let by_law = timing::array_cycles(accelerator, timed)?;
+    let internal = |message: String| Failure::Internal(message);
+    let by_registers = registers::cycles(design, &accelerator.config.array, commands)
+        .map_err(|conflict| internal(format!("the array's registers: {conflict}")))?;
+    match by_law.iter().zip(&by_registers).position(|(law, registers)| law != registers) {
+        Some(at) => Err(internal(format!(
+            "command {at} begins and ends in cycles {:?} by the law and {:?} by the array's registers",
+            by_law[at], by_registers[at]
+        ))),
+        None => Ok(by_law),
+    }
 }
 
 /// A stream as the timing engine knows it. A row of accumulators has a word a lane.

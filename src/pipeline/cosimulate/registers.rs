@@ -1,0 +1,71 @@
+//! When commands begin and end by the array's registers, and what the accumulators hold then: a second opinion on the law, and
+//! on the reference's sums.
+
+use crate::{
+    config::Array,
+    engine::pe::{self, Conflict, Integers, Ready, Run, Sequencer, Tile},
+    rtl::{Command, Design, Stream},
+};
+
+/// Begin and end of each command in cycles. A load ends when the next may begin, a stream when its results and those of all
+/// before it are out.
+pub(super) fn cycles(design: &Design, array: &Array, commands: &[Command]) -> Result<Vec<[u64; 2]>, Conflict> {
+    let mut result = 0;
+    let outcomes = run(design, array, commands)?.outcomes;
+    let both = outcomes.iter().zip(commands).map(|(outcome, command)| match command {
+        Command::Load(_) => [outcome.start, outcome.end],
+        Command::Stream(_) => {
+            result = result.max(outcome.end);
+            [outcome.start, result]
+        }
+    });
+    Ok(both.collect())
+}
+
+fn run(design: &Design, array: &Array, commands: &[Command]) -> Result<Run<Integers>, Conflict> {
+    let integers = Integers {
+        column_bits: array.column_bits,
+        accumulator_bits: design.accumulator_bits,
+        overflow: array.overflow,
+    };
+    let words = design.depth as usize * design.lanes() as usize;
+    let mut sequencer = Sequencer::new(array, integers, words);
+    for command in commands {
+        let (command, ready) = match command {
+            Command::Load(load) => {
+                let words = load.words.iter().map(|&word| word - load.zero).collect();
+                (pe::Command::Preload(words), load.ready)
+            }
+            Command::Stream(stream) => (pe::Command::Stream(tile(design, array, stream)), stream.ready),
+        };
+        sequencer.push(&command, Ready(ready))?;
+    }
+    sequencer.finish()
+}
+
+fn tile(design: &Design, array: &Array, stream: &Stream) -> Tile {
+    let [rows, cols] = [array.rows, array.cols].map(|count| count as usize);
+    let [used_rows, used_cols] = [stream.rows, stream.cols].map(|count| count as usize);
+    let stays = design.is_stationary();
+    let operand = |words: &[i32], lanes: usize, used: usize, zero: i32| -> Vec<i32> {
+        words.iter().enumerate().map(|(at, &word)| if at % lanes < used { word - zero } else { 0 }).collect()
+    };
+    let lanes = design.lanes() as usize;
+    let (row_stride, col_stride) = if design.along_rows() { (1, lanes) } else { (lanes, 1) };
+    Tile {
+        beats: stream.beats,
+        beat_cycles: stream.beat_cycles,
+        left: operand(&stream.left, rows, used_rows, stream.left_zero),
+        top: (!stays).then(|| operand(&stream.top, cols, used_cols, stream.top_zero)),
+        accumulate: stream.accumulate,
+        resume: stream.resume,
+        hold: stream.hold,
+        sums: pe::Sums {
+            first: stream.address as usize * lanes,
+            rows: if stays { stream.beats as usize } else { used_rows },
+            cols: used_cols,
+            row_stride,
+            col_stride,
+        },
+    }
+}
