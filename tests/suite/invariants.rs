@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use systole::{
-    config::{Accelerator, Buffer, BufferLayout, MemoryId, MemoryModel, MemorySpace},
+    config::{Accelerator, Buffer, BufferLayout, LoadPath, MemoryId, MemoryModel, MemorySpace},
     engine::timing::{self, Fill, Observer, TimingReport},
     ir::{Graph, Quantized, Window},
     program::{Header, Instruction, LayerKind, Operation, Program, Region, Space, text::Line},
@@ -261,7 +261,11 @@ fn better(accelerator: &Accelerator, percent: u32) -> Vec<(&'static str, Acceler
     add("bursts in flight", &|config| {
         config.dma.bursts_in_flight = (config.dma.bursts_in_flight * percent).div_ceil(100);
     });
-    add("shadow depth", &|config| config.array.weight_load.shadow_depth += 1);
+    // A chain holds one operand.
+    let load = accelerator.config.array.weight_load;
+    if load.path != LoadPath::Chain || load.shadow_depth == 0 {
+        add("shadow depth", &|config| config.array.weight_load.shadow_depth += 1);
+    }
     all
 }
 

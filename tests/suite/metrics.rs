@@ -58,7 +58,7 @@ struct Kind {
 }
 
 const MACHINE: Kind = Kind {
-    raw: &["rows", "cols", "arrays", "clock_mhz", "peak_bandwidth_gb_per_s", "memory"],
+    raw: &["rows", "cols", "arrays", "clock_mhz", "peak_bandwidth_gb_per_s", "memory", "first_out_latency"],
     formulas: &[("peak_macs_per_s", |_, run| {
         cells(run) * number(run, "machine.arrays") * number(run, "machine.clock_mhz") * 1e6
     })],

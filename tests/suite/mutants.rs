@@ -13,7 +13,7 @@ use systole::{
     engine::functional::Machine,
     ir::{Activation, Constant, Graph, Op, Quantized, Value},
     program::{
-        Instruction, Operation, Pad, Program, Region, Space, TensorId,
+        Instruction, Operation, Pad, Program, Region, Space, TensorId, Transfer,
         orders::random_legal,
         text::Line,
         verify::{regions, verify},
@@ -234,7 +234,9 @@ fn does_again(before: &[Instruction], operation: &Operation) -> Option<&'static 
         Operation::Load(this) => {
             let writes = written(operation);
             let last = earlier.find(|earlier| !written(earlier).is_disjoint(&writes));
-            matches!(last, Some(Operation::Load(last)) if last == this).then_some("loads again what is in the buffer")
+            // The same bytes to the same places, in whatever loops.
+            matches!(last, Some(Operation::Load(last)) if carried(this).is_subset(&carried(last)))
+                .then_some("loads again what is in the buffer")
         }
         Operation::Preload { stationary } => {
             let reads: BTreeSet<_> =
@@ -246,6 +248,12 @@ fn does_again(before: &[Instruction], operation: &Operation) -> Option<&'static 
         }
         _ => None,
     }
+}
+
+/// Where a transfer takes each element from, and to.
+fn carried(transfer: &Transfer) -> BTreeSet<(Space, Option<u64>, Option<u64>)> {
+    let (source, target) = (&transfer.source, &transfer.target);
+    addresses(source).into_iter().zip(addresses(target)).map(|(from, to)| (source.space, from, to)).collect()
 }
 
 /// What an operation writes.

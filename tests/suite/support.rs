@@ -223,6 +223,7 @@ pub fn tight_output_stationary() -> impl Strategy<Value = Accelerator> {
         let mut config = machine.config;
         (config.dma.strides, config.dma.alignment_bytes) = (dma.0, 1 << dma.1);
         config.array.dataflows = vec![Dataflow::OS];
+        config.array.accumulate = Accumulate::AtOutput;
         let [input, weight, output] =
             sizes.map(|power| Buffer { bytes: 1 << power, banks: 2, word_bytes: 16, ports: 1, latency: 1 });
         config.buffers.layout = BufferLayout::Split { input, weight, output };

@@ -54,16 +54,14 @@ impl Rates {
         let before = own.saturating_mul(runs - 1);
         // From a beat that uses the operand to the next operand's stream.
         let load = law.room + law.load;
-        // Loads that follow each other bind the streams between them, unless sums hold a stream up beyond its load: then
-        // `array_work` counts the loads as a whole.
-        let period = if law.accumulation_wait.is_none() { law.load_period } else { 0 };
+        // That loads follow each other is counted by `array_work` as a whole: a stream may wait for more than its load.
         match law.shadow_depth {
-            0 if law.overlap => before.saturating_add(own.max(rows - 1 + load)).max(period),
+            0 if law.overlap => before.saturating_add(own.max(rows - 1 + load)),
             0 => {
                 let drained = rows + law.stationary_latency(1) * self.extents.streams(rows);
-                before.saturating_add(own.max(rows - 1 + load).max(drained + law.load)).max(period)
+                before.saturating_add(own.max(rows - 1 + load).max(drained + law.load))
             }
-            1 => before.saturating_add(own).max(load).max(period),
+            1 => before.saturating_add(own).max(load),
             // Two loads may follow each other: `array_work` counts them as a whole.
             _ => before.saturating_add(own),
         }
@@ -201,9 +199,11 @@ pub(super) fn array_work(
         first_tile = rates.to_end(first.gaps, nest(first_pixels, outputs[0].0, last(channels)));
     }
     (cost.preloads, cost.array_tiles, cost.beats) = (total.preloads, total.tiles, total.beats);
-    // The first `shadow_depth` loads need not wait for the first stream.
+    // The first loads need not wait for the first stream; from then on they follow each other, and a stream the last.
     let law = &rates.law;
-    cycles = cycles.max(total.preloads.saturating_sub(law.shadow_depth.max(1)).saturating_mul(law.load_period));
+    if let Some(behind @ 1..) = total.preloads.checked_sub(law.shadow_depth.max(1)) {
+        cycles = cycles.max((behind - 1).saturating_mul(law.load_period).saturating_add(law.load));
+    }
     cost.array = rates.array(cycles);
     Stretches { first_tile, last_step }
 }
