@@ -199,6 +199,12 @@ fn dead(mutant: &Mutant, before: &[Instruction], after: &[Instruction]) -> Optio
             let touched = |operation| -> Vec<_> {
                 regions(operation).into_iter().map(|(region, writes)| (writes, addresses(region))).collect()
             };
+            if let (Operation::Load(was), Operation::Load(is)) = (original, &after[mutant.at].operation)
+                && carried(is).is_subset(&carried(was))
+                && let Some(why) = does_again(&before[..mutant.at], original)
+            {
+                return Some(why);
+            }
             let (was, is) = (touched(original), touched(&after[mutant.at].operation));
             if was == is {
                 let empty = |(_, cells): &(bool, Vec<Option<u64>>)| cells.iter().all(Option::is_none);
@@ -231,13 +237,7 @@ fn dead(mutant: &Mutant, before: &[Instruction], after: &[Instruction]) -> Optio
 fn does_again(before: &[Instruction], operation: &Operation) -> Option<&'static str> {
     let mut earlier = before.iter().rev().map(|instruction| &instruction.operation);
     match operation {
-        Operation::Load(this) => {
-            let writes = written(operation);
-            let last = earlier.find(|earlier| !written(earlier).is_disjoint(&writes));
-            // The same bytes to the same places, in whatever loops.
-            matches!(last, Some(Operation::Load(last)) if carried(this).is_subset(&carried(last)))
-                .then_some("loads again what is in the buffer")
-        }
+        Operation::Load(this) => is_there(before, this).then_some("loads again what is in the buffer"),
         Operation::Preload { stationary } => {
             let reads: BTreeSet<_> =
                 addresses(stationary).into_iter().flatten().map(|address| (stationary.space, address)).collect();
@@ -250,10 +250,44 @@ fn does_again(before: &[Instruction], operation: &Operation) -> Option<&'static 
     }
 }
 
+/// A byte's place.
+type Cell = (Space, Option<u64>);
+
 /// Where a transfer takes each element from, and to.
-fn carried(transfer: &Transfer) -> BTreeSet<(Space, Option<u64>, Option<u64>)> {
+fn carried(transfer: &Transfer) -> BTreeSet<(Cell, Cell)> {
     let (source, target) = (&transfer.source, &transfer.target);
-    addresses(source).into_iter().zip(addresses(target)).map(|(from, to)| (source.space, from, to)).collect()
+    let pairs = addresses(source).into_iter().zip(addresses(target));
+    pairs.map(|(from, to)| ((source.space, from), (target.space, to))).collect()
+}
+
+/// Whether each element that a load brings was loaded to where it goes before, or stored from there, and neither place was
+/// written since.
+fn is_there(before: &[Instruction], load: &Transfer) -> bool {
+    let mut pending = carried(load);
+    for operation in before.iter().rev().map(|instruction| &instruction.operation) {
+        match operation {
+            Operation::Store(store) => {
+                for (from, to) in carried(store) {
+                    pending.remove(&(to, from));
+                }
+            }
+            Operation::Load(earlier) => {
+                for pair in carried(earlier) {
+                    pending.remove(&pair);
+                }
+            }
+            _ => {}
+        }
+        if pending.is_empty() {
+            return true;
+        }
+        let written = written(operation);
+        let is_written = |(space, address): &Cell| address.is_some_and(|address| written.contains(&(*space, address)));
+        if pending.iter().any(|(from, to)| is_written(from) || is_written(to)) {
+            return false;
+        }
+    }
+    false
 }
 
 /// What an operation writes.
