@@ -67,7 +67,9 @@ fn path_of(matrix: &Matrix, datapath: Datapath, k: usize, continued: bool) -> Pa
         return Path::Sequential;
     }
     // The kernel adds modulo 2^32, and a sum that wraps there could not be counted.
-    if matrix.input.narrow.is_none() || matrix.weight.narrow.is_none() || !below(32) {
+    // Operands less their zero points must fit 16 bits, several zero points of a 16-bit type included.
+    let fits = |operand: &Operand| operand.narrow.is_some() && operand.magnitude <= i16::MAX.unsigned_abs().into();
+    if !fits(&matrix.input) || !fits(&matrix.weight) || !below(32) {
         return Path::Wide;
     }
     let wide_column = datapath.column_bits >= 32 || exact;
