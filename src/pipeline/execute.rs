@@ -195,20 +195,24 @@ fn machine_of<'a>(mapped: &'a Mapped, graph: &'a Graph<Quantized>) -> Result<Mac
     Ok(machine)
 }
 
+/// Samples that a run of a network takes at once.
+fn batch_size(graph: &Graph<Quantized>) -> usize {
+    graph.inputs.first().map_or(1, |&id| graph.value(id).shape.first().copied().unwrap_or(1))
+}
+
+/// The first samples, again from the first one on where they do not fill a batch.
+fn first_batch(samples: &Samples, batch: usize) -> Result<Vec<Tensor>, Failure> {
+    let first = samples.first(batch)?;
+    Ok(if samples.count < batch { first.iter().map(|tensor| batch_of(tensor, 0, batch)).collect() } else { first })
+}
+
 /// A machine at the beginning of the first run, and what it reads then.
 pub(super) fn first_run<'a>(
     mapped: &'a Mapped<'a>,
     samples: Option<&Samples>,
 ) -> Result<(Machine<'a>, Vec<Tensor>), Failure> {
     let graph = &mapped.network.quantized;
-    let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape.first().copied().unwrap_or(1));
-    let first = match samples {
-        Some(samples) if samples.count < batch => {
-            samples.first(batch)?.iter().map(|tensor| batch_of(tensor, 0, batch)).collect()
-        }
-        Some(samples) => samples.first(batch)?,
-        None => random_inputs(graph),
-    };
+    let first = samples.map_or_else(|| Ok(random_inputs(graph)), |samples| first_batch(samples, batch_size(graph)))?;
     Ok((machine_of(mapped, graph)?, machine_inputs(mapped, &first)?))
 }
 
@@ -258,7 +262,7 @@ impl<'a> Machines<'a> {
 pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Progress) -> Result<Executed, Failure> {
     let graph = &mapped.network.quantized;
     limits::check_executable(mapped)?;
-    let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape.first().copied().unwrap_or(1));
+    let batch = batch_size(graph);
     let random;
     let samples = if let Some(samples) = samples {
         samples
@@ -271,10 +275,7 @@ pub fn execute(mapped: &Mapped, samples: Option<&Samples>, progress: &mut dyn Pr
         cuttable(graph, batch, count)?;
     }
     limits::check_outputs(graph, batch, count)?;
-    let mut first = samples.first(batch)?;
-    if count < batch {
-        first = first.iter().map(|tensor| batch_of(tensor, 0, batch)).collect();
-    }
+    let first = first_batch(samples, batch)?;
     let oracle = Oracle::of(mapped);
     let machines = Machines { mapped, graph: &oracle.graph, idle: Mutex::default() };
     let work = mapped.program.header.layers.iter().map(layer_work).fold(0, u64::saturating_add);
@@ -320,7 +321,7 @@ fn the_others(
     progress: &mut dyn Progress,
 ) -> Result<Executed, Failure> {
     let graph = &mapped.network.quantized;
-    let batch = graph.inputs.first().map_or(1, |&id| graph.value(id).shape[0]);
+    let batch = batch_size(graph);
     let size = block_of(graph, false);
     let instructions: Vec<Instruction> = mapped.program.instructions().take(INSTRUCTIONS_KEPT + 1).collect();
     let kept = (instructions.len() <= INSTRUCTIONS_KEPT).then_some(&*instructions);

@@ -57,7 +57,7 @@ pub fn wave(accelerator: &Accelerator, options: WaveOptions) -> Result<String, F
     for command in &commands {
         sequencer.push(command, Ready::default()).map_err(internal)?;
     }
-    let outcomes = sequencer.finish().map_err(internal)?.outcomes;
+    let outcomes = sequencer.finish().outcomes;
     let last = outcomes.iter().map(|outcome| outcome.end).max().unwrap_or(0);
     let cycles = usize::try_from(last).unwrap_or(usize::MAX).saturating_add(1);
     if cycles > MOST_CYCLES {

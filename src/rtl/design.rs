@@ -40,6 +40,10 @@ impl Design {
                 faults.push(Diagnostic::error(message).with_path(path).with_help(help));
             }
         }
+        if array.flush_idle {
+            let message = "the hardware's sequencer does not flush an idle array";
+            faults.push(Diagnostic::error(message).with_path("array.flush_idle").with_help("set it to `false`"));
+        }
         if !array.dataflows.contains(&dataflow) {
             let message = format!("`{dataflow:?}` is not one of the machine's dataflows");
             let help = format!("choose one of {:?}", array.dataflows);

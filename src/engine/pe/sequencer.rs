@@ -196,10 +196,7 @@ impl<A: Arithmetic> Sequencer<A> {
     }
 
     /// The program's outcomes and values.
-    ///
-    /// # Errors
-    /// None that [`Sequencer::push`] has not met.
-    pub fn finish(self) -> Result<Run<A>, Conflict> {
+    pub fn finish(self) -> Run<A> {
         let period = self.array.structure().load_cycles;
         let array = self.rest;
         let outcome = |&(kind, start): &(Kind, u64)| match kind {
@@ -209,6 +206,6 @@ impl<A: Arithmetic> Sequencer<A> {
                 Outcome { start, first_out: first, end: last }
             }
         };
-        Ok(Run { outcomes: self.outcomes.iter().map(outcome).collect(), array })
+        Run { outcomes: self.outcomes.iter().map(outcome).collect(), array }
     }
 }

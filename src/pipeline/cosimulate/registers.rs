@@ -40,7 +40,7 @@ fn run(design: &Design, array: &Array, commands: &[Command]) -> Result<Run<Integ
         };
         sequencer.push(&command, Ready(ready))?;
     }
-    sequencer.finish()
+    Ok(sequencer.finish())
 }
 
 fn tile(design: &Design, array: &Array, stream: &Stream) -> Tile {

@@ -70,7 +70,7 @@ prop_compose! {
         skewed in any::<bool>(),
         min_stream in prop_oneof![2 => Just(1_u32), 1 => 1..12_u32],
         overlap_tiles in prop::bool::weighted(0.75),
-        switch in 0..4_u32,
+        [flush_idle, switch] in [0..2_u32, 0..4_u32],
     ) -> AcceleratorConfig {
         let mut config = config();
         let array = &mut config.array;
@@ -86,6 +86,7 @@ prop_compose! {
         };
         array.dataflows = if accumulate == Accumulate::AtOutput { vec![Dataflow::WS, Dataflow::OS] } else { vec![Dataflow::WS] };
         (array.min_stream, array.overlap_tiles, array.dataflow_switch_cycles) = (min_stream, overlap_tiles, switch);
+        array.flush_idle = flush_idle == 1 && accumulate == Accumulate::AtOutput;
         config
     }
 }
@@ -260,7 +261,7 @@ fn by_registers(
             }
         }
     }
-    let run = sequencer.finish().unwrap();
+    let run = sequencer.finish();
     let law = ArrayLaw::of(array);
     for ((command, _), outcome) in commands.iter().flatten().zip(&run.outcomes) {
         if let (Command::Stream(tile), Some(first)) = (command, outcome.first_out) {
