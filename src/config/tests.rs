@@ -175,6 +175,26 @@ fn what_is_legal_and_seldom_meant_is_a_warning() {
 }
 
 #[test]
+fn an_array_that_no_one_can_build_is_refused_with_the_reason() {
+    let refused = |sets: &[&str]| {
+        let sets: Vec<String> = sets.iter().map(ToString::to_string).collect();
+        load("edge_32x32", &sets).unwrap_err().to_string()
+    };
+    let skewed = refused(&["array.dataflows=[WS]", "array.accumulate=InjectSkewed"]);
+    assert!(skewed.contains("set `array.output` to `Skewed`"), "{skewed}");
+    let rows = refused(&["array.dataflows=[WS]", "array.accumulate=InjectRows", "array.output=Skewed"]);
+    assert!(rows.contains("set `array.output` to `Deskewed`"), "{rows}");
+    let stays = refused(&["array.accumulate=InjectRows"]);
+    assert!(stays.contains("remove `OS` from `array.dataflows`"), "{stays}");
+    let narrow = refused(&["array.dataflows=[WS]", "array.accumulate=InjectRows", "accumulators.bits=24"]);
+    assert!(narrow.contains("takes sums of 32 bits from accumulators of 24"), "{narrow}");
+    let chain = refused(&["array.weight_load.path=Chain", "array.weight_load.shadow_depth=2"]);
+    assert!(chain.contains("a shift chain holds one tile, not 2"), "{chain}");
+    let load = refused(&["array.weight_load.cycles=0"]);
+    assert!(load.contains("expected an integer from 1 to 65,536"), "{load}");
+}
+
+#[test]
 fn a_machine_made_in_memory_is_checked_like_a_file() {
     let mut config = load("edge_16x16", &[]).unwrap().config;
     assert_eq!(Accelerator::new(&config).unwrap().config, config);

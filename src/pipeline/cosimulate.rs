@@ -112,13 +112,12 @@ pub fn cycles_of(accelerator: &Accelerator, design: &Design, commands: &[Command
     let internal = |message: String| Failure::Internal(message);
     let by_registers = registers::cycles(design, &accelerator.config.array, commands)
         .map_err(|conflict| internal(format!("the array's registers: {conflict}")))?;
-    match by_law.iter().zip(&by_registers).position(|(law, registers)| law != registers) {
-        Some(at) => Err(internal(format!(
-            "command {at} begins and ends in cycles {:?} by the law and {:?} by the array's registers",
-            by_law[at], by_registers[at]
-        ))),
-        None => Ok(by_law),
+    if by_law != by_registers {
+        return Err(internal(format!(
+            "commands begin and end in cycles {by_law:?} by the law and {by_registers:?} by the array's registers"
+        )));
     }
+    Ok(by_law)
 }
 
 /// A stream as the timing engine knows it. A row of accumulators has a word a lane.

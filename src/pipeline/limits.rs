@@ -135,3 +135,21 @@ fn operations<S: Stage>(graph: &Graph<S>, node: &Node) -> u64 {
         _ => ir::macs::macs(graph, node),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_is_followed_for_so_many_cycles_and_no_more() {
+        let accelerator = crate::config::load("tpu_v1_like", &[]).unwrap();
+        let most = MOST_ELEMENT_UPDATES / (256 * 256);
+        assert!(check_registers(&accelerator, most).is_ok());
+        let refused = check_registers(&accelerator, most + 1).unwrap_err().to_string();
+        assert!(
+            refused.contains("at most 1,099,511,627,776 are taken") && refused.contains("--fidelity tile"),
+            "{refused}"
+        );
+        assert!(check_registers(&accelerator, u64::MAX).is_err());
+    }
+}

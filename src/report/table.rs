@@ -182,11 +182,15 @@ fn verification(out: &mut Text, result: &RunResult) {
     };
     out.entry("bits", &text);
     if let Some(check) = &result.registers {
-        let text = format!(
-            "register by register: {} array tiles and their {} sums equal, to the cycle and the bit",
-            thousands(check.tiles),
-            thousands(check.sums)
-        );
+        let text = if check.tiles == 0 {
+            "nothing to follow register by register: no layer runs on it".to_owned()
+        } else {
+            format!(
+                "register by register: {} array tiles and their {} sums equal, to the cycle and the bit",
+                thousands(check.tiles),
+                thousands(check.sums)
+            )
+        };
         out.entry("array", &text);
     }
     if let Some(text) = overflows(result) {

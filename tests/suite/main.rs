@@ -16,6 +16,7 @@ mod metrics;
 mod mutants;
 mod networks;
 mod programs;
+mod registers;
 mod scalesim;
 mod strides;
 mod support;

@@ -66,8 +66,8 @@ fn path_of(matrix: &Matrix, datapath: Datapath, k: usize, continued: bool) -> Pa
     if may_saturate || !below(64) {
         return Path::Sequential;
     }
-    // The kernel adds modulo 2^32, and a sum that wraps there could not be counted.
-    // Operands less their zero points must fit 16 bits, several zero points of a 16-bit type included.
+    // The kernel takes operands, less their zero points, of 16 bits, and adds modulo 2^32: a sum that wraps could not be
+    // counted.
     let fits = |operand: &Operand| operand.narrow.is_some() && operand.magnitude <= i16::MAX.unsigned_abs().into();
     if !fits(&matrix.input) || !fits(&matrix.weight) || !below(32) {
         return Path::Wide;
