@@ -158,11 +158,17 @@ impl<'m> Importer<'m> {
 
     /// A constant of the file.
     pub(super) fn decoded(&mut self, proto: &TensorProto) -> Result<Arc<Tensor>, String> {
-        let tensor = Arc::new(tensor::decode(proto, &mut self.external)?);
-        if proto.data_type.is_some_and(|number| tensor::dtype(number) == Ok(DType::Int4)) {
+        let tensor = tensor::decode(proto, &mut self.external)?;
+        Ok(self.kept(tensor, proto.data_type.unwrap_or_default()))
+    }
+
+    /// A constant whose type in the file has this number.
+    pub(super) fn kept(&mut self, tensor: Tensor, number: i32) -> Arc<Tensor> {
+        let tensor = Arc::new(tensor);
+        if tensor::dtype(number) == Ok(DType::Int4) {
             self.nibbles.insert(Arc::as_ptr(&tensor).addr());
         }
-        Ok(tensor)
+        tensor
     }
 
     /// Element type of a constant.

@@ -25,7 +25,6 @@ mod tests;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::Path,
-    sync::Arc,
 };
 
 use prost::{Message, bytes::Bytes};
@@ -240,7 +239,8 @@ fn inputs<'m>(
         let name = input.name();
         let path = || Some(format!("input {:?}", clip(name)));
         if let Some(tensor) = bound.get(name) {
-            imp.names.insert(name, Binding::Constant(Arc::new(tensor.clone()), name));
+            let constant = imp.kept(tensor.clone(), declared(input).map_or(0, type_proto::Tensor::elem_type));
+            imp.names.insert(name, Binding::Constant(constant, name));
             continue;
         }
         match declare(input, imp, options) {
@@ -257,11 +257,16 @@ fn inputs<'m>(
     }
 }
 
+/// What an input is declared to be, if a tensor.
+fn declared(input: &ValueInfoProto) -> Option<&type_proto::Tensor> {
+    let type_proto::Value::TensorType(tensor) = input.r#type.as_ref()?.value.as_ref()?;
+    Some(tensor)
+}
+
 /// The value of one input, its batch bound.
 fn declare(input: &ValueInfoProto, imp: &mut Importer<'_>, options: &ImportOptions) -> Fallible<Value> {
     use tensor_shape_proto::dimension::Value as Dim;
-    let declared = input.r#type.as_ref().and_then(|of| of.value.as_ref());
-    let Some(type_proto::Value::TensorType(declared)) = declared else { refuse!("is not a tensor") };
+    let Some(declared) = declared(input) else { refuse!("is not a tensor") };
     let dtype = tensor::dtype(declared.elem_type())?;
     let Some(dims) = &declared.shape else { refuse!("has no shape") };
     if dims.dim.len() > MAX_RANK {
