@@ -43,7 +43,7 @@ pub enum EngineKind {
 /// An in-order engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
-    /// For reports: `load 0`, `array`, `vector`, `store 0`, `host`.
+    /// For reports: `load 0`, `array` (`array 0` where there are several), `vector`, `store 0`, `host`.
     pub name: String,
     /// What it does.
     pub kind: EngineKind,
@@ -56,7 +56,7 @@ pub struct EngineInfo {
 pub struct Accelerator {
     /// The config as read, overrides applied.
     pub config: AcceleratorConfig,
-    /// All engines: loads, array, vector (where it is one of its own), stores, host; in this order.
+    /// All engines: loads, arrays, vector (where it is one of its own), stores, host; in this order.
     pub engines: Vec<EngineInfo>,
     /// Physical buffers.
     pub buffers: Vec<Buffer>,
@@ -114,7 +114,10 @@ impl Accelerator {
         for index in 0..config.dma.load_engines {
             add(format!("load {index}"), EngineKind::Load, array_period);
         }
-        add("array".into(), EngineKind::Array, array_period);
+        for index in 0..config.array.count {
+            let name = if config.array.count == 1 { "array".into() } else { format!("array {index}") };
+            add(name, EngineKind::Array, array_period);
+        }
         if config.vector.placement != VectorPlacement::InStorePath {
             add("vector".into(), EngineKind::Vector, vector_period);
         }
@@ -164,12 +167,24 @@ impl Accelerator {
         EngineId(u8::try_from(index % self.config.dma.load_engines).expect("validated"))
     }
 
-    /// The array's engine.
+    /// The engine of the array, or of the first of several.
     ///
     /// # Panics
     /// Never: every machine has one.
     pub fn array_engine(&self) -> EngineId {
         self.first(EngineKind::Array).expect("every machine has an array")
+    }
+
+    /// The engines of all arrays, in their order.
+    pub fn array_engines(&self) -> impl Iterator<Item = EngineId> + use<> {
+        let first = self.array_engine().0;
+        (first..).take(self.config.array.count as usize).map(EngineId)
+    }
+
+    /// Which array an engine is, from 0; `None` if it is none.
+    pub fn array_of(&self, engine: EngineId) -> Option<usize> {
+        let index = engine.0.checked_sub(self.array_engine().0)?;
+        (u32::from(index) < self.config.array.count).then_some(index.into())
     }
 
     /// The engine that runs vector work: its own, or the store engine in whose path it sits.

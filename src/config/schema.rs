@@ -133,7 +133,8 @@ declare! {
         kind: ArrayKind = Systolic => "neighbour to neighbour, or broadcast and adder tree",
         rows: u32 in 1..=1024 => "rows of elements; the largest published arrays have 256",
         cols: u32 in 1..=1024 => "columns of elements; the largest published arrays have 256",
-        count: u32 in 1..=64 = 1 => "identical arrays in the core"; refused "several arrays in a core",
+        count: u32 in 1..=64 = 1 =>
+            "identical arrays in the core; each has an engine of its own, and an equal share of what the operand buffers deliver",
         clock_mhz: f64 in 1.0..=10_000.0 "MHz" =>
             "clock of the array, the load and store engines and the host; report cycles are of it; integer periods \
              in femtoseconds are exact to 1e-5 up to 10 GHz",

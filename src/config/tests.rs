@@ -296,7 +296,7 @@ fn faulty_overrides_say_what_was_meant() {
         ("depthwise=Host(x: 1)", "`Host` has no fields"),
         ("array.clock_mhz=inf", "found a number that is infinite or not a number"),
         ("array.clock_mhz=20e3", "lower it to at most 10,000"),
-        ("array.count=2", "not modelled yet: several arrays in a core"),
+        ("array.count=65", "lower it to at most 64"),
         ("array.kind=DotTree", "not modelled yet: `DotTree` (use `Systolic`)"),
         ("vector.placement=fused", "not modelled yet: `Fused` (use `Separate`, `InStorePath`)"),
         ("array.weight_type=Int32", "expected one of `Int4`"),

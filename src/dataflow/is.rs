@@ -31,6 +31,10 @@ impl Schedule for InputStationary {
         }
     }
 
+    fn granules(&self, array: &ArrayExtents) -> [u64; 2] {
+        [array.cols, 1]
+    }
+
     fn folds(&self, taps: u64, channels: u64, array: &ArrayExtents) -> Folds {
         array.folds(taps, channels)
     }

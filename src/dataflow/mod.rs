@@ -5,11 +5,13 @@
 //! Knows the machine and one product at a time: no layers, no buffers, no instructions. `mapping` counts and orders by
 //! it, `program` emits its commands, `engine::timing` takes the law's parameters.
 
+mod deal;
 mod is;
 mod law;
 mod os;
 mod ws;
 
+pub use deal::{Share, Shares, deal};
 pub use law::ArrayLaw;
 
 use smallvec::SmallVec;
@@ -101,6 +103,8 @@ pub struct ArrayExtents {
     pub packing: KPacking,
     /// Whether a tile goes on past the end of an output row.
     pub row_ends: RowEnds,
+    /// Identical arrays that share a product.
+    pub arrays: u64,
 }
 
 impl ArrayExtents {
@@ -112,6 +116,7 @@ impl ArrayExtents {
             max_stream: array.max_stream.into(),
             packing: array.k_packing,
             row_ends: array.row_ends,
+            arrays: array.count.into(),
         }
     }
 
@@ -211,6 +216,9 @@ pub trait Schedule: Sync {
 
     /// The same, counted.
     fn nest(&self, product: &Product, array: &ArrayExtents) -> Nest;
+
+    /// Pixels and outputs that it gains nothing from dividing among arrays.
+    fn granules(&self, array: &ArrayExtents) -> [u64; 2];
 
     /// Folds of K in the order in which they are added to a sum. Within a fold, products are added from its first index.
     fn folds(&self, taps: u64, channels: u64, array: &ArrayExtents) -> Folds;

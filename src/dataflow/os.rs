@@ -29,6 +29,10 @@ impl Schedule for OutputStationary {
         }
     }
 
+    fn granules(&self, array: &ArrayExtents) -> [u64; 2] {
+        [array.rows, array.cols]
+    }
+
     fn folds(&self, taps: u64, channels: u64, _array: &ArrayExtents) -> Folds {
         smallvec![Range { start: 0, len: narrow(taps * channels) }]
     }

@@ -5,7 +5,7 @@ use super::*;
 const ALL: [Dataflow; 3] = [Dataflow::WS, Dataflow::OS, Dataflow::IS];
 
 fn extents(rows: u64, packing: KPacking) -> ArrayExtents {
-    ArrayExtents { rows, cols: 8, max_stream: 0, packing, row_ends: RowEnds::Cross }
+    ArrayExtents { rows, cols: 8, max_stream: 0, packing, row_ends: RowEnds::Cross, arrays: 1 }
 }
 
 #[test]
@@ -37,7 +37,7 @@ proptest! {
         max_stream in 0_u64..5,
         packing in prop::sample::select(vec![KPacking::KernelAndChannels, KPacking::Channels]),
     ) {
-        let array = ArrayExtents { rows, cols, max_stream, packing, row_ends: RowEnds::Stop };
+        let array = ArrayExtents { rows, cols, max_stream, packing, row_ends: RowEnds::Stop, arrays: 1 };
         let pixels = stretches * row;
         let product = Product { pixels, row, outputs, taps, channels };
         let schedule = schedule(dataflow);
@@ -82,5 +82,55 @@ proptest! {
         }
         prop_assert_eq!(u64::from(next), product.depth());
         prop_assert_eq!([preloads, streams, beats], counted(schedule.nest(&product, &array), &array));
+    }
+}
+
+proptest! {
+    /// Of all products of a size: the parts are all of it, once, in whole granules, and the first takes the longest.
+    #[test]
+    fn parts_of_a_product_are_the_whole(
+        dataflow in prop_oneof![Just(Dataflow::WS), Just(Dataflow::OS), Just(Dataflow::IS)],
+        [row, stretches, outputs, taps, channels] in [1_u64..60, 1..6, 1..60, 1..10, 1..20],
+        [rows, cols, max_stream, arrays] in [1_u64..12, 1..12, 0..9, 1..9],
+        row_ends in prop_oneof![Just(RowEnds::Cross), Just(RowEnds::Stop)],
+    ) {
+        let extents = ArrayExtents { rows, cols, max_stream, packing: KPacking::Channels, row_ends, arrays };
+        let pixels = row * stretches;
+        let row = if row_ends == RowEnds::Cross { pixels } else { row };
+        let product = Product { pixels, row, outputs, taps, channels };
+        let schedule = schedule(dataflow);
+        let shares = deal(schedule, &product, &extents);
+        prop_assert!(!shares.is_empty() && shares.len() as u64 <= arrays);
+        let mut times = std::collections::BTreeMap::new();
+        for share in &shares {
+            share.commands(schedule, &extents, &mut |command| {
+                let Command::Stream(tile) = command else { return };
+                for pixel in tile.pixels.start..tile.pixels.start + tile.pixels.len {
+                    for output in tile.outputs.start..tile.outputs.start + tile.outputs.len {
+                        *times.entry((pixel, output)).or_insert(0) += tile.k.len;
+                    }
+                }
+            });
+        }
+        let whole = u64::from(*times.keys().map(|(pixel, _)| pixel).max().unwrap()) < pixels
+            && u64::from(*times.keys().map(|(_, output)| output).max().unwrap()) < outputs;
+        prop_assert!(whole && times.len() as u64 == pixels * outputs, "{} sums", times.len());
+        prop_assert!(times.values().all(|&depth| u64::from(depth) == taps * channels));
+        // What the closed form takes for granted: the first array is done last.
+        let first = schedule.nest(&shares[0].product, &extents);
+        for share in &shares[1..] {
+            let other = schedule.nest(&share.product, &extents);
+            let smaller = match (first, other) {
+                (Nest::Streaming { tiles, beats }, Nest::Streaming { tiles: fewer, beats: alike }) => {
+                    fewer <= tiles && alike == beats
+                }
+                (
+                    Nest::Stationary { repeats, folds, operands, runs, rows },
+                    Nest::Stationary { repeats: r, folds: f, operands: o, runs: u, rows: w },
+                ) => r <= repeats && f == folds && o <= operands && u <= runs && w <= rows,
+                _ => false,
+            };
+            prop_assert!(smaller, "{first:?} {other:?}");
+        }
     }
 }

@@ -32,6 +32,10 @@ impl Schedule for WeightStationary {
         }
     }
 
+    fn granules(&self, array: &ArrayExtents) -> [u64; 2] {
+        [1, array.cols]
+    }
+
     fn folds(&self, taps: u64, channels: u64, array: &ArrayExtents) -> Folds {
         array.folds(taps, channels)
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use super::{Failure, Mapped, Samples, execute, limits};
 use crate::{
-    config::Accelerator,
+    config::{Accelerator, EngineId},
     diag::Progress,
     engine::{
         functional::Machine,
@@ -18,17 +18,19 @@ use crate::{
     units::Time,
 };
 
-/// When the array's instructions began and ended, in their order.
-struct ArrayTimes {
-    engine: Unit,
-    period: Time,
-    times: VecDeque<[u64; 2]>,
+/// When the arrays' instructions began and ended, in the order of each.
+struct ArrayTimes<'a> {
+    accelerator: &'a Accelerator,
+    times: Vec<VecDeque<[u64; 2]>>,
 }
 
-impl Observer for ArrayTimes {
+impl Observer for ArrayTimes<'_> {
     fn done(&mut self, done: &Done) {
-        if done.unit == self.engine {
-            self.times.push_back([done.start, done.end].map(|time| time.cycles_ceil(self.period).0));
+        let Unit::Engine(engine) = done.unit else { return };
+        let array = u8::try_from(engine).ok().and_then(|engine| self.accelerator.array_of(EngineId(engine)));
+        if let Some(array) = array {
+            let cycles = |time: Time| time.cycles_ceil(self.accelerator.array_period).0;
+            self.times[array].push_back([done.start, done.end].map(cycles));
         }
     }
 }
@@ -44,11 +46,12 @@ pub(super) fn check(
 ) -> Result<RegisterCheck, Failure> {
     let program = &mapped.program;
     let accelerator = &program.accelerator;
-    let engine = Unit::Engine(usize::from(accelerator.array_engine().0));
-    let mut observed = ArrayTimes { engine, period: accelerator.array_period, times: VecDeque::new() };
+    let mut observed =
+        ArrayTimes { accelerator, times: vec![VecDeque::new(); accelerator.config.array.count as usize] };
     let instructions = program.instructions();
     timing::observe(accelerator, &program.header, instructions, timing::Options::default(), &mut observed, None)?;
-    let cycles = observed.times.back().map_or(0, |&[_, end]| end);
+    let ends = observed.times.iter().map(|times| times.back().map_or(0, |&[_, end]| end));
+    let cycles = ends.fold(0, u64::saturating_add);
     limits::check_registers(accelerator, cycles)?;
 
     progress.stage("the array, register by register", Some(cycles), "cycles");
@@ -56,8 +59,15 @@ pub(super) fn check(
     for (index, input) in inputs.iter().enumerate() {
         machine.set_input(index, input).map_err(internal)?;
     }
-    let mut replay = Replay::new(accelerator, observed.times)?;
+    let mut arrays = Vec::new();
+    for times in observed.times {
+        arrays.push(Replay::new(accelerator, times)?);
+    }
     for instruction in program.instructions() {
+        let Some(replay) = accelerator.array_of(instruction.engine).and_then(|index| arrays.get_mut(index)) else {
+            machine.execute(&instruction).map_err(internal)?;
+            continue;
+        };
         match &instruction.operation {
             Operation::Preload { stationary } => replay.load(&mut machine, &instruction, stationary)?,
             Operation::Matmul(matmul) => {
@@ -77,7 +87,14 @@ pub(super) fn check(
         }
         machine.execute(&instruction).map_err(internal)?;
     }
-    replay.finish()
+    let mut found = RegisterCheck::default();
+    for array in arrays {
+        let RegisterCheck { tiles, sums, element_updates } = array.finish()?;
+        found.tiles += tiles;
+        found.sums += sums;
+        found.element_updates += element_updates;
+    }
+    Ok(found)
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use proptest::prelude::*;
 use systole::{
-    config::{Accelerator, Accumulate, BufferId, Dataflow},
+    config::{Accelerator, Accumulate, BufferId, Dataflow, EngineId},
     ir::{Graph, Quantized},
     mapping::{LayerMapping, order::accumulation_order},
     program::{Arithmetic, Matmul, Operation, Program, Region, Space, TensorPlace, Transfer, VectorKind, WeightImage},
@@ -96,9 +96,10 @@ struct Walker {
     memory: Space,
     /// The weights that lie in buffers.
     buffers: BTreeMap<(BufferId, u64), (u32, u32)>,
-    stationary: Option<Region>,
-    /// Sums that stay in the elements, by row and column.
-    elements: BTreeMap<(u32, u32), Additions>,
+    /// Of each array.
+    stationary: BTreeMap<EngineId, Region>,
+    /// Sums that stay in the elements, by array, row and column.
+    elements: BTreeMap<(EngineId, u32, u32), Additions>,
     accumulators: BTreeMap<u64, Additions>,
     /// Sums that are complete.
     done: Vec<Additions>,
@@ -132,11 +133,11 @@ impl Walker {
         (0..weights.rows()).map(row).collect()
     }
 
-    fn multiply(&mut self, matmul: &Matmul) -> Result<(), TestCaseError> {
+    fn multiply(&mut self, array: EngineId, matmul: &Matmul) -> Result<(), TestCaseError> {
         let weights = match (self.dataflow, matmul.stationary) {
             (Dataflow::IS, _) => matmul.stream,
             (_, Some(stationary)) => stationary,
-            (_, None) => self.stationary.ok_or_else(|| TestCaseError::fail("nothing was preloaded"))?,
+            (_, None) => *self.stationary.get(&array).ok_or_else(|| TestCaseError::fail("nothing was preloaded"))?,
         };
         let rows = self.rows(&weights)?;
         let sums = &matmul.accumulators;
@@ -148,7 +149,7 @@ impl Walker {
                 let mut sum = Additions::default();
                 if matmul.resume || (self.injects && matmul.accumulate) {
                     sum = if matmul.resume {
-                        self.elements.remove(&(row, col)).expect("a sum in the element")
+                        self.elements.remove(&(array, row, col)).expect("a sum in the element")
                     } else {
                         self.accumulators.remove(&address).expect("a sum to inject")
                     };
@@ -158,7 +159,7 @@ impl Walker {
                     sum.add(output, chunk)?;
                 }
                 if matmul.hold {
-                    self.elements.insert((row, col), sum);
+                    self.elements.insert((array, row, col), sum);
                 } else if matmul.accumulate && !self.injects {
                     let known = self.accumulators.get_mut(&address).expect("a sum to add to");
                     for chunk in sum.chunks {
@@ -218,7 +219,7 @@ fn order_agrees(
         image: weights,
         memory,
         buffers: BTreeMap::new(),
-        stationary: None,
+        stationary: BTreeMap::new(),
         elements: BTreeMap::new(),
         accumulators: BTreeMap::new(),
         done: Vec::new(),
@@ -226,8 +227,10 @@ fn order_agrees(
     for instruction in program.instructions().filter(|instruction| instruction.layer.index() == layer) {
         match &instruction.operation {
             Operation::Load(transfer) => walker.load(transfer),
-            Operation::Preload { stationary } => walker.stationary = Some(*stationary),
-            Operation::Matmul(matmul) => walker.multiply(matmul)?,
+            Operation::Preload { stationary } => {
+                walker.stationary.insert(instruction.engine, *stationary);
+            }
+            Operation::Matmul(matmul) => walker.multiply(instruction.engine, matmul)?,
             Operation::Vector(op) if op.kind == VectorKind::Requantize => {
                 for address in addresses(&op.inputs[0]) {
                     let sum = walker.accumulators.remove(&address).expect("a sum to requantize");

@@ -103,6 +103,7 @@ pub fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), 
     let report = simulate(accelerator, &program)?;
     let walked = traffic(&program.header, program.instructions());
     let cells = f64::from(accelerator.config.array.rows) * f64::from(accelerator.config.array.cols);
+    let arrays = u64::from(accelerator.config.array.count);
     prop_assert_eq!(report.causes.total(), report.cycles.get());
     prop_assert_eq!(report.layers.iter().map(|layer| layer.cycles.get()).sum::<u64>(), report.cycles.get());
     for engine in &report.engines {
@@ -123,7 +124,11 @@ pub fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), 
             timed.span.get(),
             planned.mapping
         );
-        prop_assert!(timed.span >= timed.array_busy, "the array is busy for longer than the span of {}", name);
+        prop_assert!(
+            timed.span.get() * arrays >= timed.array_busy.get(),
+            "the arrays are busy for longer than the span of {}",
+            name
+        );
         prop_assert!(timed.array_busy >= timed.beats, "more beats than busy cycles in {}", name);
         let macs = timed.array_macs.get() + timed.vector_macs.get() + timed.host_macs.get();
         prop_assert_eq!(macs, layer.macs.get(), "multiply-accumulates of {}", name);
@@ -132,8 +137,9 @@ pub fn check(graph: &Graph<Quantized>, accelerator: &Accelerator) -> Result<(), 
                 [timed.array_macs.get(), timed.beats.get(), timed.array_busy.get(), timed.span.get()]
                     .map(|count| count as f64);
             prop_assert!(macs <= beats * cells, "more work than beats in {}", name);
-            let product = (macs / (beats * cells)) * (beats / busy) * (busy / span);
-            let utilization = macs / (span * cells);
+            let arrays = f64::from(accelerator.config.array.count);
+            let product = (macs / (beats * cells)) * (beats / busy) * (busy / (span * arrays));
+            let utilization = macs / (span * cells * arrays);
             prop_assert!((product - utilization).abs() <= 1e-12 * utilization, "utilization of {}", name);
         }
         if layer.kind == LayerKind::Host {

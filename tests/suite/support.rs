@@ -99,7 +99,7 @@ fn structures() -> impl Strategy<Value = (LoadPath, Accumulate, DrainPath, Outpu
     )
 }
 
-/// Any machine that executes: arrays from 1x1 to 40x40, every dataflow, buffers from one array tile up.
+/// Any machine that executes: one to five arrays from 1x1 to 40x40, every dataflow, buffers from one array tile up.
 pub fn machines() -> impl Strategy<Value = Accelerator> {
     let array = (
         1_u32..=40,
@@ -112,7 +112,11 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         prop_oneof![Just(KPacking::KernelAndChannels), Just(KPacking::Channels)],
         (0_u32..=3, 0_u32..=2, 0_u32..=20),
         structures(),
-        (prop::sample::select(vec![RowEnds::Cross, RowEnds::StopWindows, RowEnds::Stop]), prop::bool::weighted(0.25)),
+        (
+            prop::sample::select(vec![RowEnds::Cross, RowEnds::StopWindows, RowEnds::Stop]),
+            prop::bool::weighted(0.25),
+            prop_oneof![2 => Just(1_u32), 1 => 2_u32..=5],
+        ),
     );
     let numbers = (
         prop_oneof![2 => Just((32_u8, 32_u8)), 1 => (8_u8..=64, 8_u8..=64)],
@@ -158,7 +162,7 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         config.array.min_stream = if max_stream == 0 { min_stream } else { min_stream.min(max_stream) };
         config.array.overlap_tiles = overlap;
         config.array.k_packing = packing;
-        (config.array.row_ends, config.array.flush_idle) = ends;
+        (config.array.row_ends, config.array.flush_idle, config.array.count) = ends;
         config.array.pe_registers = registers.0;
         config.array.hop_registers = registers.1;
         config.array.dataflow_switch_cycles = registers.2;

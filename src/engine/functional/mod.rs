@@ -76,7 +76,8 @@ pub struct Machine<'h> {
     outputs: Vec<TensorId>,
     /// What runs on the host.
     host: Option<Arc<dyn HostExecutor + 'h>>,
-    array: ArrayUnit,
+    /// Of each engine; those that are no arrays leave theirs alone.
+    arrays: Vec<ArrayUnit>,
     vector: VectorUnit,
     source: UnrolledRegion,
     target: UnrolledRegion,
@@ -139,7 +140,7 @@ impl<'h> Machine<'h> {
             inputs: header.inputs.clone(),
             outputs: header.outputs.clone(),
             host: None,
-            array: ArrayUnit::default(),
+            arrays: vec![ArrayUnit::default(); accelerator.engines.len()],
             vector: VectorUnit::default(),
             source: UnrolledRegion::default(),
             target: UnrolledRegion::default(),
@@ -207,7 +208,7 @@ impl<'h> Machine<'h> {
     /// Forgets a sample: what is not a weight or a constant is undefined again, buffers are poisoned.
     pub fn reset_activations(&mut self) {
         self.store.reset();
-        self.array = ArrayUnit::default();
+        self.arrays.fill(ArrayUnit::default());
     }
 
     /// By layer, how many sums left the width of their adder on the array or the vector unit, in all runs so far.
@@ -249,7 +250,8 @@ impl<'h> Machine<'h> {
     ) -> Result<Vec<i32>, FunctionalError> {
         let id = instruction.layer;
         let layer = self.layers.get(id.index()).ok_or(Fault::NoLayer(id));
-        let values = layer.and_then(|layer| self.array.operand(&self.store, layer, region, stays));
+        let values = layer
+            .and_then(|layer| array_unit(&mut self.arrays, instruction)?.operand(&self.store, layer, region, stays));
         values.map_err(|fault| self.at(instruction, fault))
     }
 
@@ -258,7 +260,8 @@ impl<'h> Machine<'h> {
     /// # Errors
     /// A region outside them.
     pub fn sums(&mut self, instruction: &Instruction, region: &Region) -> Result<Vec<i64>, FunctionalError> {
-        let sums = self.array.sums(&self.store.accumulators, region);
+        let array = array_unit(&mut self.arrays, instruction);
+        let sums = array.and_then(|array| array.sums(&self.store.accumulators, region));
         sums.map_err(|fault| self.at(instruction, fault))
     }
 
@@ -325,11 +328,13 @@ impl<'h> Machine<'h> {
                 self.transfer(transfer, instruction.index)
             }
             Operation::Preload { stationary } => {
-                self.array.preload(&self.store, id, layer, self.datapath, stationary, false)
+                let array = array_unit(&mut self.arrays, instruction)?;
+                array.preload(&self.store, id, layer, self.datapath, stationary, false)
             }
             Operation::Matmul(matmul) => {
-                self.array.matmul(&mut self.store, id, layer, self.datapath, matmul)?;
-                self.overflows[id.index()] += std::mem::take(&mut self.array.overflows);
+                let array = array_unit(&mut self.arrays, instruction)?;
+                array.matmul(&mut self.store, id, layer, self.datapath, matmul)?;
+                self.overflows[id.index()] += std::mem::take(&mut array.overflows);
                 Ok(())
             }
             Operation::Host(op) if matches!(op.kind, VectorKind::WholeOperator { .. }) => {
@@ -392,4 +397,9 @@ fn write_image(
     };
     pack::parameters(image, total, bias.as_ref(), [input, weight, output], datapath.requantizer, memory)?;
     Ok(dtype)
+}
+
+/// The array that an instruction runs on.
+fn array_unit<'a>(arrays: &'a mut [ArrayUnit], instruction: &Instruction) -> Result<&'a mut ArrayUnit, Fault> {
+    arrays.get_mut(usize::from(instruction.engine.0)).ok_or(Fault::Arithmetic("an engine that the machine has"))
 }

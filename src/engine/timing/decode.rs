@@ -57,6 +57,8 @@ pub struct BufferRates {
     /// Bytes that the input and the weight buffer deliver a cycle, and whether they are one.
     bytes: [u64; 2],
     shared: bool,
+    /// Arrays that share them.
+    arrays: u64,
     weight_buffer: BufferId,
 }
 
@@ -79,6 +81,7 @@ impl BufferRates {
             rows: accelerator.config.array.rows.into(),
             bytes,
             shared: accelerator.input_buffer == accelerator.weight_buffer,
+            arrays: accelerator.config.array.count.into(),
             weight_buffer: accelerator.weight_buffer,
         })
     }
@@ -89,19 +92,21 @@ impl BufferRates {
     /// More than 64 bits hold.
     pub fn beats(&self, matmul: &Matmul) -> Result<[u64; 2], TimingError> {
         let [rows, k] = [runs::rows(&matmul.stream)?, runs::columns(&matmul.stream)?];
+        // Of what a buffer delivers an array has an equal share.
+        let take = |bytes: u64, of: u64| Ok::<_, TimingError>(product(bytes, self.arrays)?.div_ceil(of));
         let (beats, cycles) = if let Some(stationary) = matmul.stationary {
             let columns = runs::rows(&stationary)?;
             let [input, weight] = [packed(&matmul.stream, rows)?, packed(&stationary, columns)?];
             let cycles = if self.shared {
-                sum(input, weight)?.div_ceil(self.bytes[0])
+                take(sum(input, weight)?, self.bytes[0])?
             } else {
-                input.div_ceil(self.bytes[0]).max(weight.div_ceil(self.bytes[1]))
+                take(input, self.bytes[0])?.max(take(weight, self.bytes[1])?)
             };
             (k, cycles)
         } else {
             // Input stationary streams weights: the buffer is that of the streamed region.
             let is_weight = matches!(matmul.stream.space, Space::Buffer(id) if id == self.weight_buffer);
-            (rows, packed(&matmul.stream, k.min(self.rows))?.div_ceil(self.bytes[usize::from(is_weight)]))
+            (rows, take(packed(&matmul.stream, k.min(self.rows))?, self.bytes[usize::from(is_weight)])?)
         };
         Ok([beats, cycles.max(1)])
     }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use super::{
     TimingError,
     causes::{CauseGraph, Event, to_cycles},
@@ -18,9 +20,9 @@ struct OpenLayer {
     outstanding: u64,
     all_issued: bool,
     last: Event,
-    /// Time in which the array was busy for this layer, and until when.
+    /// Time in which arrays were busy for this layer, and until when each.
     array_busy: Time,
-    array_until: Time,
+    array_until: SmallVec<[Time; 1]>,
     timing: LayerTiming,
 }
 
@@ -67,7 +69,7 @@ impl LayerBook {
                 all_issued: false,
                 last: Event::ORIGIN,
                 array_busy: Time::ZERO,
-                array_until: Time::ZERO,
+                array_until: SmallVec::new(),
                 timing,
             });
             self.next_free = layer + 1;
@@ -96,11 +98,16 @@ impl LayerBook {
         Ok(())
     }
 
-    /// Accounts for time in which the array was busy. What layers do at the same time counts for each.
-    pub fn array_busy(&mut self, layer: usize, start: Time, end: Time) {
+    /// Accounts for time in which an array was busy. What layers do at the same time counts for each, and so does what
+    /// arrays do.
+    pub fn array_busy(&mut self, layer: usize, array: usize, start: Time, end: Time) {
         if let Some(open) = self.open_layer(layer) {
-            open.array_busy += end.saturating_sub(start.max(open.array_until));
-            open.array_until = open.array_until.max(end);
+            if open.array_until.len() <= array {
+                open.array_until.resize(array + 1, Time::ZERO);
+            }
+            let until = &mut open.array_until[array];
+            open.array_busy += end.saturating_sub(start.max(*until));
+            *until = end.max(*until);
         }
     }
 

@@ -56,8 +56,9 @@ pub(super) struct Simulator<'a, O> {
     issue_stalled: Time,
     instructions: u64,
     engines: Vec<Engine>,
-    array: ArrayTimer,
-    dataflow: Option<Dataflow>,
+    /// The arrays, each with the dataflow that it was last used in.
+    arrays: Vec<(ArrayTimer, Option<Dataflow>)>,
+    first_array: usize,
     memories: Vec<Memory>,
     tokens: Tokens,
     layers: LayerBook,
@@ -122,8 +123,10 @@ impl<'a, O: Observer> Simulator<'a, O> {
             issue_stalled: Time::ZERO,
             instructions: 0,
             engines,
-            array: ArrayTimer::new(accelerator)?,
-            dataflow: None,
+            arrays: (0..accelerator.config.array.count)
+                .map(|_| Ok((ArrayTimer::new(accelerator)?, None)))
+                .collect::<Result<_, TimingError>>()?,
+            first_array: usize::from(accelerator.array_engine().0),
             memories,
             tokens: Tokens::default(),
             layers: LayerBook::new(header.layers.len(), period),
@@ -329,17 +332,21 @@ impl<'a, O: Observer> Simulator<'a, O> {
         match &queued.op {
             DecodedOp::Preload | DecodedOp::Stream(_) => {
                 let dataflow = self.header.layers.get(queued.layer).and_then(|layer| layer.dataflow);
-                if dataflow.is_some() && dataflow != self.dataflow {
+                let array = id.checked_sub(self.first_array).and_then(|index| self.arrays.get_mut(index));
+                let Some((array, current)) = array else {
+                    return Err(TimingError::Machine("an array that is not listed"));
+                };
+                if dataflow.is_some() && dataflow != *current {
                     let stays = |dataflow| schedule(dataflow).stationary().is_some();
-                    let wired_alike = self.dataflow.map(stays) == dataflow.map(stays);
-                    if self.dataflow.is_some() && !(wired_alike && self.switch_cycles == 0) {
-                        self.array.switch_dataflow(&mut self.graph, self.switch_cycles)?;
+                    let wired_alike = current.map(stays) == dataflow.map(stays);
+                    if current.is_some() && !(wired_alike && self.switch_cycles == 0) {
+                        array.switch_dataflow(&mut self.graph, self.switch_cycles)?;
                     }
-                    self.dataflow = dataflow;
+                    *current = dataflow;
                 }
                 let phases = match &queued.op {
-                    DecodedOp::Stream(tile) => self.array.stream(&mut self.graph, tile, ready)?,
-                    _ => self.array.preload(&mut self.graph, ready)?,
+                    DecodedOp::Stream(tile) => array.stream(&mut self.graph, tile, ready)?,
+                    _ => array.preload(&mut self.graph, ready)?,
                 };
                 self.started(id, &queued, phases.start);
                 self.finish(id, &queued, phases)
@@ -423,7 +430,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
         if engine.kind == EngineKind::Array {
             // A load behind another tile's stream is hidden; only what shows makes the array busy.
             let start = if matches!(queued.op, DecodedOp::Preload) { from } else { phases.start.time };
-            self.layers.array_busy(queued.layer, start, phases.end.time);
+            self.layers.array_busy(queued.layer, id - self.first_array, start, phases.end.time);
         }
         let engine = &mut self.engines[id];
         engine.retired = latest([phases.end, engine.retired]);
@@ -451,7 +458,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
 
     fn visit_events(&mut self, visit: &mut dyn FnMut(&mut Event)) {
         visit(&mut self.issued);
-        self.array.visit_events(visit);
+        self.arrays.iter_mut().for_each(|(array, _)| array.visit_events(visit));
         self.tokens.visit_events(visit);
         self.layers.visit_events(visit);
         self.memories.iter_mut().for_each(|memory| memory.visit_events(visit));

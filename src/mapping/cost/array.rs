@@ -2,7 +2,7 @@
 
 use super::{ChannelTiles, Cost, PixelTiles, Rates, traffic::TilePixels};
 use crate::{
-    dataflow::{Nest, Product, schedule},
+    dataflow::{Nest, Product, Share, deal, schedule},
     mapping::{
         matrix::{MatrixMapping, Trips},
         tiling::Lengths,
@@ -80,30 +80,36 @@ impl Rates {
         free.max(law.min_stream)
     }
 
-    fn work(&self, nest: Nest) -> PassWork {
+    /// Preloads, array tiles and beats, whatever time they take.
+    fn count(&self, nest: Nest) -> PassWork {
         match nest {
+            Nest::Stationary { repeats, folds, operands, runs, rows } => {
+                let loads = repeats.saturating_mul(folds * operands);
+                let streams = loads.saturating_mul(runs);
+                PassWork {
+                    preloads: loads,
+                    tiles: streams.saturating_mul(self.extents.streams(rows)),
+                    beats: streams.saturating_mul(rows),
+                    gaps: 0,
+                }
+            }
+            Nest::Streaming { tiles, beats } => {
+                PassWork { preloads: 0, tiles, beats: tiles.saturating_mul(beats), gaps: 0 }
+            }
+        }
+    }
+
+    fn work(&self, nest: Nest) -> PassWork {
+        let gaps = match nest {
             // All folds but the first add to sums of the one before, which must have come out where they are injected.
             Nest::Stationary { repeats, folds, operands, runs, rows } => {
                 let fold = operands.saturating_mul(self.gap(runs, rows));
-                let one = PassWork {
-                    preloads: folds * operands,
-                    tiles: (folds * operands * runs).saturating_mul(self.extents.streams(rows)),
-                    beats: (folds * operands * runs).saturating_mul(rows),
-                    gaps: (folds - 1)
-                        .saturating_mul(fold.max(self.law.accumulation_wait.unwrap_or(0)))
-                        .saturating_add(fold),
-                };
-                let mut work = PassWork::default();
-                work.add(one, repeats);
-                work
+                let next = fold.max(self.law.accumulation_wait.unwrap_or(0));
+                (folds - 1).saturating_mul(next).saturating_add(fold).saturating_mul(repeats)
             }
-            Nest::Streaming { tiles, beats } => PassWork {
-                preloads: 0,
-                tiles,
-                beats: tiles.saturating_mul(beats),
-                gaps: tiles.saturating_mul(self.output_gap(beats)),
-            },
-        }
+            Nest::Streaming { tiles, beats } => tiles.saturating_mul(self.output_gap(beats)),
+        };
+        PassWork { gaps, ..self.count(nest) }
     }
 
     /// Of so many cycles between streams, those until the last stream's end: from the last unit on, its stream alone
@@ -158,10 +164,12 @@ pub(super) fn array_work(
     }
     let (tile, taps) = (&mapping.tile, mapping.shape.taps());
     let schedule = schedule(mapping.dataflow);
-    let nest = |size: TilePixels, outputs: u64, channels: u64| {
+    let shares = |size: TilePixels, outputs: u64, channels: u64| {
         let TilePixels { pixels, row } = size;
-        schedule.nest(&Product { pixels, row, outputs, taps, channels }, &rates.extents)
+        deal(schedule, &Product { pixels, row, outputs, taps, channels }, &rates.extents)
     };
+    // The first of several arrays has the largest share of every product: the others are done no later.
+    let nest = |size, outputs, channels| schedule.nest(&shares(size, outputs, channels)[0].product, &rates.extents);
     let passes = u64::from(mapping.passes());
     let first_passes = u64::from(mapping.tile.passes.min(mapping.passes()));
     let last_passes = passes - u64::from(trips.passes - 1) * u64::from(tile.passes);
@@ -173,7 +181,7 @@ pub(super) fn array_work(
     last_step.add(rates.work(last_nest), last_passes);
     let last_step = rates.to_end(last_step.gaps, last_nest);
 
-    let mut total = PassWork::default();
+    let (mut total, mut others) = (PassWork::default(), PassWork::default());
     let (mut cycles, first_tile);
     if mapping.keeps_sums(&rates.extents) {
         let kept = KeptTile::of(taps, rates, channels);
@@ -186,8 +194,13 @@ pub(super) fn array_work(
         for &(m, m_times) in pixels.sizes() {
             for &(o, o_times) in outputs {
                 for &(c, c_times) in channels {
-                    let work = rates.work(nest(m, o, c));
-                    total.add(work, m_times * o_times * c_times * passes);
+                    let (shares, times) = (shares(m, o, c), m_times * o_times * c_times * passes);
+                    let nest = |share: &Share| schedule.nest(&share.product, &rates.extents);
+                    let work = rates.work(nest(&shares[0]));
+                    total.add(work, times);
+                    for share in &shares[1..] {
+                        others.add(rates.count(nest(share)), times);
+                    }
                     if is_first {
                         first.add(work, c_times * first_passes);
                     }
@@ -198,7 +211,9 @@ pub(super) fn array_work(
         cycles = rates.to_end(total.gaps, last_nest);
         first_tile = rates.to_end(first.gaps, nest(first_pixels, outputs[0].0, last(channels)));
     }
-    (cost.preloads, cost.array_tiles, cost.beats) = (total.preloads, total.tiles, total.beats);
+    cost.preloads = total.preloads.saturating_add(others.preloads);
+    cost.array_tiles = total.tiles.saturating_add(others.tiles);
+    cost.beats = total.beats.saturating_add(others.beats);
     // The first loads need not wait for the first stream; from then on they follow each other, and a stream the last.
     let law = &rates.law;
     if let Some(behind @ 1..) = total.preloads.checked_sub(law.shadow_depth.max(1)) {

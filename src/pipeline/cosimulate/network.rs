@@ -43,6 +43,8 @@ pub fn layer_program(
         .instructions()
         .filter(|instruction| instruction.layer.0 as usize >= index)
         .take_while(|instruction| instruction.layer.0 as usize == index)
+        // Of several arrays the first: the design is one.
+        .filter(|instruction| instruction.engine == program.accelerator.array_engine())
         .take(MOST_INSTRUCTIONS);
     let mut writer = Writer { design, random: ChaCha8Rng::seed_from_u64(1), places: BTreeMap::new(), next: 0, rows: 0 };
     let mut commands = Vec::new();

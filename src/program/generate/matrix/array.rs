@@ -7,37 +7,52 @@ use super::{
     MatrixEmitter, Placement,
 };
 use crate::{
-    dataflow::{ArrayExtents, Command, Operand, Range, schedule},
+    config::EngineId,
+    dataflow::{ArrayExtents, Command, Operand, Range, Schedule, Shares, deal, schedule},
     mapping::matrix::Step,
     program::{
-        Instruction, Matmul, Operation,
+        Matmul, Operation,
         hazards::{Access, Use},
         region::{Dim, Element, Region, Space},
     },
 };
 
 impl MatrixEmitter<'_> {
-    /// The array tiles of a step.
+    /// The array tiles of a step, dealt out to the arrays.
     pub(super) fn array(&self, builder: &mut Builder, placement: &Placement) {
-        let engine = builder.accelerator.array_engine();
-        let extents = ArrayExtents::of(&builder.accelerator.config.array);
+        let accelerator = builder.accelerator;
+        let extents = ArrayExtents::of(&accelerator.config.array);
         let (step, mapping) = (&placement.step, self.mapping);
         let schedule = schedule(mapping.dataflow);
         let product = mapping.product(step, &extents);
+        let shares = deal(schedule, &product, &extents);
         let narrow = |count: u64| u32::try_from(count).expect("a step's tiles fit buffers and accumulators");
         let (pixels, depth) = (narrow(product.pixels), narrow(product.depth()));
         let size = u32::from(self.image.element.bytes());
         let (weights, sums) = (self.weight_slot(placement.weight.0), self.accumulators(placement));
-        let weight_space = Space::Buffer(builder.accelerator.weight_buffer);
-        let input_access = self.input_access(builder, placement);
-        let weight_access = self.weight_access(builder, placement);
-        let accumulator_access = self.accumulator_access(Use::Write, placement);
-        // The first instruction that touches an operand waits for it; the array's own order covers the others.
-        let mut input_pending = Some(input_access);
-        let mut weight_pending = Some(weight_access);
-        let mut accumulator_pending = Some(accumulator_access);
+        let weight_space = Space::Buffer(accelerator.weight_buffer);
+        // Folds of K across the steps of one output tile go on in the elements, or add up in the accumulators.
+        let keeps = mapping.keeps_sums(&extents);
+        let begun = step.index.c > 0;
+        let hold = keeps && step.index.c + 1 < mapping.trips().c;
+        let input = self.input_access(builder, placement);
+        let weight = self.weight_access(builder, placement);
+        let accumulators = self.accumulator_access(Use::Write, placement);
+        // The first instruction that touches an operand waits for it; an array's own order covers the others. Sums that an
+        // array goes on with are its own.
+        let waits_for_sums = !hold && (keeps || !begun);
+        let mut arrays: SmallVec<[ArrayQueue; 4]> = accelerator
+            .array_engines()
+            .zip(&shares)
+            .map(|(engine, _)| ArrayQueue {
+                engine,
+                input: Some(input),
+                weight: Some(weight),
+                sums: waits_for_sums.then_some(accumulators),
+            })
+            .collect();
         let mut first = true;
-        let mut emit = |builder: &mut Builder, operation: Operation, pending: &[Option<Access>]| {
+        let mut emit = |builder: &mut Builder, engine, operation: Operation, pending: &[Option<Access>]| {
             let accesses: SmallVec<[Access; 3]> = pending.iter().flatten().copied().collect();
             let waits = if accesses.is_empty() { SmallVec::new() } else { builder.hazards.waits(engine, &accesses) };
             let [preload, stream] = builder.issued.tile(first);
@@ -45,10 +60,6 @@ impl MatrixEmitter<'_> {
             builder.push(engine, commands, operation, waits, None);
             first = false;
         };
-        // Folds of K across the steps of one output tile go on in the elements, or add up in the accumulators.
-        let keeps = mapping.keeps_sums(&extents);
-        let begun = step.index.c > 0;
-        let hold = keeps && step.index.c + 1 < mapping.trips().c;
         for pass in 0..step.passes.len {
             let operands = PassOperands {
                 input: self.walk(builder, placement, pass * step.c.len, step.c.len),
@@ -60,44 +71,58 @@ impl MatrixEmitter<'_> {
                 weight_space,
                 accumulators: sums + u64::from(pass * step.o.len),
             };
-            schedule.commands(&product, &extents, &mut |command| match command {
-                Command::Preload { operand, columns, k } => {
-                    let pending = match operand {
-                        Operand::Input => input_pending.take(),
-                        Operand::Weight => weight_pending.take(),
-                    };
-                    let stationary = operands.region(operand, columns, k);
-                    emit(builder, Operation::Preload { stationary }, &[pending]);
-                }
-                Command::Stream(tile) => {
-                    let input = || operands.region(Operand::Input, tile.pixels, tile.k);
-                    let weight = || operands.region(Operand::Weight, tile.outputs, tile.k);
-                    let accumulators = operands.sums(tile.pixels, tile.outputs);
-                    // Sums come out as the stationary operand lies: a column for each of its pixels or outputs.
-                    let (stream, stationary, accumulators) = match schedule.stationary() {
-                        Some(Operand::Weight) => (input(), None, accumulators),
-                        Some(Operand::Input) => (weight(), None, transposed(accumulators)),
-                        None => (input(), Some(weight()), accumulators),
-                    };
-                    let matmul = Matmul {
-                        stream,
-                        stationary,
-                        accumulators,
-                        accumulate: tile.k.start > 0 || (begun && !keeps),
-                        resume: begun && keeps,
-                        hold,
-                        macs: self.density(step, tile.k, tile.outputs) * u64::from(tile.pixels.len),
-                    };
-                    let sums = if hold { None } else { accumulator_pending.take() };
-                    let pending = [weight_pending.take(), input_pending.take(), sums];
-                    emit(builder, Operation::Matmul(matmul), &pending);
+            in_turn(schedule, &extents, &shares, &mut |array, command| {
+                let array = &mut arrays[array];
+                match command {
+                    Command::Preload { operand, columns, k } => {
+                        let pending = match operand {
+                            Operand::Input => array.input.take(),
+                            Operand::Weight => array.weight.take(),
+                        };
+                        let stationary = operands.region(operand, columns, k);
+                        emit(builder, array.engine, Operation::Preload { stationary }, &[pending]);
+                    }
+                    Command::Stream(tile) => {
+                        let input = || operands.region(Operand::Input, tile.pixels, tile.k);
+                        let weight = || operands.region(Operand::Weight, tile.outputs, tile.k);
+                        let accumulators = operands.sums(tile.pixels, tile.outputs);
+                        // Sums come out as the stationary operand lies: a column for each of its pixels or outputs.
+                        let (stream, stationary, accumulators) = match schedule.stationary() {
+                            Some(Operand::Weight) => (input(), None, accumulators),
+                            Some(Operand::Input) => (weight(), None, transposed(accumulators)),
+                            None => (input(), Some(weight()), accumulators),
+                        };
+                        let matmul = Matmul {
+                            stream,
+                            stationary,
+                            accumulators,
+                            accumulate: tile.k.start > 0 || (begun && !keeps),
+                            resume: begun && keeps,
+                            hold,
+                            macs: self.density(step, tile.k, tile.outputs) * u64::from(tile.pixels.len),
+                        };
+                        let pending = [array.weight.take(), array.input.take(), array.sums.take()];
+                        emit(builder, array.engine, Operation::Matmul(matmul), &pending);
+                    }
                 }
             });
         }
-        let accesses = [input_access, weight_access, accumulator_access];
-        let token = builder.hazards.signal(engine, if hold { &accesses[..2] } else { &accesses });
-        let last: &mut Instruction = builder.queue.back_mut().expect("a step has at least one array tile");
-        last.signals = Some(token);
+        // Tokens are numbered in the order of the program.
+        let last_of = |array: &ArrayQueue| {
+            let last = builder.queue.iter().rposition(|instruction| instruction.engine == array.engine);
+            last.expect("an array's share has at least one array tile")
+        };
+        let mut lasts: SmallVec<[(usize, EngineId); 4]> =
+            arrays.iter().map(|array| (last_of(array), array.engine)).collect();
+        lasts.sort_unstable();
+        // The first takes the accumulators over from what was before; each of the others adds its part.
+        let mut part = Use::Write;
+        for (last, engine) in lasts {
+            let accesses = [input, weight, self.accumulator_access(part, placement)];
+            let token = builder.hazards.signal(engine, if hold { &accesses[..2] } else { &accesses });
+            builder.queue[last].signals = Some(token);
+            part = Use::WriteOnce;
+        }
     }
 
     /// Products a pixel of an array tile that count: all of `k x n`, less the zeros between groups. A tile of nothing but
@@ -119,6 +144,35 @@ impl MatrixEmitter<'_> {
             products += u64::from(high.saturating_sub(low));
         }
         products
+    }
+}
+
+/// An array, and what it must still wait for in a step.
+struct ArrayQueue {
+    engine: EngineId,
+    input: Option<Access>,
+    weight: Option<Access>,
+    sums: Option<Access>,
+}
+
+/// The commands of all shares with the array of each; arrays take turns, so that none waits for the issue of another's share.
+fn in_turn(schedule: &dyn Schedule, extents: &ArrayExtents, shares: &Shares, give: &mut dyn FnMut(usize, Command)) {
+    if let [only] = shares.as_slice() {
+        return only.commands(schedule, extents, &mut |command| give(0, command));
+    }
+    let mut queues = Vec::new();
+    for share in shares {
+        let mut commands = Vec::new();
+        share.commands(schedule, extents, &mut |command| commands.push(command));
+        queues.push(commands);
+    }
+    let longest = queues.iter().map(Vec::len).max().unwrap_or(0);
+    for turn in 0..longest {
+        for (array, queue) in queues.iter().enumerate() {
+            if let Some(&command) = queue.get(turn) {
+                give(array, command);
+            }
+        }
     }
 }
 
