@@ -141,6 +141,35 @@ fn the_timing_engine_gives_the_laws_of_the_array_on_resnet50() {
     }
 }
 
+#[test]
+fn several_arrays_share_the_work_of_one() {
+    let cycles = |count| {
+        let mut config = bare_array(16, 1, true).config;
+        config.array.count = count;
+        let accelerator = Accelerator::from_valid(config);
+        let program = unsplit_resnet50(&accelerator);
+        let report =
+            timing::simulate(&accelerator, &program.header, program.instructions(), timing::Options::default())
+                .unwrap();
+        let busy = accelerator.array_engines().map(|engine| report.engines[usize::from(engine.0)].busy.get());
+        (report.cycles.get(), busy.collect::<Vec<u64>>())
+    };
+    let (one, alone) = cycles(1);
+    for count in [2, 4, 7, 64] {
+        let (all, busy) = cycles(count);
+        println!("{count} arrays: {all} cycles against {one}, busy for {busy:?}");
+        let shared: u64 = busy.iter().sum();
+        assert_eq!(busy.len(), count as usize);
+        // No work is lost, none is done for nothing but loads, fill and drain, and the first array has the most.
+        assert!(shared >= alone[0] && busy[0] == *busy.iter().max().unwrap(), "{count}: {busy:?}");
+        if count <= 4 {
+            let share = busy[0] as f64 * f64::from(count) / alone[0] as f64;
+            assert!((1.0..1.06).contains(&share), "{count} arrays take {share:.3} of the work of one");
+        }
+        assert!(all < one, "{count} arrays: {all} cycles against {one}");
+    }
+}
+
 /// A convolution of 16 channels on two images of 7 x 7 with a kernel of this size.
 fn convolution(kernel: usize) -> Graph<Quantized> {
     let mut builder = Builder::new(1);
