@@ -138,6 +138,10 @@ impl Checker<'_> {
 
     fn array(&mut self) {
         let array = &self.config.array;
+        if array.count > 1 && self.config.buffers.weight_fifo_tiles > 0 && self.sound(&["array.count", "buffers"]) {
+            let message = format!("not modelled yet: a weight FIFO for each of {} arrays", array.count);
+            self.fault("buffers.weight_fifo_tiles", message, "set it to 0, or `array.count` to 1");
+        }
         let (input, weight) = (array.input_type, array.weight_type);
         if self.sound(&["array.input_type", "array.weight_type"]) && input.is_integer() != weight.is_integer() {
             let message =

@@ -32,6 +32,8 @@ pub enum EngineKind {
     Load,
     /// The array: preloads and matrix products.
     Array,
+    /// What fetches weights for an array ahead of it.
+    Fifo,
     /// The vector unit.
     Vector,
     /// Buffer to memory.
@@ -56,7 +58,7 @@ pub struct EngineInfo {
 pub struct Accelerator {
     /// The config as read, overrides applied.
     pub config: AcceleratorConfig,
-    /// All engines: loads, arrays, vector (where it is one of its own), stores, host; in this order.
+    /// All engines: loads, arrays, their weight FIFOs if they have any, vector (where it is one of its own), stores, host; in this order.
     pub engines: Vec<EngineInfo>,
     /// Physical buffers.
     pub buffers: Vec<Buffer>,
@@ -117,6 +119,12 @@ impl Accelerator {
         for index in 0..config.array.count {
             let name = if config.array.count == 1 { "array".into() } else { format!("array {index}") };
             add(name, EngineKind::Array, array_period);
+        }
+        if config.buffers.weight_fifo_tiles > 0 {
+            for index in 0..config.array.count {
+                let name = if config.array.count == 1 { "weight fifo".into() } else { format!("weight fifo {index}") };
+                add(name, EngineKind::Fifo, array_period);
+            }
         }
         if config.vector.placement != VectorPlacement::InStorePath {
             add("vector".into(), EngineKind::Vector, vector_period);
@@ -185,6 +193,13 @@ impl Accelerator {
     pub fn array_of(&self, engine: EngineId) -> Option<usize> {
         let index = engine.0.checked_sub(self.array_engine().0)?;
         (u32::from(index) < self.config.array.count).then_some(index.into())
+    }
+
+    /// The engine of an array's weight FIFO; `None` where the machine has none.
+    pub fn fifo_of(&self, array: EngineId) -> Option<EngineId> {
+        let index = self.array_of(array)?;
+        let first = self.first(EngineKind::Fifo)?.0;
+        u8::try_from(index).ok().map(|index| EngineId(first + index))
     }
 
     /// The engine that runs vector work: its own, or the store engine in whose path it sits.

@@ -197,8 +197,7 @@ declare! {
         layout: BufferLayout => "one pool that the mapping divides layer by layer, or three buffers",
         double_buffering: bool = true => "whether an operand may have two slots, one loading while the other is used",
         weight_fifo_tiles: u32 in 0..=1024 "stationary tiles" = 0 =>
-            "what waits between the weight buffer and the array; 0: no FIFO"
-            ; listed "the array takes tiles from the weight buffer itself",
+            "weights that wait between the weight buffer and an array, which a weight stationary tile passes through; 0: no FIFO",
     }
 
     /// Accumulator memory behind the columns.

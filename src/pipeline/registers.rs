@@ -63,13 +63,28 @@ pub(super) fn check(
     for times in observed.times {
         arrays.push(Replay::new(accelerator, times)?);
     }
+    // By FIFO's engine, operands that wait there.
+    let mut fetched = vec![VecDeque::new(); accelerator.engines.len()];
     for instruction in program.instructions() {
+        if let Operation::Fetch { stationary } = &instruction.operation {
+            let words = machine.array_operand(&instruction, stationary, true).map_err(internal)?;
+            fetched[usize::from(instruction.engine.0)].push_back(words);
+        }
         let Some(replay) = accelerator.array_of(instruction.engine).and_then(|index| arrays.get_mut(index)) else {
             machine.execute(&instruction).map_err(internal)?;
             continue;
         };
         match &instruction.operation {
-            Operation::Preload { stationary } => replay.load(&mut machine, &instruction, stationary)?,
+            Operation::Preload { stationary } => {
+                let words = machine.array_operand(&instruction, stationary, true).map_err(internal)?;
+                replay.load(&instruction, &words, stationary.cols())?;
+            }
+            Operation::PreloadNext { k, .. } => {
+                let fifo = accelerator.fifo_of(instruction.engine);
+                let words = fifo.and_then(|fifo| fetched[usize::from(fifo.0)].pop_front());
+                let words = words.ok_or_else(|| internal("an operand that was not fetched"))?;
+                replay.load(&instruction, &words, *k)?;
+            }
             Operation::Matmul(matmul) => {
                 let tile = replay.tile(&mut machine, &instruction, matmul)?;
                 machine.execute(&instruction).map_err(internal)?;
@@ -148,10 +163,10 @@ impl Replay {
         self.times.pop_front().ok_or_else(|| internal("an instruction of the array was not timed"))
     }
 
-    fn load(&mut self, machine: &mut Machine, instruction: &Instruction, region: &Region) -> Result<(), Failure> {
-        let words = machine.array_operand(instruction, region, true).map_err(internal)?;
-        // `[columns, k]` to `[rows of K, columns]`.
-        let k = region.cols() as usize;
+    /// Loads an operand `[columns, k]`.
+    fn load(&mut self, instruction: &Instruction, words: &[i32], k: u32) -> Result<(), Failure> {
+        // To `[rows of K, columns]`.
+        let k = k as usize;
         let mut stationary = vec![0; self.rows * self.cols];
         for (at, &word) in words.iter().enumerate() {
             stationary[(at % k) * self.cols + at / k] = word;

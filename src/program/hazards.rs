@@ -124,6 +124,22 @@ impl Hazards {
         waits
     }
 
+    /// What `engine` must wait for where its next instruction goes on with what one of `other` did, which signalled `token`.
+    pub fn wait_for(&mut self, engine: EngineId, token: Token, other: EngineId) -> SmallVec<[Token; 4]> {
+        let (own, other) = (usize::from(engine.0), usize::from(other.0));
+        let Some(seen) = (token.0 as usize).checked_sub(self.first_token).and_then(|at| self.token_clocks.get(at))
+        else {
+            return SmallVec::new();
+        };
+        if self.clocks[own][other] >= seen[other] {
+            return SmallVec::new();
+        }
+        for (clock, &seen) in self.clocks[own].iter_mut().zip(seen) {
+            *clock = (*clock).max(seen);
+        }
+        SmallVec::from_slice(&[token])
+    }
+
     /// Records an instruction of `engine` that signals, with all accesses since the engine's last signal that others may
     /// have to wait for.
     ///

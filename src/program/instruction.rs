@@ -48,6 +48,18 @@ pub enum Operation {
         /// `[columns, k]`: weights `[outputs, k]` (WS) or input pixels `[pixels, k]` (IS).
         stationary: Region,
     },
+    /// Reads weights `[columns, k]` into the array's FIFO, on the FIFO's engine.
+    Fetch {
+        /// As of `Preload`.
+        stationary: Region,
+    },
+    /// As `Preload`, with the oldest weights of the array's FIFO.
+    PreloadNext {
+        /// How many columns they have.
+        columns: u32,
+        /// And how many rows.
+        k: u32,
+    },
     /// Streams one array tile.
     Matmul(Matmul),
     /// Vector work, on the vector unit's engine.

@@ -38,6 +38,10 @@ impl fmt::Display for Line<'_> {
             Operation::Preload { stationary } => {
                 write!(f, "preload {}x{} {}", stationary.rows(), stationary.cols(), Short(stationary))?;
             }
+            Operation::Fetch { stationary } => {
+                write!(f, "fetch {}x{} {}", stationary.rows(), stationary.cols(), Short(stationary))?;
+            }
+            Operation::PreloadNext { columns, k } => write!(f, "preload {columns}x{k} fetched")?,
             Operation::Matmul(matmul) => write_matmul(f, matmul)?,
             Operation::Vector(op) => write_vector(f, "", op)?,
             Operation::Host(op) => write_vector(f, "host ", op)?,

@@ -332,7 +332,7 @@ fn merge(clock: &mut [u32], other: &[u32]) {
 pub fn regions(operation: &Operation) -> Vec<(&Region, bool)> {
     match operation {
         Operation::Load(t) | Operation::Store(t) | Operation::Move(t) => vec![(&t.source, false), (&t.target, true)],
-        Operation::Preload { stationary } => vec![(stationary, false)],
+        Operation::Preload { stationary } | Operation::Fetch { stationary } => vec![(stationary, false)],
         Operation::Matmul(matmul) => {
             let mut all = vec![(&matmul.stream, false)];
             all.extend(matmul.stationary.as_ref().map(|region| (region, false)));
@@ -352,6 +352,6 @@ pub fn regions(operation: &Operation) -> Vec<(&Region, bool)> {
             all.push((&op.output, true));
             all
         }
-        Operation::Fence => vec![],
+        Operation::PreloadNext { .. } | Operation::Fence => vec![],
     }
 }

@@ -1,7 +1,10 @@
 //! The order of additions that the mapping exports is the one in which the emitted program adds: here the program is
 //! walked, weight by weight, and the order read off it.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+};
 
 use proptest::prelude::*;
 use systole::{
@@ -96,14 +99,18 @@ struct Walker {
     memory: Space,
     /// The weights that lie in buffers.
     buffers: BTreeMap<(BufferId, u64), (u32, u32)>,
-    /// Of each array.
-    stationary: BTreeMap<EngineId, Region>,
+    /// Weights in each array, and in each weight FIFO.
+    stationary: BTreeMap<EngineId, Rows>,
+    fetched: BTreeMap<EngineId, VecDeque<Rows>>,
     /// Sums that stay in the elements, by array, row and column.
     elements: BTreeMap<(EngineId, u32, u32), Additions>,
     accumulators: BTreeMap<u64, Additions>,
     /// Sums that are complete.
     done: Vec<Additions>,
 }
+
+/// Output channel and K of weights, row by row.
+type Rows = Vec<(u32, Rc<Vec<u32>>)>;
 
 impl Walker {
     fn load(&mut self, transfer: &Transfer) {
@@ -118,8 +125,7 @@ impl Walker {
     }
 
     /// Output channel and K of the weights `[outputs, k]` of a region.
-    #[allow(clippy::type_complexity, reason = "an output and its k, row by row")]
-    fn rows(&self, weights: &Region) -> Result<Vec<(u32, Rc<Vec<u32>>)>, TestCaseError> {
+    fn rows(&self, weights: &Region) -> Result<Rows, TestCaseError> {
         let Space::Buffer(buffer) = weights.space else { return Err(TestCaseError::fail("weights outside buffers")) };
         let row = |row: u32| {
             let found: Option<Vec<(u32, u32)>> = (0..weights.cols())
@@ -134,12 +140,14 @@ impl Walker {
     }
 
     fn multiply(&mut self, array: EngineId, matmul: &Matmul) -> Result<(), TestCaseError> {
-        let weights = match (self.dataflow, matmul.stationary) {
-            (Dataflow::IS, _) => matmul.stream,
-            (_, Some(stationary)) => stationary,
-            (_, None) => *self.stationary.get(&array).ok_or_else(|| TestCaseError::fail("nothing was preloaded"))?,
+        let rows = match (self.dataflow, matmul.stationary) {
+            (Dataflow::IS, _) => self.rows(&matmul.stream)?,
+            (_, Some(stationary)) => self.rows(&stationary)?,
+            (_, None) => {
+                let held = self.stationary.get(&array);
+                held.cloned().ok_or_else(|| TestCaseError::fail("nothing was preloaded"))?
+            }
         };
-        let rows = self.rows(&weights)?;
         let sums = &matmul.accumulators;
         for row in 0..sums.rows() {
             for col in 0..sums.cols() {
@@ -220,6 +228,7 @@ fn order_agrees(
         memory,
         buffers: BTreeMap::new(),
         stationary: BTreeMap::new(),
+        fetched: BTreeMap::new(),
         elements: BTreeMap::new(),
         accumulators: BTreeMap::new(),
         done: Vec::new(),
@@ -227,8 +236,20 @@ fn order_agrees(
     for instruction in program.instructions().filter(|instruction| instruction.layer.index() == layer) {
         match &instruction.operation {
             Operation::Load(transfer) => walker.load(transfer),
-            Operation::Preload { stationary } => {
-                walker.stationary.insert(instruction.engine, *stationary);
+            // Weights lie in the array from now on, whatever comes to where they were.
+            Operation::Preload { stationary } if dataflow != Dataflow::IS => {
+                let rows = walker.rows(stationary)?;
+                walker.stationary.insert(instruction.engine, rows);
+            }
+            Operation::Fetch { stationary } => {
+                let rows = walker.rows(stationary)?;
+                walker.fetched.entry(instruction.engine).or_default().push_back(rows);
+            }
+            Operation::PreloadNext { .. } => {
+                let fifo = program.accelerator.fifo_of(instruction.engine).unwrap();
+                let rows = walker.fetched.get_mut(&fifo).and_then(VecDeque::pop_front);
+                let rows = rows.ok_or_else(|| TestCaseError::fail("nothing was fetched"))?;
+                walker.stationary.insert(instruction.engine, rows);
             }
             Operation::Matmul(matmul) => walker.multiply(instruction.engine, matmul)?,
             Operation::Vector(op) if op.kind == VectorKind::Requantize => {

@@ -170,6 +170,41 @@ fn several_arrays_share_the_work_of_one() {
     }
 }
 
+/// A FIFO takes weights out of the buffer's only slot before the array has done with those before, so that the next ones
+/// can be loaded from memory meanwhile.
+#[test]
+fn a_weight_fifo_frees_the_weight_buffer_earlier() {
+    let cycles = |tiles| {
+        let mut config = bare_array(16, 1, true).config;
+        config.buffers.double_buffering = false;
+        config.buffers.weight_fifo_tiles = tiles;
+        // A slot of weights takes about as long to come as to be used.
+        config.memories[0].model = MemoryModel::Ideal { bandwidth_gb_per_s: 8.0, latency_ns: 0.0, turnaround_ns: 0.0 };
+        config.dma.burst_bytes = 64;
+        let accelerator = Accelerator::from_valid(config);
+        let mut builder = Builder::new(1);
+        let x = builder.input(&[1, 64, 6, 6]);
+        let y = builder.conv(x, 64, 1, Window::UNIT);
+        let graph = builder.finish(&[y]);
+        let mut plan = plan(&graph, &accelerator, &PlanOptions::default()).unwrap();
+        let LayerMapping::Matrix(mapping) = &mut plan.layers[0].mapping else { panic!("no product") };
+        // One slot of 16 outputs: each further one waits for it.
+        mapping.tile = BufferTile { passes: 1, n: 1, p: 6, q: 6, o: 16, c: 64 };
+        mapping.slots = Slots { input: 1, weight: 1, output: 1, accumulator: 1 };
+        mapping.order = LoopOrder::OutputsOuter;
+        let program = Program::build(&graph, &plan, &accelerator);
+        timing::simulate(&accelerator, &program.header, program.instructions(), timing::Options::default())
+            .unwrap()
+            .cycles
+            .get()
+    };
+    let [none, one, two, four, eight] = [0, 1, 2, 4, 8].map(cycles);
+    println!("no FIFO: {none} cycles; of 1, 2, 4 and 8 tiles: {one}, {two}, {four}, {eight}");
+    assert!(four < none && four <= two && two <= one, "{none} {one} {two} {four}");
+    // All four tiles of a slot wait there: more places are worth nothing.
+    assert_eq!(eight, four);
+}
+
 /// A convolution of 16 channels on two images of 7 x 7 with a kernel of this size.
 fn convolution(kernel: usize) -> Graph<Quantized> {
     let mut builder = Builder::new(1);

@@ -56,7 +56,7 @@ struct Mutant {
 fn regions_mut(operation: &mut Operation) -> Vec<&mut Region> {
     match operation {
         Operation::Load(t) | Operation::Store(t) | Operation::Move(t) => vec![&mut t.source, &mut t.target],
-        Operation::Preload { stationary } => vec![stationary],
+        Operation::Preload { stationary } | Operation::Fetch { stationary } => vec![stationary],
         Operation::Matmul(matmul) => {
             let mut all = vec![&mut matmul.stream];
             all.extend(matmul.stationary.as_mut());
@@ -64,7 +64,7 @@ fn regions_mut(operation: &mut Operation) -> Vec<&mut Region> {
             all
         }
         Operation::Vector(op) | Operation::Host(op) => op.inputs.iter_mut().chain([&mut op.output]).collect(),
-        Operation::Fence => vec![],
+        Operation::PreloadNext { .. } | Operation::Fence => vec![],
     }
 }
 

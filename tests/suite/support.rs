@@ -131,6 +131,7 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
         sizes(4, 15),
         any::<bool>(),
         any::<bool>(),
+        prop_oneof![2 => Just(0_u32), 1 => 1_u32..=4],
     );
     let dma = (1_u32..=3, 1_u32..=2, 1_u32..=32, 3_u32..=8, 1_u32..=32, 0_u32..=20);
     let space = (0.1_f64..100.0, 0.0_f64..500.0);
@@ -181,7 +182,7 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
             }
         }
         config.vector.requantizer = requantizer;
-        let (buffers, accumulators, double_buffering, residency) = memory;
+        let (buffers, accumulators, double_buffering, residency, weight_fifo_tiles) = memory;
         let buffer = |bytes| Buffer { bytes, banks: 2, word_bytes: 16, ports: 1, latency: 1 };
         config.buffers.layout = if buffers[1] == 0 {
             BufferLayout::Shared(buffer(buffers[0]))
@@ -189,6 +190,8 @@ pub fn machines() -> impl Strategy<Value = Accelerator> {
             BufferLayout::Split { input: buffer(buffers[0]), weight: buffer(buffers[1]), output: buffer(buffers[2]) }
         };
         config.buffers.double_buffering = double_buffering;
+        // Several arrays have no FIFOs.
+        config.buffers.weight_fifo_tiles = if config.array.count == 1 { weight_fifo_tiles } else { 0 };
         config.residency = residency;
         config.accumulators.bytes = accumulators;
         config.dma = Dma {

@@ -5,6 +5,8 @@
 //! where 32 do not hold them or operands do not fit 16. `Sequential`: one adder after the other in the order of k, where a
 //! column can saturate.
 
+use std::collections::VecDeque;
+
 use super::{
     access::{equal, gather, gather_operands},
     error::Fault,
@@ -29,18 +31,26 @@ enum Path {
     Sequential,
 }
 
-/// The array's registers and the engine's scratch memory.
+/// A stationary operand.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ArrayUnit {
-    /// The layer whose operand is stationary.
+pub(super) struct Stationary {
+    /// Its layer.
     owner: Option<LayerId>,
     path: Option<Path>,
-    /// Sums that left their adder's width, where that is possible at all.
-    pub overflows: u64,
     packed: Packed,
     /// `[k, n]`, on the wide and the sequential path.
     wide: Vec<i32>,
     shape: [usize; 2],
+}
+
+/// The array's registers and the engine's scratch memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ArrayUnit {
+    stationary: Stationary,
+    /// Operands that have been fetched, the oldest first: of the unit of a FIFO's engine.
+    pub fifo: VecDeque<Stationary>,
+    /// Sums that left their adder's width, where that is possible at all.
+    pub overflows: u64,
     stream: Vec<i16>,
     values: Vec<i32>,
     tile: Vec<i32>,
@@ -99,7 +109,7 @@ impl ArrayUnit {
         region: &Region,
         continued: bool,
     ) -> Result<(), Fault> {
-        self.owner = None;
+        self.stationary.owner = None;
         let (stationary, _) = operands(layer)?;
         self.walk.set(region)?;
         let (n, k) = (self.walk.rows.len(), self.walk.cols);
@@ -111,28 +121,49 @@ impl ArrayUnit {
         if let (Some(kind), Path::Direct | Path::Tile) = (stationary.narrow, path) {
             let zero = if stationary.varied { 0 } else { narrow(stationary.zero)? };
             gather_operands(bytes, &self.walk, kind, zero, k, &mut self.stream)?;
-            self.packed.reset(n, k);
+            self.stationary.packed.reset(n, k);
             for (j, row) in self.stream.chunks_exact_mut(k.max(1)).take(n).enumerate() {
                 if stationary.varied {
                     subtract(row, narrow(varied_zero(bytes, &self.walk, j)?)?);
                 }
-                self.packed.set_row(j, row);
+                self.stationary.packed.set_row(j, row);
             }
         } else {
             gather(bytes, &self.walk, stationary.dtype, stationary.zero, &mut self.values)?;
-            self.wide.clear();
-            self.wide.resize(n * k, 0);
+            self.stationary.wide.clear();
+            self.stationary.wide.resize(n * k, 0);
             for (j, row) in self.values.chunks_exact(k.max(1)).take(n).enumerate() {
                 let zero = if stationary.varied { varied_zero(bytes, &self.walk, j)? } else { stationary.zero };
                 for (d, &value) in row.iter().enumerate() {
-                    self.wide[d * n + j] = value - zero;
+                    self.stationary.wide[d * n + j] = value - zero;
                 }
             }
         }
-        self.shape = [n, k];
-        self.path = Some(path);
-        self.owner = Some(id);
+        self.stationary.shape = [n, k];
+        self.stationary.path = Some(path);
+        self.stationary.owner = Some(id);
         Ok(())
+    }
+
+    /// `Fetch`: as `Preload`, behind what has been fetched before.
+    pub fn fetch(
+        &mut self,
+        store: &Store,
+        id: LayerId,
+        layer: &LayerNumerics,
+        datapath: Datapath,
+        region: &Region,
+    ) -> Result<(), Fault> {
+        self.preload(store, id, layer, datapath, region, false)?;
+        self.fifo.push_back(std::mem::take(&mut self.stationary));
+        Ok(())
+    }
+
+    /// `PreloadNext`, with what the FIFO's unit gave up.
+    pub fn take(&mut self, next: Stationary, [columns, k]: [u32; 2]) -> Result<(), Fault> {
+        self.stationary = next;
+        equal("columns of the stationary operand", u64::from(columns), self.stationary.shape[0] as u64)?;
+        equal("k of the stationary operand", u64::from(k), self.stationary.shape[1] as u64)
     }
 
     /// `Matmul`.
@@ -147,12 +178,12 @@ impl ArrayUnit {
         if let Some(region) = &matmul.stationary {
             self.preload(store, id, layer, datapath, region, matmul.resume || matmul.hold)?;
         }
-        let (Some(path), true) = (self.path, self.owner == Some(id)) else {
+        let (Some(path), true) = (self.stationary.path, self.stationary.owner == Some(id)) else {
             return Err(Fault::NoStationary);
         };
         let (_, streaming) = operands(layer)?;
         let counts = layer.matrix()?.order != AccumulationOrder::Exact;
-        let [n, k] = self.shape;
+        let [n, k] = self.stationary.shape;
         self.walk.set(&matmul.stream)?;
         self.target.set(&matmul.accumulators)?;
         let t = self.walk.rows.len();
@@ -173,7 +204,7 @@ impl ArrayUnit {
             return self.on_wide(&mut store.accumulators, datapath, matmul, counts, path == Path::Wide);
         }
         let kind = streaming.narrow.ok_or(Fault::Arithmetic("16-bit operands"))?;
-        let depth = self.packed.padded_k();
+        let depth = self.stationary.packed.padded_k();
         let zero = if streaming.varied { 0 } else { narrow(streaming.zero)? };
         gather_operands(bytes, &self.walk, kind, zero, depth, &mut self.stream)?;
         if streaming.varied {
@@ -205,7 +236,7 @@ impl ArrayUnit {
                 }
             }
             if let Words::Narrow(words) = &mut store.accumulators.words {
-                gemm(&self.stream, &self.packed, words, &self.offsets, matmul.accumulate);
+                gemm(&self.stream, &self.stationary.packed, words, &self.offsets, matmul.accumulate);
                 return Ok(());
             }
             self.offsets.clear();
@@ -213,7 +244,7 @@ impl ArrayUnit {
         self.tile.clear();
         self.tile.resize(t * n, 0);
         self.offsets.extend((0..t).map(|i| i * n));
-        gemm(&self.stream, &self.packed, &mut self.tile, &self.offsets, false);
+        gemm(&self.stream, &self.stationary.packed, &mut self.tile, &self.offsets, false);
         for i in 0..t {
             self.begin(&store.accumulators, datapath, matmul, i)?;
             let tile = self.tile[i * n..][..n].iter().map(|&sum| i64::from(sum));
@@ -268,7 +299,7 @@ impl ArrayUnit {
         matmul: &Matmul,
         row: usize,
     ) -> Result<(), Fault> {
-        let n = self.shape[0];
+        let n = self.stationary.shape[0];
         self.sums.clear();
         if matmul.resume {
             self.sums.extend_from_slice(&self.held[row * n..][..n]);
@@ -291,7 +322,7 @@ impl ArrayUnit {
         counts: bool,
     ) -> Result<(), Fault> {
         if matmul.hold {
-            let n = self.shape[0];
+            let n = self.stationary.shape[0];
             self.held[row * n..][..n].copy_from_slice(&self.sums);
             return Ok(());
         }
@@ -309,21 +340,21 @@ impl ArrayUnit {
         counts: bool,
         whole: bool,
     ) -> Result<(), Fault> {
-        let [n, k] = self.shape;
+        let [n, k] = self.stationary.shape;
         for i in 0..self.target.rows.len() {
             self.begin(accumulators, datapath, matmul, i)?;
             let row = &self.values[i * k..][..k];
             if whole {
                 self.products.clear();
                 self.products.resize(n, 0);
-                for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
+                for (&value, weights) in row.iter().zip(self.stationary.wide.chunks_exact(n.max(1))) {
                     for (sum, &weight) in self.products.iter_mut().zip(weights) {
                         *sum = sum.wrapping_add(i64::from(value).wrapping_mul(i64::from(weight)));
                     }
                 }
                 self.overflows += add_row(&mut self.sums, self.products.iter().copied(), datapath, counts);
             } else {
-                for (&value, weights) in row.iter().zip(self.wide.chunks_exact(n.max(1))) {
+                for (&value, weights) in row.iter().zip(self.stationary.wide.chunks_exact(n.max(1))) {
                     let products = weights.iter().map(|&weight| i64::from(value) * i64::from(weight));
                     self.overflows += add_row(&mut self.sums, products, datapath, counts);
                 }

@@ -46,7 +46,7 @@ use unrolled::UnrolledRegion;
 use vector::{Context, VectorUnit};
 
 use crate::{
-    config::Accelerator,
+    config::{Accelerator, EngineId},
     ir::ValueId,
     program::{
         Arithmetic, Header, Instruction, LayerId, Operation, Region, TensorId, TensorPlace, Transfer, VectorKind,
@@ -78,6 +78,8 @@ pub struct Machine<'h> {
     host: Option<Arc<dyn HostExecutor + 'h>>,
     /// Of each engine; those that are no arrays leave theirs alone.
     arrays: Vec<ArrayUnit>,
+    /// Of each engine the one of its weight FIFO.
+    fifos: Vec<Option<EngineId>>,
     vector: VectorUnit,
     source: UnrolledRegion,
     target: UnrolledRegion,
@@ -141,6 +143,9 @@ impl<'h> Machine<'h> {
             outputs: header.outputs.clone(),
             host: None,
             arrays: vec![ArrayUnit::default(); accelerator.engines.len()],
+            fifos: (0..accelerator.engines.len())
+                .map(|engine| accelerator.fifo_of(EngineId(u8::try_from(engine).ok()?)))
+                .collect(),
             vector: VectorUnit::default(),
             source: UnrolledRegion::default(),
             target: UnrolledRegion::default(),
@@ -330,6 +335,16 @@ impl<'h> Machine<'h> {
             Operation::Preload { stationary } => {
                 let array = array_unit(&mut self.arrays, instruction)?;
                 array.preload(&self.store, id, layer, self.datapath, stationary, false)
+            }
+            Operation::Fetch { stationary } => {
+                let fifo = array_unit(&mut self.arrays, instruction)?;
+                fifo.fetch(&self.store, id, layer, self.datapath, stationary)
+            }
+            Operation::PreloadNext { columns, k } => {
+                let fifo = self.fifos.get(usize::from(instruction.engine.0)).copied().flatten();
+                let fifo = fifo.and_then(|fifo| self.arrays.get_mut(usize::from(fifo.0)));
+                let next = fifo.and_then(|fifo| fifo.fifo.pop_front()).ok_or(Fault::NoStationary)?;
+                array_unit(&mut self.arrays, instruction)?.take(next, [*columns, *k])
             }
             Operation::Matmul(matmul) => {
                 let array = array_unit(&mut self.arrays, instruction)?;

@@ -58,9 +58,12 @@ pub fn array_commands(
     let mut decoder = Decoder::new(accelerator, header)?;
     let mut commands = Vec::new();
     for instruction in instructions {
-        if matches!(instruction.operation, Operation::Preload { .. } | Operation::Matmul(_)) {
+        if matches!(
+            instruction.operation,
+            Operation::Preload { .. } | Operation::PreloadNext { .. } | Operation::Matmul(_)
+        ) {
             match decoder.decode(&instruction, EngineKind::Array)?.0 {
-                DecodedOp::Preload => commands.push((instruction, ArrayCommand::Load)),
+                DecodedOp::Preload | DecodedOp::PreloadNext => commands.push((instruction, ArrayCommand::Load)),
                 DecodedOp::Stream(tile) => commands.push((instruction, ArrayCommand::Stream(tile))),
                 _ => {}
             }

@@ -20,6 +20,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) enum DecodedOp {
     Preload,
+    /// Takes a place of the FIFO, for so long.
+    Fetch(Time),
+    /// Gives one back.
+    PreloadNext,
     Stream(StreamedTile),
     Transfer(DmaTransfer),
     /// On the vector clock.
@@ -84,6 +88,11 @@ impl BufferRates {
             arrays: accelerator.config.array.count.into(),
             weight_buffer: accelerator.weight_buffer,
         })
+    }
+
+    /// Cycles in which the weight buffer delivers so many bytes to one of the arrays.
+    fn fetch(&self, bytes: u64) -> Result<u64, TimingError> {
+        Ok(product(bytes, self.arrays)?.div_ceil(self.bytes[1]).max(1))
     }
 
     /// Beats of an array tile, and the cycles that the operand buffers take for one.
@@ -192,7 +201,8 @@ impl<'a> Decoder<'a> {
                 self.touch(&transfer.source, false)?;
                 self.touch(&transfer.target, true)
             }
-            Operation::Preload { stationary } => self.touch(stationary, false),
+            Operation::Preload { stationary } | Operation::Fetch { stationary } => self.touch(stationary, false),
+            Operation::PreloadNext { .. } => Ok(()),
             Operation::Matmul(matmul) => {
                 self.touch(&matmul.stream, false)?;
                 if let Some(stationary) = &matmul.stationary {
@@ -227,6 +237,11 @@ impl<'a> Decoder<'a> {
         let op = match (&instruction.operation, kind) {
             (Operation::Fence, _) => DecodedOp::Fence,
             (Operation::Preload { .. }, EngineKind::Array) => DecodedOp::Preload,
+            (Operation::PreloadNext { .. }, EngineKind::Array) => DecodedOp::PreloadNext,
+            (Operation::Fetch { stationary }, EngineKind::Fifo) => {
+                let cycles = self.rates.fetch(self.bytes(stationary)?)?;
+                DecodedOp::Fetch(times(self.accelerator.array_period, cycles)?)
+            }
             (Operation::Matmul(matmul), EngineKind::Array) => {
                 let tile = self.tile(matmul)?;
                 counters.array_macs = matmul.macs;

@@ -62,7 +62,8 @@ impl Occupancy {
                 self.read(&transfer.source, end)?;
                 self.write(&transfer.target, start, end, tell)
             }
-            Operation::Preload { stationary } => self.read(stationary, end),
+            Operation::Preload { stationary } | Operation::Fetch { stationary } => self.read(stationary, end),
+            Operation::PreloadNext { .. } => Ok(()),
             Operation::Matmul(matmul) => {
                 self.read(&matmul.stream, end)?;
                 if let Some(stationary) = &matmul.stationary {

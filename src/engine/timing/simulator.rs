@@ -8,6 +8,8 @@
 mod engine;
 mod requests;
 
+use std::collections::VecDeque;
+
 use smallvec::SmallVec;
 
 use engine::{Engine, Queued};
@@ -59,6 +61,8 @@ pub(super) struct Simulator<'a, O> {
     /// The arrays, each with the dataflow that it was last used in.
     arrays: Vec<(ArrayTimer, Option<Dataflow>)>,
     first_array: usize,
+    /// By array, from when on there is room in its weight FIFO: a place each.
+    fifo_places: Vec<VecDeque<Event>>,
     memories: Vec<Memory>,
     tokens: Tokens,
     layers: LayerBook,
@@ -127,6 +131,11 @@ impl<'a, O: Observer> Simulator<'a, O> {
                 .map(|_| Ok((ArrayTimer::new(accelerator)?, None)))
                 .collect::<Result<_, TimingError>>()?,
             first_array: usize::from(accelerator.array_engine().0),
+            fifo_places: vec![
+                std::iter::repeat_n(Event::ORIGIN, accelerator.config.buffers.weight_fifo_tiles as usize)
+                    .collect();
+                accelerator.config.array.count as usize
+            ],
             memories,
             tokens: Tokens::default(),
             layers: LayerBook::new(header.layers.len(), period),
@@ -247,10 +256,11 @@ impl<'a, O: Observer> Simulator<'a, O> {
         }
         let engine = &mut self.engines[id];
         engine.commands_waiting += usize::from(queued.is_command);
-        if engine.queue.is_empty() && engine.takes(&queued.op) && queued.pending.is_empty() {
+        let ready = engine.queue.is_empty() && engine.takes(&queued.op) && queued.pending.is_empty();
+        if ready && self.has_place(id, &queued.op) {
             self.start(id, queued)?;
         } else {
-            engine.queue.push_back(queued);
+            self.engines[id].queue.push_back(queued);
             self.start_head(id)?;
         }
         if self.instructions.is_multiple_of(FORGET_EVERY) {
@@ -305,11 +315,11 @@ impl<'a, O: Observer> Simulator<'a, O> {
 
     /// Starts the oldest waiting instruction of an engine if all its tokens are known.
     fn start_head(&mut self, id: usize) -> Result<bool, TimingError> {
-        let engine = &mut self.engines[id];
-        if engine.queue.front().is_none_or(|head| !engine.takes(&head.op)) {
+        let engine = &self.engines[id];
+        if engine.queue.front().is_none_or(|head| !engine.takes(&head.op) || !self.has_place(id, &head.op)) {
             return Ok(false);
         }
-        let Some(head) = engine.queue.front_mut() else { return Ok(false) };
+        let Some(head) = self.engines[id].queue.front_mut() else { return Ok(false) };
         while let Some(&token) = head.pending.last() {
             match self.tokens.state(token)? {
                 TokenState::Pending => return Ok(false),
@@ -318,9 +328,20 @@ impl<'a, O: Observer> Simulator<'a, O> {
             }
             head.pending.pop();
         }
-        let Some(head) = engine.queue.pop_front() else { return Ok(false) };
+        let Some(head) = self.engines[id].queue.pop_front() else { return Ok(false) };
         self.start(id, head)?;
         Ok(true)
+    }
+
+    /// Which FIFO an engine is.
+    fn fifo_of(&self, id: usize) -> Option<usize> {
+        let first = self.engines.iter().position(|engine| engine.kind == EngineKind::Fifo)?;
+        id.checked_sub(first).filter(|&fifo| fifo < self.fifo_places.len())
+    }
+
+    /// Whether it is known when there is room for a fetch.
+    fn has_place(&self, id: usize, op: &DecodedOp) -> bool {
+        !matches!(op, DecodedOp::Fetch(_)) || self.fifo_of(id).is_none_or(|fifo| !self.fifo_places[fifo].is_empty())
     }
 
     /// Starts an instruction whose tokens are known, on an engine that has started all before it.
@@ -330,7 +351,17 @@ impl<'a, O: Observer> Simulator<'a, O> {
         let ready = Ready { tokens: queued.tokens, issue: queued.issue };
         let bound = latest([queued.tokens, engine.free, queued.issue]);
         match &queued.op {
-            DecodedOp::Preload | DecodedOp::Stream(_) => {
+            DecodedOp::Fetch(duration) => {
+                let place = self.fifo_of(id).and_then(|fifo| self.fifo_places[fifo].pop_front());
+                let bound = latest([bound, place.ok_or(TimingError::Machine("a fetch without a FIFO"))?]);
+                let at = edge(bound.time, self.period)?;
+                let start = self.graph.phase(bound, Cause::WeightLoad, at)?;
+                let end = self.graph.phase(start, Cause::WeightLoad, after(at, *duration)?)?;
+                self.engines[id].free = end;
+                self.started(id, &queued, start);
+                self.finish(id, &queued, Phases { start, end })
+            }
+            DecodedOp::Preload | DecodedOp::PreloadNext | DecodedOp::Stream(_) => {
                 let dataflow = self.header.layers.get(queued.layer).and_then(|layer| layer.dataflow);
                 let array = id.checked_sub(self.first_array).and_then(|index| self.arrays.get_mut(index));
                 let Some((array, current)) = array else {
@@ -348,6 +379,9 @@ impl<'a, O: Observer> Simulator<'a, O> {
                     DecodedOp::Stream(tile) => array.stream(&mut self.graph, tile, ready)?,
                     _ => array.preload(&mut self.graph, ready)?,
                 };
+                if matches!(queued.op, DecodedOp::PreloadNext) {
+                    self.fifo_places[id - self.first_array].push_back(phases.end);
+                }
                 self.started(id, &queued, phases.start);
                 self.finish(id, &queued, phases)
             }
@@ -429,7 +463,8 @@ impl<'a, O: Observer> Simulator<'a, O> {
         engine.busy_until = from + busy;
         if engine.kind == EngineKind::Array {
             // A load behind another tile's stream is hidden; only what shows makes the array busy.
-            let start = if matches!(queued.op, DecodedOp::Preload) { from } else { phases.start.time };
+            let start =
+                if matches!(queued.op, DecodedOp::Preload | DecodedOp::PreloadNext) { from } else { phases.start.time };
             self.layers.array_busy(queued.layer, id - self.first_array, start, phases.end.time);
         }
         let engine = &mut self.engines[id];
@@ -459,6 +494,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
     fn visit_events(&mut self, visit: &mut dyn FnMut(&mut Event)) {
         visit(&mut self.issued);
         self.arrays.iter_mut().for_each(|(array, _)| array.visit_events(visit));
+        self.fifo_places.iter_mut().flatten().for_each(&mut *visit);
         self.tokens.visit_events(visit);
         self.layers.visit_events(visit);
         self.memories.iter_mut().for_each(|memory| memory.visit_events(visit));

@@ -73,7 +73,7 @@ impl Writer<'_> {
     fn command(&mut self, instruction: &Instruction, timed: ArrayCommand) -> Option<Command> {
         let (rows, cols) = (self.design.array.rows as usize, self.design.array.cols as usize);
         match (&instruction.operation, timed) {
-            (Operation::Preload { .. }, _) => {
+            (Operation::Preload { .. } | Operation::PreloadNext { .. }, _) => {
                 self.rows += rows as u64;
                 let words = codes(self.design.top(), rows * cols, &mut self.random);
                 (self.rows <= MOST_ROWS).then_some(Command::Load(Load { ready: 0, words, zero: 0 }))

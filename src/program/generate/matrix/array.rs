@@ -1,6 +1,6 @@
 //! The array tiles of one step of a layer: the commands of its dataflow as instructions on buffers and accumulators.
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     super::{Builder, address},
@@ -11,7 +11,7 @@ use crate::{
     dataflow::{ArrayExtents, Command, Operand, Range, Schedule, Shares, deal, schedule},
     mapping::matrix::Step,
     program::{
-        Matmul, Operation,
+        Matmul, Operation, Token,
         hazards::{Access, Use},
         region::{Dim, Element, Region, Space},
     },
@@ -49,14 +49,13 @@ impl MatrixEmitter<'_> {
                 input: Some(input),
                 weight: Some(weight),
                 sums: waits_for_sums.then_some(accumulators),
+                fifo: accelerator.fifo_of(engine),
             })
             .collect();
         let mut first = true;
-        let mut emit = |builder: &mut Builder, engine, operation: Operation, pending: &[Option<Access>]| {
-            let accesses: SmallVec<[Access; 3]> = pending.iter().flatten().copied().collect();
-            let waits = if accesses.is_empty() { SmallVec::new() } else { builder.hazards.waits(engine, &accesses) };
+        let mut emit = |builder: &mut Builder, engine, operation: Operation, waits| {
             let [preload, stream] = builder.issued.tile(first);
-            let commands = if matches!(operation, Operation::Preload { .. }) { preload } else { stream };
+            let commands = if matches!(operation, Operation::Matmul(_)) { stream } else { preload };
             builder.push(engine, commands, operation, waits, None);
             first = false;
         };
@@ -80,7 +79,18 @@ impl MatrixEmitter<'_> {
                             Operand::Weight => array.weight.take(),
                         };
                         let stationary = operands.region(operand, columns, k);
-                        emit(builder, array.engine, Operation::Preload { stationary }, &[pending]);
+                        match (operand, array.fifo) {
+                            (Operand::Weight, Some(fifo)) => {
+                                let fetched = fetch(builder, fifo, stationary, pending, weight);
+                                let waits = builder.hazards.wait_for(array.engine, fetched, fifo);
+                                let next = Operation::PreloadNext { columns: columns.len, k: k.len };
+                                emit(builder, array.engine, next, waits);
+                            }
+                            _ => {
+                                let waits = builder.waits(array.engine, &[pending]);
+                                emit(builder, array.engine, Operation::Preload { stationary }, waits);
+                            }
+                        }
                     }
                     Command::Stream(tile) => {
                         let input = || operands.region(Operand::Input, tile.pixels, tile.k);
@@ -101,8 +111,9 @@ impl MatrixEmitter<'_> {
                             hold,
                             macs: self.density(step, tile.k, tile.outputs) * u64::from(tile.pixels.len),
                         };
-                        let pending = [array.weight.take(), array.input.take(), array.sums.take()];
-                        emit(builder, array.engine, Operation::Matmul(matmul), &pending);
+                        let waits =
+                            builder.waits(array.engine, &[array.weight.take(), array.input.take(), array.sums.take()]);
+                        emit(builder, array.engine, Operation::Matmul(matmul), waits);
                     }
                 }
             });
@@ -117,9 +128,17 @@ impl MatrixEmitter<'_> {
         lasts.sort_unstable();
         // The first takes the accumulators over from what was before; each of the others adds its part.
         let mut part = Use::Write;
+        let fetched =
+            schedule.stationary() == Some(Operand::Weight) && accelerator.config.buffers.weight_fifo_tiles > 0;
         for (last, engine) in lasts {
-            let accesses = [input, weight, self.accumulator_access(part, placement)];
-            let token = builder.hazards.signal(engine, if hold { &accesses[..2] } else { &accesses });
+            let mut accesses: SmallVec<[Access; 3]> = smallvec![input];
+            if !fetched {
+                accesses.push(weight);
+            }
+            if !hold {
+                accesses.push(self.accumulator_access(part, placement));
+            }
+            let token = builder.hazards.signal(engine, &accesses);
             builder.queue[last].signals = Some(token);
             part = Use::WriteOnce;
         }
@@ -153,6 +172,24 @@ struct ArrayQueue {
     input: Option<Access>,
     weight: Option<Access>,
     sums: Option<Access>,
+    /// The engine that fetches its stationary weights, if one does.
+    fifo: Option<EngineId>,
+}
+
+/// Fetches weights for an array on the engine of its FIFO. The command that loads them into the array brings the fetch along.
+fn fetch(builder: &mut Builder, fifo: EngineId, stationary: Region, pending: Option<Access>, weight: Access) -> Token {
+    let waits = builder.waits(fifo, &[pending]);
+    let token = builder.hazards.signal(fifo, &[weight]);
+    builder.push(fifo, 0, Operation::Fetch { stationary }, waits, Some(token));
+    token
+}
+
+impl Builder<'_> {
+    /// What an instruction must wait for by what it touches first in its step.
+    fn waits(&mut self, engine: EngineId, pending: &[Option<Access>]) -> SmallVec<[Token; 4]> {
+        let accesses: SmallVec<[Access; 3]> = pending.iter().flatten().copied().collect();
+        if accesses.is_empty() { SmallVec::new() } else { self.hazards.waits(engine, &accesses) }
+    }
 }
 
 /// The commands of all shares with the array of each; arrays take turns, so that none waits for the issue of another's share.
