@@ -2,7 +2,7 @@
 
 use vcd::Value;
 
-use super::signals::{Bits, Geometry, Signals, bits, cell, stage};
+use super::signals::{Bits, Geometry, Signals, bits, cell, stage, value};
 use crate::{
     engine::pe::{Integers, Probe, Streaming, Sum},
     rtl::Design,
@@ -26,22 +26,25 @@ fn hold(word: Option<Streaming>) -> Value {
     word.map_or(Value::X, |word| word.holds.into())
 }
 
+/// As they stand in a register, the highest bit first.
+const CONTROLS: [fn(Option<Streaming>) -> Value; 4] = [valid, first, last, hold];
+
 fn control(word: Option<Streaming>) -> Bits {
-    vec![valid(word), first(word), last(word), hold(word)]
+    CONTROLS.iter().map(|read| read(word)).collect()
 }
 
-fn value(word: Option<Streaming>) -> Option<i64> {
+fn operand(word: Option<Streaming>) -> Option<i64> {
     word.map(|word| word.value.into())
 }
 
 /// `{valid, first, last, hold, value}`.
 fn link(word: Option<Streaming>, width: u32) -> Bits {
-    [control(word), bits(value(word), width)].concat()
+    [control(word), bits(operand(word), width)].concat()
 }
 
 /// `{valid, sum}`.
 fn chained(sum: Option<Sum>, width: u32) -> Bits {
-    [vec![sum.is_some().into()], bits(sum.map(|sum| sum.value), width)].concat()
+    [vec![sum.is_some().into()], bits(value(sum), width)].concat()
 }
 
 pub(super) fn signals(signals: &mut Signals, design: &Design) {
@@ -60,28 +63,28 @@ pub(super) fn signals(signals: &mut Signals, design: &Design) {
         let width = design.array.rows * (4 + left_bits) + design.array.cols * top_bits;
         signals.vector(&scope, &name, width, all);
     }
-    let controls: [(&str, fn(Option<Streaming>) -> Value); 4] =
-        [("array_valid", valid), ("array_first", first), ("array_last", last), ("array_hold", hold)];
-    for (name, read) in controls {
+    for (name, read) in ["array_valid", "array_first", "array_last", "array_hold"].into_iter().zip(CONTROLS) {
         signals.lanes(top, name, design.array.rows, move |p, row| read(p.left(row, port + row * operand_hop)));
     }
+    let [row_count, col_count] = [design.array.rows, design.array.cols];
+    let left = move |p: &Probe<Integers>, row: usize, place: usize| bits(operand(p.left(row, place)), left_bits);
+    let above = move |p: &Probe<Integers>, col: usize, place: usize| bits(p.top(col, place).map(i64::from), top_bits);
+    signals.packed(top, "left_values", [row_count, left_bits], move |p, row| left(p, row, 0));
+    signals.packed(top, "top_values", [col_count, top_bits], move |p, col| above(p, col, 0));
+    let entry = move |lane: usize| port + lane * operand_hop;
+    signals.packed(top, "array_left", [row_count, left_bits], move |p, row| left(p, row, entry(row)));
+    signals.packed(top, "array_top", [col_count, top_bits], move |p, col| above(p, col, entry(col)));
     for row in 0..rows {
-        signals.number(top, &format!("left_values[{row}]"), left_bits, move |p| value(p.left(row, 0)));
         for index in 0..row * operand_hop {
             let (scope, name) = stage(&format!("top.skew_left.g_lane[{row}].registers"), index);
             signals.vector(&scope, &name, 4 + left_bits, move |p| link(p.left(row, port + 1 + index), left_bits));
         }
-        let entry = port + row * operand_hop;
-        signals.number(top, &format!("array_left[{row}]"), left_bits, move |p| value(p.left(row, entry)));
     }
     for col in 0..cols {
-        let above = move |position: usize| move |p: &Probe<Integers>| p.top(col, position).map(i64::from);
-        signals.number(top, &format!("top_values[{col}]"), top_bits, above(0));
         for index in 0..col * operand_hop {
             let (scope, name) = stage(&format!("top.skew_top.g_lane[{col}].registers"), index);
-            signals.number(&scope, &name, top_bits, above(port + 1 + index));
+            signals.vector(&scope, &name, top_bits, move |p| above(p, col, port + 1 + index));
         }
-        signals.number(top, &format!("array_top[{col}]"), top_bits, above(port + col * operand_hop));
     }
     for row in 0..rows {
         for col in 0..cols {
@@ -95,9 +98,8 @@ pub(super) fn signals(signals: &mut Signals, design: &Design) {
     let edges: Vec<usize> = (0..lanes as usize).map(reach).collect();
     signals.lanes(top, "lane_valid", lanes, |p, lane| p.left_chain(lane, 0).is_some().into());
     signals.lanes(top, "out_valid", lanes, |p, lane| p.edge(lane).is_some().into());
+    signals.packed(top, "lane_sums", [lanes, sum_bits], move |p, lane| bits(value(p.left_chain(lane, 0)), sum_bits));
     for (lane, registers) in edges.into_iter().enumerate() {
-        let sum = move |p: &Probe<Integers>| p.left_chain(lane, 0).map(|sum| sum.value);
-        signals.number(top, &format!("lane_sums[{lane}]"), sum_bits, sum);
         for index in 0..registers {
             let (scope, name) = stage(&format!("top.g_deskewed.deskew_sums.g_lane[{lane}].registers"), index);
             let read = move |p: &Probe<Integers>| chained(p.left_chain(lane, 1 + index), sum_bits);
@@ -134,10 +136,10 @@ fn element_signals(signals: &mut Signals, geometry: Geometry, along_rows: bool, 
     }
 
     let scope = format!("{cell}.element");
-    for (name, read) in [("valid", valid as fn(_) -> _), ("first", first), ("last", last), ("hold", hold)] {
+    for (name, read) in ["valid", "first", "last", "hold"].into_iter().zip(CONTROLS) {
         signals.bit(&scope, name, move |p| read(left(p)));
     }
-    signals.number(&scope, "left", left_bits, move |p| value(left(p)));
+    signals.number(&scope, "left", left_bits, move |p| operand(left(p)));
     signals.number(&scope, "top", top_bits, move |p| p.top(col, position).map(i64::from));
     let product_bits = left_bits + top_bits;
     for index in 0..element {
@@ -157,9 +159,11 @@ fn element_signals(signals: &mut Signals, geometry: Geometry, along_rows: bool, 
 
     signals.bit(&scope, "full", move |p| p.place(row, col).is_some().into());
     signals.bit(&scope, "waiting", move |p| p.place(row, col).is_some_and(|place| place.is_own).into());
-    signals.number(&scope, "chain", sum_bits, move |p| p.place(row, col).map(|place| place.sum.value));
+    signals.number(&scope, "chain", sum_bits, move |p| value(p.place(row, col).map(|place| place.sum)));
     signals.bit(&scope, "chain_out_valid", move |p| p.place(row, col).is_some_and(|place| place.leaves).into());
     let entering = move |p: &Probe<Integers>| before.and_then(|(row, col)| p.behind(row, col, extra));
     signals.bit(&scope, "chain_in_valid", move |p| entering(p).is_some().into());
-    signals.number(&scope, "chain_in", sum_bits, move |p| entering(p).map(|sum| sum.value));
+    if before.is_some() {
+        signals.number(&scope, "chain_in", sum_bits, move |p| value(entering(p)));
+    }
 }

@@ -74,6 +74,18 @@ impl Signals {
         self.vector(scope, name, lanes, move |probe| (0..lanes as usize).rev().map(|lane| read(probe, lane)).collect());
     }
 
+    /// A packed array: `width` bits a lane, those of lane 0 the lowest.
+    pub fn packed(
+        &mut self,
+        scope: &str,
+        name: &str,
+        [lanes, width]: [u32; 2],
+        read: impl Fn(&Probe<Integers>, usize) -> Bits + 'static,
+    ) {
+        let all = move |probe: &Probe<Integers>| (0..lanes as usize).rev().flat_map(|lane| read(probe, lane)).collect();
+        self.vector(scope, name, lanes * width, all);
+    }
+
     /// All scopes below the testbench, in the order in which they came.
     pub fn tree(&self) -> Scope {
         let mut root = Scope::default();
@@ -169,20 +181,24 @@ pub(super) fn common(signals: &mut Signals, design: &Design, tiles: Vec<Tile>, s
     signals.lanes(top, "result_valid", lanes, move |probe, lane| result.address(probe, lane).is_some().into());
     let result = results.clone();
     signals.lanes(top, "result_last", lanes, move |probe, lane| result.is_last(probe, lane).into());
-    for lane in 0..lanes as usize {
-        let sum_bits = design.array.column_bits.into();
-        signals.number(top, &format!("sums[{lane}]"), sum_bits, move |probe| probe.edge(lane).map(|sum| sum.value));
-        let result = results.clone();
-        let accumulator_bits = design.accumulator_bits.into();
-        signals.number(top, &format!("result[{lane}]"), accumulator_bits, move |probe| {
-            result.address(probe, lane).and_then(|address| probe.accumulator(address))
-        });
-        let result = results.clone();
-        signals.number(top, &format!("write_address[{lane}]"), bits_of(design.depth), move |probe| {
-            // A row of accumulators has a word a lane.
-            result.address(probe, lane).and_then(|address| i64::try_from(address / lanes as usize).ok())
-        });
-    }
+    let sum_bits = design.array.column_bits.into();
+    signals.packed(top, "sums", [lanes, sum_bits], move |probe, lane| bits(value(probe.edge(lane)), sum_bits));
+    let result = results.clone();
+    let accumulator_bits = design.accumulator_bits.into();
+    signals.packed(top, "result", [lanes, accumulator_bits], move |probe, lane| {
+        bits(result.address(probe, lane).and_then(|address| probe.accumulator(address)), accumulator_bits)
+    });
+    let address_bits = bits_of(design.depth);
+    signals.packed(top, "write_address", [lanes, address_bits], move |probe, lane| {
+        // A row of accumulators has a word a lane.
+        let row = results.address(probe, lane).map(|address| address / lanes as usize);
+        bits(row.and_then(|row| i64::try_from(row).ok()), address_bits)
+    });
+}
+
+/// The value of a sum that is there.
+pub(super) fn value(sum: Option<Sum>) -> Option<i64> {
+    sum.map(|sum| sum.value)
 }
 
 /// Where sums at the edge go.

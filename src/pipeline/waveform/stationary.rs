@@ -2,7 +2,7 @@
 
 use vcd::Value;
 
-use super::signals::{Bits, Geometry, Signals, bits, bits_of, cell, stage};
+use super::signals::{Bits, Geometry, Signals, bits, bits_of, cell, stage, value};
 use crate::{
     engine::pe::{Integers, Probe, Streaming},
     rtl::Design,
@@ -45,44 +45,40 @@ pub(super) fn signals(signals: &mut Signals, design: &Design, loads: Vec<u64>) {
     let depth = u32::from(design.array.weight_load.shadow_depth);
     let link = Link { value_bits: geometry.left_bits, slot_bits: bits_of(depth), takes: depth > 0 };
     let sum_hop = operand_hop + element;
+    let row_count = design.array.rows;
     let top = "top";
     signals.bit(top, "load_ready", move |probe| loads.binary_search(&probe.cycle()).is_ok().into());
 
     // Rows, from the port to the first element.
     for index in 0..port {
         let (scope, name) = stage("top.row_port", index);
-        let all = move |probe: &Probe<Integers>| {
-            (0..rows).rev().flat_map(|row| link.all(probe.left(row, 1 + index))).collect()
-        };
-        signals.vector(&scope, &name, design.array.rows * link.width(), all);
+        signals.packed(&scope, &name, [row_count, link.width()], move |p, row| link.all(p.left(row, 1 + index)));
     }
-    signals.lanes(top, "array_take", design.array.rows, move |probe, row| {
-        link.take(probe.left(row, port + row * sum_hop))
-    });
+    signals.packed(top, "values", [row_count, link.value_bits], move |p, row| link.value(p.left(row, 0)));
+    let entry = move |p: &Probe<Integers>, row: usize| p.left(row, port + row * sum_hop);
+    signals.lanes(top, "array_take", row_count, move |p, row| link.take(entry(p, row)));
+    signals.packed(top, "array_slot", [row_count, link.slot_bits], move |p, row| link.slot(entry(p, row)));
+    signals.packed(top, "array_value", [row_count, link.value_bits], move |p, row| link.value(entry(p, row)));
     for row in 0..rows {
-        let first = port + row * sum_hop;
-        signals.vector(top, &format!("values[{row}]"), link.value_bits, move |p| link.value(p.left(row, 0)));
         for index in 0..row * sum_hop {
             let (scope, name) = stage(&format!("top.skew_rows.g_lane[{row}].registers"), index);
             signals.vector(&scope, &name, link.width(), move |p| link.all(p.left(row, port + 1 + index)));
         }
-        signals.vector(top, &format!("array_slot[{row}]"), link.slot_bits, move |p| link.slot(p.left(row, first)));
-        signals.vector(top, &format!("array_value[{row}]"), link.value_bits, move |p| link.value(p.left(row, first)));
         for col in 0..cols {
             element_signals(signals, geometry, link, design, [row, col]);
         }
     }
 
     // Columns, from their sums' entry to the edge.
+    let lanes = [design.array.cols, sum_bits];
+    signals.packed(top, "sum_top", lanes, move |p, col| bits(value(p.sum_top(col)), sum_bits));
+    let bottom = move |p: &Probe<Integers>, col: usize, age: usize| value(p.made(rows - 1, col, age));
+    signals.packed(top, "sum_bottom", lanes, move |p, col| bits(bottom(p, col, element + 1), sum_bits));
     for col in 0..cols {
-        let sum_top = move |p: &Probe<Integers>| p.sum_top(col).map(|sum| sum.value);
-        signals.number(top, &format!("sum_top[{col}]"), sum_bits, sum_top);
-        let bottom = move |age: usize| move |p: &Probe<Integers>| p.made(rows - 1, col, age).map(|sum| sum.value);
-        signals.number(top, &format!("sum_bottom[{col}]"), sum_bits, bottom(element + 1));
         let behind = if design.is_deskewed() { (cols - 1 - col) * operand_hop } else { 0 };
         for index in 0..behind {
             let (scope, name) = stage(&format!("top.g_deskewed.deskew_sums.g_lane[{col}].registers"), index);
-            signals.number(&scope, &name, sum_bits, bottom(element + 2 + index));
+            signals.number(&scope, &name, sum_bits, move |p| bottom(p, col, element + 2 + index));
         }
     }
 }
@@ -103,7 +99,7 @@ fn element_signals(signals: &mut Signals, geometry: Geometry, link: Link, design
         for index in 0..extra {
             let (scope, name) = stage(&format!("{cell}.g_sum.hop"), index);
             let age = element + 2 + index;
-            signals.number(&scope, &name, sum_bits, move |p| p.made(row - 1, col, age).map(|sum| sum.value));
+            signals.number(&scope, &name, sum_bits, move |p| value(p.made(row - 1, col, age)));
         }
     }
     let scope = format!("{cell}.element");
@@ -130,10 +126,8 @@ fn element_signals(signals: &mut Signals, geometry: Geometry, link: Link, design
         }
     }
 
-    let sum_in = move |p: &Probe<Integers>| {
-        let sum = if row == 0 { p.sum_top(col) } else { p.made(row - 1, col, sum_hop) };
-        sum.map(|sum| sum.value)
-    };
+    let sum_in =
+        move |p: &Probe<Integers>| value(if row == 0 { p.sum_top(col) } else { p.made(row - 1, col, sum_hop) });
     signals.number(&scope, "sum_in", sum_bits, sum_in);
-    signals.number(&scope, "sum_out", sum_bits, move |p| p.made(row, col, element + 1).map(|sum| sum.value));
+    signals.number(&scope, "sum_out", sum_bits, move |p| value(p.made(row, col, element + 1)));
 }

@@ -3,7 +3,8 @@
 //
 //   simulation +dir=FOLDER [+print] [+vcd=FILE]
 //
-// `+print` also prints what was observed, `+vcd` writes a waveform. The last line has the counts; a difference is told on a line of its own.
+// `+print` also prints what was observed; `+vcd` writes a waveform, where the simulator was built to. The last line has the
+// counts; a difference is told on a line of its own.
 // Counters of the testbench are written in tasks, in order: with blocking assignments.
 // verilator lint_off BLKSEQ
 module tb;
