@@ -50,7 +50,7 @@ the hardware has what was there before.
 /// What a waveform has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waveform {
-    /// Signals, the clock and the reset among them.
+    /// Signals of any width, the clock and the reset among them.
     pub signals: usize,
     /// Cycles from the first command's on.
     pub cycles: u64,
@@ -72,6 +72,7 @@ pub fn waveform(design: &Design, commands: &[Command], file: &Path) -> Result<Wa
             pe::Command::Preload(_) => None,
         })
         .collect();
+    check_size(design, least_cycles(design, tiles.iter().map(|tile| u64::from(tile.beats)).sum()))?;
     let outcomes = registers::run(design, array, commands).map_err(internal)?.outcomes;
     let cycles = outcomes.iter().map(|outcome| outcome.end).max().unwrap_or(0) + 1;
     check_size(design, cycles)?;
@@ -120,9 +121,14 @@ pub fn waveform(design: &Design, commands: &[Command], file: &Path) -> Result<Wa
     Ok(Waveform { signals: signals.all.len() + 2, cycles })
 }
 
+/// A beat takes a cycle, and the last one goes from corner to corner.
+fn least_cycles(design: &Design, beats: u64) -> u64 {
+    beats + u64::from(design.array.rows) + u64::from(design.array.cols) - 1
+}
+
 fn check_size(design: &Design, cycles: u64) -> Result<(), Failure> {
     let [rows, cols] = [design.array.rows, design.array.cols];
-    let size = u64::from(rows) * u64::from(cols) * cycles;
+    let size = (u64::from(rows) * u64::from(cols)).saturating_mul(cycles);
     if size <= MOST_ELEMENT_CYCLES {
         return Ok(());
     }
@@ -250,8 +256,8 @@ pub fn record_wave(
 ) -> Result<String, Failure> {
     let dataflow = chosen_dataflow(accelerator, options)?;
     let design = Design::of(accelerator, dataflow)?;
-    // Before anything is allocated: a tile takes a cycle a beat.
-    check_size(&design, u64::from(options.tiles) * u64::from(options.beats))?;
+    // Before anything is allocated.
+    check_size(&design, least_cycles(&design, u64::from(options.tiles) * u64::from(options.beats)))?;
     let commands = commands(&design, options)?;
     let Waveform { signals, cycles } = waveform(&design, &commands, file)?;
     let mut text = format!(
