@@ -28,7 +28,7 @@ use crate::{
     rtl::{Command, Design, Load, Stream},
     units::thousands,
 };
-use signals::{Scope, Signals, Tile};
+use signals::{Results, Scope, Signals, Tile};
 
 /// Elements of the array times cycles. Each is some ten signals, and a hundred bytes of the file where all of them change.
 const MOST_ELEMENT_CYCLES: u64 = 1 << 18;
@@ -45,7 +45,7 @@ the hardware has what was there before.
     Not modelled, and absent: the sequencer and its timers, the counters of the load, raw operands before their zero points,
     a product and a sum inside the pipeline of an element whose operand stays, the registers beside the elements through which
     a skewed load travels, `complete`, the tokens that say where a sum goes, banks of accumulators but for what is written,
-    the requantization stage.";
+    the requantization stage; without shadow registers, what would take from them.";
 
 /// What a waveform has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn waveform(design: &Design, commands: &[Command], file: &Path) -> Result<Wa
     let tiles: Vec<Tile> = begun
         .iter()
         .filter_map(|command| match command {
-            pe::Command::Stream(tile) => Some(Tile { sums: tile.sums, beats: tile.beats }),
+            pe::Command::Stream(tile) => Some(Tile { sums: tile.sums, beats: tile.beats, accumulate: tile.accumulate }),
             pe::Command::Preload(_) => None,
         })
         .collect();
@@ -92,9 +92,10 @@ pub fn waveform(design: &Design, commands: &[Command], file: &Path) -> Result<Wa
         kinds.zip(&outcomes).filter(|(is_load, _)| *is_load == of_loads).map(|(_, outcome)| outcome.start).collect()
     };
     let mut signals = Signals::default();
-    signals::common(&mut signals, design, tiles, starts(false));
+    let results = Results::new(design, &tiles);
+    signals::common(&mut signals, design, &results, starts(false));
     if design.is_stationary() {
-        stationary::signals(&mut signals, design, starts(true));
+        stationary::signals(&mut signals, design, &results, starts(true));
     } else {
         output::signals(&mut signals, design);
     }

@@ -2,7 +2,7 @@
 
 use vcd::Value;
 
-use super::signals::{Bits, Geometry, Signals, bits, cell, stage, value};
+use super::signals::{Bits, Geometry, Signals, bits, cell, stage};
 use crate::{
     engine::pe::{Integers, Probe, Streaming, Sum},
     rtl::Design,
@@ -35,6 +35,10 @@ fn control(word: Option<Streaming>) -> Bits {
 
 fn operand(word: Option<Streaming>) -> Option<i64> {
     word.map(|word| word.value.into())
+}
+
+fn value(sum: Option<Sum>) -> Option<i64> {
+    sum.map(|sum| sum.value)
 }
 
 /// `{valid, first, last, hold, value}`.

@@ -1,6 +1,8 @@
 //! Signals by name and how each is read from the array's registers; those that arrays of every dataflow have. Scopes and names
 //! are those of the modules under `src/rtl/sv`.
 
+use std::rc::Rc;
+
 use vcd::Value;
 
 use crate::{
@@ -121,6 +123,7 @@ pub(super) fn bits_of(values: u32) -> u32 {
 pub(super) struct Tile {
     pub sums: Sums,
     pub beats: u32,
+    pub accumulate: bool,
 }
 
 /// Registers between the array's words, and its widths.
@@ -166,7 +169,7 @@ pub(super) fn stage(delay: &str, index: usize) -> (String, String) {
 }
 
 /// Beats at the ports, starts of streams, and results.
-pub(super) fn common(signals: &mut Signals, design: &Design, tiles: Vec<Tile>, starts: Vec<u64>) {
+pub(super) fn common(signals: &mut Signals, design: &Design, results: &Results, starts: Vec<u64>) {
     signals.number("", "cycle", 32, |probe| i64::try_from(probe.cycle()).ok());
     let top = "top";
     signals.bit(top, "stream_ready", move |probe| starts.binary_search(&probe.cycle()).is_ok().into());
@@ -175,42 +178,58 @@ pub(super) fn common(signals: &mut Signals, design: &Design, tiles: Vec<Tile>, s
     signals.bit(top, "last_beat", |probe| probe.left(0, 0).is_some_and(|word| word.last).into());
     signals.number(top, "beat_index", 32, |probe| probe.left(0, 0).map(|word| word.beat.into()));
 
-    let (lanes, is_stationary) = (design.lanes(), design.is_stationary());
-    let results = Results { tiles, is_stationary, by_rows: design.array.drain == DrainPath::Rows };
+    let lanes = design.lanes();
     let result = results.clone();
     signals.lanes(top, "result_valid", lanes, move |probe, lane| result.address(probe, lane).is_some().into());
     let result = results.clone();
     signals.lanes(top, "result_last", lanes, move |probe, lane| result.is_last(probe, lane).into());
     let sum_bits = design.array.column_bits.into();
-    signals.packed(top, "sums", [lanes, sum_bits], move |probe, lane| bits(value(probe.edge(lane)), sum_bits));
+    let result = results.clone();
+    signals.packed(top, "sums", [lanes, sum_bits], move |probe, lane| {
+        bits(result.value(probe.edge(lane), lane), sum_bits)
+    });
     let result = results.clone();
     let accumulator_bits = design.accumulator_bits.into();
     signals.packed(top, "result", [lanes, accumulator_bits], move |probe, lane| {
         bits(result.address(probe, lane).and_then(|address| probe.accumulator(address)), accumulator_bits)
     });
-    let address_bits = bits_of(design.depth);
+    let (result, address_bits) = (results.clone(), bits_of(design.depth));
     signals.packed(top, "write_address", [lanes, address_bits], move |probe, lane| {
         // A row of accumulators has a word a lane.
-        let row = results.address(probe, lane).map(|address| address / lanes as usize);
+        let row = result.address(probe, lane).map(|address| address / lanes as usize);
         bits(row.and_then(|row| i64::try_from(row).ok()), address_bits)
     });
 }
 
-/// The value of a sum that is there.
-pub(super) fn value(sum: Option<Sum>) -> Option<i64> {
-    sum.map(|sum| sum.value)
-}
-
-/// Where sums at the edge go.
+/// What sums are of use, and where those at the edge go.
 #[derive(Clone)]
-struct Results {
-    tiles: Vec<Tile>,
+pub(super) struct Results {
+    tiles: Rc<[Tile]>,
     is_stationary: bool,
     /// Whether sums that stay leave down the columns, a row after the other.
     by_rows: bool,
+    injects: bool,
 }
 
 impl Results {
+    pub fn new(design: &Design, tiles: &[Tile]) -> Self {
+        Self {
+            tiles: tiles.into(),
+            is_stationary: design.is_stationary(),
+            by_rows: design.array.drain == DrainPath::Rows,
+            injects: design.injects(),
+        }
+    }
+
+    /// The value of a sum of a column that is there. Where sums are injected, a column that the tile does not use begins with
+    /// what its accumulator happens to hold, and the model with zero.
+    pub fn value(&self, sum: Option<Sum>, col: usize) -> Option<i64> {
+        let sum = sum?;
+        let tile = self.tile(sum)?;
+        let is_foreign = self.injects && tile.accumulate && col >= tile.sums.cols;
+        (!is_foreign).then_some(sum.value)
+    }
+
     fn tile(&self, sum: Sum) -> Option<Tile> {
         self.tiles.get(sum.tile as usize - 1).copied()
     }

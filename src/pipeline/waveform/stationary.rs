@@ -2,7 +2,7 @@
 
 use vcd::Value;
 
-use super::signals::{Bits, Geometry, Signals, bits, bits_of, cell, stage, value};
+use super::signals::{Bits, Geometry, Results, Signals, bits, bits_of, cell, stage};
 use crate::{
     engine::pe::{Integers, Probe, Streaming},
     rtl::Design,
@@ -39,7 +39,7 @@ impl Link {
     }
 }
 
-pub(super) fn signals(signals: &mut Signals, design: &Design, loads: Vec<u64>) {
+pub(super) fn signals(signals: &mut Signals, design: &Design, results: &Results, loads: Vec<u64>) {
     let geometry = Geometry::of(design);
     let Geometry { rows, cols, port, element, operand_hop, sum_bits, .. } = geometry;
     let depth = u32::from(design.array.weight_load.shadow_depth);
@@ -56,8 +56,10 @@ pub(super) fn signals(signals: &mut Signals, design: &Design, loads: Vec<u64>) {
     }
     signals.packed(top, "values", [row_count, link.value_bits], move |p, row| link.value(p.left(row, 0)));
     let entry = move |p: &Probe<Integers>, row: usize| p.left(row, port + row * sum_hop);
-    signals.lanes(top, "array_take", row_count, move |p, row| link.take(entry(p, row)));
-    signals.packed(top, "array_slot", [row_count, link.slot_bits], move |p, row| link.slot(entry(p, row)));
+    if link.takes {
+        signals.lanes(top, "array_take", row_count, move |p, row| link.take(entry(p, row)));
+        signals.packed(top, "array_slot", [row_count, link.slot_bits], move |p, row| link.slot(entry(p, row)));
+    }
     signals.packed(top, "array_value", [row_count, link.value_bits], move |p, row| link.value(entry(p, row)));
     for row in 0..rows {
         for index in 0..row * sum_hop {
@@ -65,26 +67,30 @@ pub(super) fn signals(signals: &mut Signals, design: &Design, loads: Vec<u64>) {
             signals.vector(&scope, &name, link.width(), move |p| link.all(p.left(row, port + 1 + index)));
         }
         for col in 0..cols {
-            element_signals(signals, geometry, link, design, [row, col]);
+            element_signals(signals, link, design, results, [row, col]);
         }
     }
 
     // Columns, from their sums' entry to the edge.
     let lanes = [design.array.cols, sum_bits];
-    signals.packed(top, "sum_top", lanes, move |p, col| bits(value(p.sum_top(col)), sum_bits));
-    let bottom = move |p: &Probe<Integers>, col: usize, age: usize| value(p.made(rows - 1, col, age));
-    signals.packed(top, "sum_bottom", lanes, move |p, col| bits(bottom(p, col, element + 1), sum_bits));
+    let result = results.clone();
+    signals.packed(top, "sum_top", lanes, move |p, col| bits(result.value(p.sum_top(col), col), sum_bits));
+    let result = results.clone();
+    let bottom = move |p: &Probe<Integers>, col: usize, age: usize| result.value(p.made(rows - 1, col, age), col);
+    let below = bottom.clone();
+    signals.packed(top, "sum_bottom", lanes, move |p, col| bits(below(p, col, element + 1), sum_bits));
     for col in 0..cols {
         let behind = if design.is_deskewed() { (cols - 1 - col) * operand_hop } else { 0 };
         for index in 0..behind {
             let (scope, name) = stage(&format!("top.g_deskewed.deskew_sums.g_lane[{col}].registers"), index);
+            let bottom = bottom.clone();
             signals.number(&scope, &name, sum_bits, move |p| bottom(p, col, element + 2 + index));
         }
     }
 }
 
-fn element_signals(signals: &mut Signals, geometry: Geometry, link: Link, design: &Design, [row, col]: [usize; 2]) {
-    let Geometry { port, element, extra, operand_hop, top_bits, sum_bits, .. } = geometry;
+fn element_signals(signals: &mut Signals, link: Link, design: &Design, results: &Results, [row, col]: [usize; 2]) {
+    let Geometry { port, element, extra, operand_hop, top_bits, sum_bits, .. } = Geometry::of(design);
     let sum_hop = operand_hop + element;
     let cell = cell(row, col);
     let position = port + row * sum_hop + col * operand_hop;
@@ -99,13 +105,16 @@ fn element_signals(signals: &mut Signals, geometry: Geometry, link: Link, design
         for index in 0..extra {
             let (scope, name) = stage(&format!("{cell}.g_sum.hop"), index);
             let age = element + 2 + index;
-            signals.number(&scope, &name, sum_bits, move |p| value(p.made(row - 1, col, age)));
+            let result = results.clone();
+            signals.number(&scope, &name, sum_bits, move |p| result.value(p.made(row - 1, col, age), col));
         }
     }
     let scope = format!("{cell}.element");
     signals.vector(&scope, "value", link.value_bits, move |p| link.value(p.left(row, position)));
-    signals.bit(&scope, "take", move |p| link.take(p.left(row, position)));
-    signals.vector(&scope, "take_slot", link.slot_bits, move |p| link.slot(p.left(row, position)));
+    if link.takes {
+        signals.bit(&scope, "take", move |p| link.take(p.left(row, position)));
+        signals.vector(&scope, "take_slot", link.slot_bits, move |p| link.slot(p.left(row, position)));
+    }
 
     signals.bit(&scope, "load", move |p| p.loading(row, col).is_some().into());
     let slots = design.array.weight_load.shadow_depth;
@@ -126,8 +135,10 @@ fn element_signals(signals: &mut Signals, geometry: Geometry, link: Link, design
         }
     }
 
-    let sum_in =
-        move |p: &Probe<Integers>| value(if row == 0 { p.sum_top(col) } else { p.made(row - 1, col, sum_hop) });
-    signals.number(&scope, "sum_in", sum_bits, sum_in);
-    signals.number(&scope, "sum_out", sum_bits, move |p| value(p.made(row, col, element + 1)));
+    let result = results.clone();
+    signals.number(&scope, "sum_in", sum_bits, move |p| {
+        result.value(if row == 0 { p.sum_top(col) } else { p.made(row - 1, col, sum_hop) }, col)
+    });
+    let result = results.clone();
+    signals.number(&scope, "sum_out", sum_bits, move |p| result.value(p.made(row, col, element + 1), col));
 }
