@@ -18,6 +18,7 @@ mod samples;
 mod scalesim;
 mod traced;
 mod wave;
+mod waveform;
 
 use std::path::Path;
 
@@ -25,7 +26,8 @@ pub use crate::{program::LayerKind, result::Fidelity};
 pub use accuracy::Expected;
 pub use assemble::{assemble, can_overflow};
 pub use cosimulate::{
-    ArrayProgram, Comparison, cosimulate, cycles_of, emit, expected, layer_program, random_programs, simulated_design,
+    ArrayProgram, Comparison, Waveforms, cosimulate, cosimulate_waveforms, cycles_of, emit, expected, layer_program,
+    random_programs, simulated_design,
 };
 pub use describe::describe_mapping;
 pub use evaluate::{Evaluator, Options, evaluate};
@@ -36,6 +38,7 @@ pub use samples::Samples;
 pub use scalesim::{Difference, OwnTiming, answered_by, explain, in_its_columns, scalesim_calc, scalesim_own};
 pub use traced::{TraceSettings, time_traced};
 pub use wave::{WaveOptions, wave};
+pub use waveform::{Waveform, record_wave, waveform};
 
 use crate::{
     config::Accelerator,

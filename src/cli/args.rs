@@ -252,7 +252,8 @@ pub struct MapArgs {
 const WAVE_EXAMPLES: &str = "\
 Examples:
   systole wave edge_16x16 --set array.rows=3 --set array.cols=3 --set array.weight_load.cycles=3
-  systole wave my_npu.ron --dataflow OS --beats 6 --tiles 3";
+  systole wave my_npu.ron --dataflow OS --beats 6 --tiles 3
+  systole wave my_npu.ron --vcd model.vcd --vectors hardware/ws/vectors/wave";
 
 /// `systole wave`.
 #[derive(Clone, Debug, Args)]
@@ -271,6 +272,13 @@ pub struct WaveArgs {
     /// Which of the machine's dataflows [default: its first]
     #[arg(long, value_enum, value_name = "DATAFLOW", ignore_case = true)]
     pub dataflow: Option<DataflowName>,
+    /// Write a waveform of the array's registers instead of drawing them, with the signal names of the hardware that
+    /// `systole rtl` emits
+    #[arg(long, value_name = "FILE")]
+    pub vcd: Option<PathBuf>,
+    /// Write the same program as vectors for the hardware's testbench into this folder
+    #[arg(long, value_name = "DIR", requires = "vcd")]
+    pub vectors: Option<PathBuf>,
 }
 
 const RTL_EXAMPLES: &str = "\

@@ -67,9 +67,13 @@ pub fn run(settings: &RunSettings, progress: &mut dyn Progress) -> Result<RunRes
     Ok(Evaluator::default().evaluate(&model, &accelerator, &options, progress)?)
 }
 
-/// The array over time, as text.
+/// The array over time, as text; or what was written of it as a waveform.
 pub fn wave(settings: &WaveSettings) -> Result<String, Failure> {
-    Ok(pipeline::wave(&machine_of(&settings.machine)?, settings.wave)?)
+    let accelerator = machine_of(&settings.machine)?;
+    Ok(match &settings.vcd {
+        Some(file) => pipeline::record_wave(&accelerator, settings.wave, file, settings.vectors.as_deref())?,
+        None => pipeline::wave(&accelerator, settings.wave)?,
+    })
 }
 
 /// A text that says that the config, and the network on it, are fine; else the faults of both at once.

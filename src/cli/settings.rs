@@ -118,6 +118,10 @@ pub struct WaveSettings {
     pub machine: MachineSettings,
     /// What of it.
     pub wave: WaveOptions,
+    /// File for a waveform, instead of a drawing.
+    pub vcd: Option<PathBuf>,
+    /// Folder for the same program as vectors.
+    pub vectors: Option<PathBuf>,
 }
 
 /// What `check` looks at.
@@ -225,7 +229,8 @@ impl From<WaveArgs> for WaveSettings {
     fn from(args: WaveArgs) -> Self {
         let machine = MachineSettings { config: args.machine.config, overrides: args.overrides.overrides };
         let dataflow = args.dataflow.map(Into::into);
-        Self { machine, wave: WaveOptions { tiles: args.tiles, beats: args.beats, dataflow } }
+        let wave = WaveOptions { tiles: args.tiles, beats: args.beats, dataflow };
+        Self { machine, wave, vcd: args.vcd, vectors: args.vectors }
     }
 }
 

@@ -6,11 +6,12 @@
 mod expect;
 mod network;
 mod random;
-mod registers;
+pub(super) mod registers;
 
 use std::path::{Path, PathBuf};
 
 pub use network::layer_program;
+pub(super) use random::codes;
 pub use random::random_programs;
 
 use super::Failure;
@@ -186,12 +187,24 @@ fn write(
     folder: &Path,
 ) -> Result<(PathBuf, u64), Failure> {
     let vectors = folder.join("vectors").join(&program.name);
-    let expected = expected(accelerator, design, &program.commands, seed)?;
-    rtl::write_vectors(&vectors, design, &program.commands, &expected)
-        .map_err(|error| Diagnostic::error(format!("cannot write: {error}")).with_file(&vectors))?;
+    let outputs = write_vectors(accelerator, design, &program.commands, seed, &vectors)?;
+    Ok((vectors, outputs))
+}
+
+/// Writes a program's vectors into a folder; returns how many outputs are due.
+pub(super) fn write_vectors(
+    accelerator: &Accelerator,
+    design: &Design,
+    commands: &[Command],
+    seed: u64,
+    folder: &Path,
+) -> Result<u64, Failure> {
+    let expected = expected(accelerator, design, commands, seed)?;
+    rtl::write_vectors(folder, design, commands, &expected)
+        .map_err(|error| Diagnostic::error(format!("cannot write: {error}")).with_file(folder))?;
     let outputs = expected.results.iter().map(Vec::len).sum::<usize>()
         + expected.quantized.iter().flat_map(|row| &row.outputs).flatten().count();
-    Ok((vectors, outputs as u64))
+    Ok(outputs as u64)
 }
 
 /// Compiles the design of a machine in `folder` and runs programs on it. `fault` breaks it on purpose.
@@ -210,10 +223,10 @@ pub fn cosimulate(
     for (seed, program) in (1_u64..).zip(programs) {
         due.push((program, write(accelerator, &design, program, seed, folder)?));
     }
-    let simulation = Simulation::build(&rtl::sources(&design, fault), folder, fault.is_none())?;
+    let simulation = Simulation::build(&rtl::sources(&design, fault), folder, fault.is_none(), false)?;
     let mut found = Comparison { configurations: 1, ..Comparison::default() };
     for (program, (vectors, due)) in due {
-        let observed = simulation.run(&vectors, false)?;
+        let observed = simulation.run(&vectors, false, None)?;
         let told = observed.text.lines().filter(|line| line.contains("expected"));
         found.told.extend(told.map(|line| format!("{} {}: {line}", folder.display(), program.name)));
         // A run that compares less than was due has not agreed.
@@ -227,4 +240,40 @@ pub fn cosimulate(
         });
     }
     Ok(found)
+}
+
+/// Waveforms of one program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waveforms {
+    /// What the design did under Verilator.
+    pub hardware: PathBuf,
+    /// What the array's registers do.
+    pub model: PathBuf,
+}
+
+/// Compiles the design of a machine in `folder`, and writes what programs do on it and in the array's registers as waveforms.
+///
+/// # Errors
+/// As [`cosimulate`] and [`super::waveform`]; a program that does not give what it must.
+pub fn cosimulate_waveforms(
+    accelerator: &Accelerator,
+    dataflow: Dataflow,
+    programs: &[ArrayProgram],
+    folder: &Path,
+) -> Result<Vec<Waveforms>, Failure> {
+    let design = simulated_design(accelerator, dataflow)?;
+    let simulation = Simulation::build(&rtl::sources(&design, None), folder, true, true)?;
+    let mut written = Vec::new();
+    for (seed, program) in (1_u64..).zip(programs) {
+        let (vectors, due) = write(accelerator, &design, program, seed, folder)?;
+        let waveforms = Waveforms { hardware: vectors.join("hardware.vcd"), model: vectors.join("model.vcd") };
+        let observed = simulation.run(&vectors, false, Some(&waveforms.hardware))?;
+        if observed.differences > 0 || observed.outputs != due {
+            let message = format!("{} {}: {}", folder.display(), program.name, observed.text);
+            return Err(Failure::Internal(message));
+        }
+        super::waveform(&design, &program.commands, &waveforms.model)?;
+        written.push(waveforms);
+    }
+    Ok(written)
 }

@@ -41,12 +41,7 @@ pub fn wave(accelerator: &Accelerator, options: WaveOptions) -> Result<String, F
             .with_help("draw a small one of the same structure: --set array.rows=3 --set array.cols=3 --set array.weight_load.cycles=3")
             .into());
     }
-    let dataflow = options.dataflow.unwrap_or(array.dataflows[0]);
-    if !array.dataflows.contains(&dataflow) {
-        return Err(Diagnostic::error(format!("the machine has no dataflow {dataflow:?}"))
-            .with_help(format!("draw one of {:?}, or set `array.dataflows`", array.dataflows))
-            .into());
-    }
+    let dataflow = chosen_dataflow(accelerator, options)?;
     let stays = schedule(dataflow).stationary().is_some();
     let commands = commands(options, [array.rows as usize, array.cols as usize], stays);
     let words = commands.len() * (options.beats.max(array.rows) * array.cols) as usize;
@@ -107,6 +102,18 @@ pub fn wave(accelerator: &Accelerator, options: WaveOptions) -> Result<String, F
         beats + latency
     );
     Ok(text)
+}
+
+/// The dataflow that the options name, which the machine must have.
+pub(super) fn chosen_dataflow(accelerator: &Accelerator, options: WaveOptions) -> Result<Dataflow, Failure> {
+    let array = &accelerator.config.array;
+    let dataflow = options.dataflow.unwrap_or(array.dataflows[0]);
+    if !array.dataflows.contains(&dataflow) {
+        return Err(Diagnostic::error(format!("the machine has no dataflow {dataflow:?}"))
+            .with_help(format!("draw one of {:?}, or set `array.dataflows`", array.dataflows))
+            .into());
+    }
+    Ok(dataflow)
 }
 
 fn commands(options: WaveOptions, [rows, cols]: [usize; 2], stays: bool) -> Vec<Command> {

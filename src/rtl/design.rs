@@ -109,6 +109,12 @@ impl Design {
         if self.keeps_inputs() { self.array.input_type } else { self.array.weight_type }
     }
 
+    /// Bits of an operand's values in the array: one more takes the sign of an unsigned one, or the difference from a zero
+    /// point.
+    pub fn value_bits(&self, operand: DType) -> u32 {
+        operand.bits() + u32::from(!is_signed(operand) || self.array.zero_points)
+    }
+
     fn keeps_inputs(&self) -> bool {
         schedule(self.dataflow).stationary() == Some(Operand::Input)
     }

@@ -20,11 +20,9 @@ pub(super) fn package(design: &Design) -> String {
     );
     text.push_str("package systole_pkg;\n    // From the config.\n");
     let operand = |text: &mut String, name: &str, dtype: DType| {
-        // One more bit takes the sign of an unsigned value, or the difference from a zero point.
-        let value = dtype.bits() + u32::from(!is_signed(dtype) || array.zero_points);
         number(text, &format!("{name}_BITS"), dtype.bits());
         flag(text, &format!("{name}_SIGNED"), is_signed(dtype));
-        number(text, &format!("{name}_VALUE_BITS"), value);
+        number(text, &format!("{name}_VALUE_BITS"), design.value_bits(dtype));
     };
     number(&mut text, "ROWS", array.rows);
     number(&mut text, "COLS", array.cols);

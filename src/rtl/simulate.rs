@@ -65,11 +65,12 @@ impl Simulation {
         write().map_err(|error| Diagnostic::error(format!("cannot write: {error}")).with_file(folder).into())
     }
 
-    /// Lints the files of a design and compiles them with the testbench. A design that `is_strict` has no warnings.
+    /// Lints the files of a design and compiles them with the testbench. A design that `is_strict` has no warnings, one that
+    /// `is_traced` can write waveforms and is slower.
     ///
     /// # Errors
     /// Verilator is not there, or complains; a folder that cannot be written.
-    pub fn build(files: &[SourceFile], folder: &Path, is_strict: bool) -> Result<Self, Faults> {
+    pub fn build(files: &[SourceFile], folder: &Path, is_strict: bool, is_traced: bool) -> Result<Self, Faults> {
         Self::write(files, folder)?;
         let with = |options: &[&str], has_testbench: bool| -> Vec<String> {
             let names = files.iter().map(|file| file.name).filter(|&name| has_testbench || name != TESTBENCH_FILE);
@@ -78,12 +79,13 @@ impl Simulation {
         let strictness = if is_strict { "-Wall" } else { "-Wno-fatal" };
         verilator(folder, &with(&["--lint-only", strictness, "--top-module", "systole_top"], false), is_strict)?;
         let build = folder.join("build");
-        let runtime = folder.parent().unwrap_or(folder).join("verilated");
+        let runtime = folder.parent().unwrap_or(folder).join(if is_traced { "verilated_traced" } else { "verilated" });
         // Verilator's own part of each program is the same: objects of an earlier one spare half of the compilation.
         let copied = fs::create_dir_all(&build).and_then(|()| copy_objects(&runtime, &build));
         let options = [
             "--binary",
             strictness,
+            if is_traced { "--trace" } else { "--no-trace" },
             "-O3",
             "--x-assign",
             "fast",
@@ -110,13 +112,14 @@ impl Simulation {
         Self { binary: folder.join("build").join("Vtb") }
     }
 
-    /// Runs a program's vectors; `print` has all that happens printed.
+    /// Runs a program's vectors; `print` has all that happens printed. `waveform` is a file for what a traced design does.
     ///
     /// # Errors
     /// The program cannot be run, or says nothing that can be read.
-    pub fn run(&self, vectors: &Path, print: bool) -> Result<Observed, Faults> {
-        let arguments: Vec<String> =
-            [format!("+dir={}", vectors.display())].into_iter().chain(print.then(|| "+print".to_owned())).collect();
+    pub fn run(&self, vectors: &Path, print: bool, waveform: Option<&Path>) -> Result<Observed, Faults> {
+        let mut arguments = vec![format!("+dir={}", vectors.display())];
+        arguments.extend(print.then(|| "+print".to_owned()));
+        arguments.extend(waveform.map(|file| format!("+vcd={}", file.display())));
         let output = run(self.binary.as_os_str(), Path::new("."), &arguments)
             .map_err(|error| fault(format!("cannot run {}: {error}", self.binary.display())))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

@@ -80,7 +80,7 @@ fn first_program(machine: &Machine) -> (Design, pipeline::ArrayProgram) {
 fn observed(machine: &Machine, folder: &Path) -> String {
     let (design, program) = first_program(machine);
     let place = folder.join(machine.name);
-    let found = Simulation::existing(&place).run(&place.join("vectors").join(&program.name), true).unwrap();
+    let found = Simulation::existing(&place).run(&place.join("vectors").join(&program.name), true, None).unwrap();
     let (mut loads, mut streams) = (Vec::new(), Vec::new());
     let mut lanes = lanes(&design);
     for line in found.text.lines() {

@@ -148,8 +148,17 @@ pub const MACHINES: &[Machine] = &[
 ];
 
 impl Machine {
+    /// The plain machine with some changes.
+    pub fn plain(sets: &str) -> Accelerator {
+        Self { name: "plain", sets: "", networks: NONE, is_quick: false }.changed(sets)
+    }
+
     /// The machine itself.
     pub fn accelerator(&self) -> Accelerator {
+        self.changed(self.sets)
+    }
+
+    fn changed(&self, sets: &str) -> Accelerator {
         let set = |text: &str| {
             if text.contains('.') && !text.starts_with("weight_load") {
                 text.to_owned()
@@ -157,7 +166,7 @@ impl Machine {
                 format!("array.{text}")
             }
         };
-        let sets: Vec<String> = self.sets.split_whitespace().map(set).collect();
+        let sets: Vec<String> = sets.split_whitespace().map(set).collect();
         let source = Source { name: self.name.into(), text: PLAIN.into() };
         config::load_source(&source, &sets).unwrap_or_else(|faults| panic!("{}: {faults}", self.name))
     }

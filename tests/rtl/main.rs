@@ -4,6 +4,7 @@
 mod faults;
 mod golden;
 mod machines;
+mod waveform;
 
 use std::{
     path::{Path, PathBuf},

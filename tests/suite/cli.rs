@@ -207,6 +207,24 @@ fn the_array_is_written_as_hardware_a_folder_a_dataflow() {
 }
 
 #[test]
+fn a_waveform_is_written_with_its_program_as_vectors() {
+    let folder = folder();
+    let sets = "--set array.rows=2 --set array.cols=2 --set array.weight_load.cycles=2";
+    let text = stdout(&systole(&folder, &format!("wave edge_16x16 {sets} --vcd x.vcd --vectors v")).assert().code(0));
+    assert!(text.contains("x.vcd: 2 x 2 elements, WS, ") && text.contains("v: the same program"), "{text}");
+    let wave = fs::read_to_string(folder.path().join("x.vcd")).unwrap();
+    assert!(wave.contains("$scope module g_row[1] $end") && wave.contains("#9\n"), "{wave}");
+    assert!(folder.path().join("v/loads.hex").is_file());
+    let text = refused(&folder, &format!("wave edge_16x16 {sets} --vcd none/x.vcd"));
+    assert!(text.contains("none/x.vcd") && text.contains("give another file"), "{text}");
+    let text = refused(&folder, "wave edge_16x16 --vcd x.vcd --beats 256 --tiles 26");
+    assert!(text.contains("elements times cycles") && text.contains("fewer tiles or beats"), "{text}");
+    let text = refused(&folder, "wave neuroncore_like --vcd x.vcd");
+    assert!(text.contains("integer multipliers"), "{text}");
+    refused(&folder, &format!("wave edge_16x16 {sets} --vectors v"));
+}
+
+#[test]
 fn an_array_that_is_too_large_to_simulate_is_refused_before_it_is_compiled() {
     let text = refused(&folder(), "rtl edge_16x16 --check --set array.rows=128 --set array.cols=64");
     assert!(text.contains("8,192 elements") && text.contains("--set array.rows=16"), "{text}");

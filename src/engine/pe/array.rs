@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    Arithmetic, Command, Operand, Tag, Tile, Weight, accumulators::Accumulators, load::Loader,
+    Arithmetic, Command, Loading, Operand, Tag, Tile, Weight, accumulators::Accumulators, load::Loader,
     output::OutputStationary, stationary::Stationary,
 };
 use crate::config::{self, Accumulate, DrainPath, LoadPath, OutputSkew};
@@ -395,6 +395,34 @@ impl<A: Arithmetic> Array<A> {
 
     pub(super) fn output(&self) -> &OutputStationary<A> {
         &self.output
+    }
+
+    pub(super) fn arithmetic(&self) -> &A {
+        self.stationary.arithmetic()
+    }
+
+    pub(super) const fn element(&self, row: usize, col: usize) -> usize {
+        row * self.structure.cols + col
+    }
+
+    /// What the load wires of an element have in the cycle between `self` and `after`.
+    pub(super) fn loader_word(&self, after: &Self, row: usize, col: usize) -> Option<Loading> {
+        match self.structure.path {
+            // Words that travel are on the wires that the cycle has.
+            LoadPath::Skewed => after.loader.passing(row, col),
+            LoadPath::Chain | LoadPath::Rows => {
+                let register = self.structure.shadow_depth;
+                let held = |slot: u8, row: usize| {
+                    let registers = if register == 0 {
+                        &self.stationary.active
+                    } else {
+                        &self.stationary.shadow[usize::from(slot)]
+                    };
+                    registers[self.element(row, col)]
+                };
+                self.loader.arriving(self.now, row, col, held)
+            }
+        }
     }
 
     pub(super) fn step(&mut self) -> Result<(), Conflict> {

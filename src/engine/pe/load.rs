@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Tag, Weight, array::Structure, line::Line};
+use super::{Loading, Tag, Weight, array::Structure, line::Line};
 use crate::config::LoadPath;
 
 /// A stationary operand on its way.
@@ -60,6 +60,31 @@ impl Loader {
             let cycle = now.checked_sub(load.start)?;
             (0..structure.steps).find(|&step| structure.step_cycle(step) == cycle).map(|step| (step, load))
         })
+    }
+
+    /// What passes an element where words travel, in the cycle that the wires are in.
+    pub fn passing(&self, row: usize, col: usize) -> Option<Loading> {
+        let Structure { lanes, cols, port, operand_hop, sum_hop, .. } = self.structure;
+        let word = self.lines[(row % lanes) * cols + col].at(port + col * operand_hop + row * sum_hop);
+        let is_own = word.load > 0 && usize::from(word.row) == row;
+        is_own.then_some(Loading { word: Some(word.value), slot: word.slot })
+    }
+
+    /// What an element is to take in cycle `now` where a step acts at once. `held` is what the registers have, by slot and row
+    /// of the column.
+    pub fn arriving(&self, now: u64, row: usize, col: usize, held: impl Fn(u8, usize) -> Weight) -> Option<Loading> {
+        let Structure { rows, cols, lanes, steps, port, .. } = self.structure;
+        let (step, load) = self.steps(now.checked_sub(port as u64)?)?;
+        let source = match self.structure.path {
+            LoadPath::Chain if row >= lanes => {
+                let word = held(load.slot, row - lanes);
+                return Some(Loading { word: (word.load > 0).then_some(word.value), slot: load.slot });
+            }
+            LoadPath::Chain => (steps - 1 - step) * lanes + row,
+            _ => Some(row).filter(|row| row / lanes == step)?,
+        };
+        let word = (source < rows).then(|| load.words[source * cols + col]);
+        Some(Loading { word, slot: load.slot })
     }
 
     /// Forgets loads whose last step is over.

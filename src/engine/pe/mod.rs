@@ -16,6 +16,7 @@ mod command;
 mod line;
 mod load;
 mod output;
+mod probe;
 mod sequencer;
 mod stationary;
 mod wave;
@@ -26,6 +27,7 @@ mod tests;
 pub use arithmetic::{Arithmetic, Integers};
 pub use array::{Array, Conflict, Finished, Meeting};
 pub use command::{Command, Sums, Tile};
+pub use probe::{Loading, Place, Probe, Streaming, Sum};
 pub use sequencer::{Outcome, Ready, Run, Sequencer};
 pub use wave::{Mark, Snapshot};
 

@@ -88,6 +88,55 @@ impl<A: Arithmetic> OutputStationary<A> {
         self.left[row].at(self.structure.port + (row + col) * self.structure.operand_hop)
     }
 
+    /// A row's words, from the port on.
+    pub fn row(&self, row: usize) -> &[Operand] {
+        self.left[row].words()
+    }
+
+    /// A column's words, from the port on.
+    pub fn column(&self, col: usize) -> &[Operand] {
+        self.top[col].words()
+    }
+
+    /// The sum of an element, and its tile.
+    pub fn kept(&self, row: usize, col: usize) -> (A::Sum, Tag) {
+        let held = &self.elements[row * self.structure.cols + col];
+        (held.value, held.tile)
+    }
+
+    /// Whether an element's sum goes to the chain next.
+    pub fn is_complete(&self, row: usize, col: usize) -> bool {
+        self.elements[row * self.structure.cols + col].complete
+    }
+
+    /// The pair that an element's pipeline took in a cycle: one of as many as it has registers.
+    pub fn pair(&self, row: usize, col: usize, cycle: u64) -> Option<(Operand, i32)> {
+        let register = usize::try_from(cycle.checked_rem(self.pipeline.len() as u64)?).unwrap_or(0);
+        let pair = self.pipeline[register][row * self.structure.cols + col];
+        Some((pair.left, pair.top))
+    }
+
+    /// What stands in an element's place of the chain, and how long it still stays.
+    pub fn chained(&self, row: usize, col: usize) -> (Partial<A::Sum>, usize) {
+        let word = &self.chain[self.place(row, col)];
+        (word.sum, word.wait)
+    }
+
+    /// Whether the sum with an index along the chain is that of an element.
+    pub fn is_own(&self, row: usize, col: usize, index: u32) -> bool {
+        narrow(if self.structure.drain == DrainPath::Rows { row } else { col }) == index
+    }
+
+    /// The registers behind an element's place of the chain, from its wire on.
+    pub fn hop(&self, row: usize, col: usize) -> &[Partial<A::Sum>] {
+        self.hops[self.place(row, col)].words()
+    }
+
+    /// The registers behind a lane of the chain, from its wire on.
+    pub fn lane(&self, lane: usize) -> &[Partial<A::Sum>] {
+        self.edge[lane].words()
+    }
+
     /// What stands at the edge, by lane.
     pub fn edge(&self) -> impl Iterator<Item = Partial<A::Sum>> + '_ {
         self.edge.iter().map(Line::end)

@@ -63,6 +63,32 @@ impl<A: Arithmetic> Stationary<A> {
         self.left[row].at(port + row * sum_hop + col * operand_hop)
     }
 
+    pub fn arithmetic(&self) -> &A {
+        &self.arithmetic
+    }
+
+    /// A row's words, from the port on.
+    pub fn row(&self, row: usize) -> &[Operand] {
+        self.left[row].words()
+    }
+
+    /// The sum that enters a column.
+    pub fn entering(&self, col: usize) -> Partial<A::Sum> {
+        self.top[col].end()
+    }
+
+    /// What an element above the last row made in a cycle: one of the last `sum_hop`.
+    pub fn made(&self, row: usize, col: usize, cycle: u64) -> Partial<A::Sum> {
+        let Structure { cols, sum_hop, .. } = self.structure;
+        let register = usize::try_from(cycle % sum_hop as u64).unwrap_or(0);
+        self.between[(row * sum_hop + register) * cols + col]
+    }
+
+    /// Below the last element of a column, from what that makes on.
+    pub fn below(&self, col: usize) -> &[Partial<A::Sum>] {
+        self.bottom[col].words()
+    }
+
     /// What stands at the edge, by column.
     pub fn edge(&self) -> impl Iterator<Item = Partial<A::Sum>> + '_ {
         self.bottom.iter().map(Line::end)

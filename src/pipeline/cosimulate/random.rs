@@ -29,7 +29,7 @@ pub fn random_programs(design: &Design, seed: u64, count: usize) -> Vec<ArrayPro
 }
 
 /// Random codes of an element type: zeros, the ends of its range, anything.
-pub(super) fn codes(dtype: DType, count: usize, random: &mut impl Rng) -> Vec<i32> {
+pub(in crate::pipeline) fn codes(dtype: DType, count: usize, random: &mut impl Rng) -> Vec<i32> {
     let (low, high) = dtype.int_range().unwrap_or((0, 0));
     let [low, high] = [low, high].map(|end| i32::try_from(end).unwrap_or(0));
     (0..count)

@@ -1,5 +1,4 @@
-//! When commands begin and end by the array's registers, and what the accumulators hold then: a second opinion on the law, and
-//! on the reference's sums.
+//! Array programs as the array's registers run them: when commands begin and end, a second opinion on the law.
 
 use crate::{
     config::Array,
@@ -22,7 +21,11 @@ pub(super) fn cycles(design: &Design, array: &Array, commands: &[Command]) -> Re
     Ok(both.collect())
 }
 
-fn run(design: &Design, array: &Array, commands: &[Command]) -> Result<Run<Integers>, Conflict> {
+pub(in crate::pipeline) fn run(
+    design: &Design,
+    array: &Array,
+    commands: &[Command],
+) -> Result<Run<Integers>, Conflict> {
     let integers = Integers {
         column_bits: array.column_bits,
         accumulator_bits: design.accumulator_bits,
@@ -31,16 +34,21 @@ fn run(design: &Design, array: &Array, commands: &[Command]) -> Result<Run<Integ
     let words = design.depth as usize * design.lanes() as usize;
     let mut sequencer = Sequencer::new(array, integers, words);
     for command in commands {
-        let (command, ready) = match command {
-            Command::Load(load) => {
-                let words = load.words.iter().map(|&word| word - load.zero).collect();
-                (pe::Command::Preload(words), load.ready)
-            }
-            Command::Stream(stream) => (pe::Command::Stream(tile(design, array, stream)), stream.ready),
-        };
+        let (command, ready) = self::command(design, array, command);
         sequencer.push(&command, Ready(ready))?;
     }
     Ok(sequencer.finish())
+}
+
+/// A command as the array's registers take it, and from which cycle on it may begin.
+pub(in crate::pipeline) fn command(design: &Design, array: &Array, command: &Command) -> (pe::Command, u64) {
+    match command {
+        Command::Load(load) => {
+            let words = load.words.iter().map(|&word| word - load.zero).collect();
+            (pe::Command::Preload(words), load.ready)
+        }
+        Command::Stream(stream) => (pe::Command::Stream(tile(design, array, stream)), stream.ready),
+    }
 }
 
 fn tile(design: &Design, array: &Array, stream: &Stream) -> Tile {

@@ -1,9 +1,10 @@
 // Runs one array program on the design and judges it: every accumulator as it is written, and the cycles in which every
 // command begins and ends. The program and what is expected are in the hex files of a folder:
 //
-//   simulation +dir=FOLDER [+print]
+//   simulation +dir=FOLDER [+print] [+vcd=FILE]
 //
-// `+print` also prints what was observed. The last line has the counts; a difference is told on a line of its own.
+// `+print` also prints what was observed; `+vcd` writes a waveform, where the simulator was built to. The last line has the
+// counts; a difference is told on a line of its own.
 // Counters of the testbench are written in tasks, in order: with blocking assignments.
 // verilator lint_off BLKSEQ
 module tb;
@@ -14,7 +15,7 @@ module tb;
     localparam int OPERAND_ROWS = 1 << 17;
     localparam int RESULTS = 1 << 21;
 
-    string folder;
+    string folder, waveform;
     logic printing;
     // `sizes`: loads, streams, tiles that leave the array, cycles to run, rows to requantize.
     logic [31:0] sizes[5];
@@ -46,6 +47,10 @@ module tb;
     initial begin
         if (!$value$plusargs("dir=%s", folder)) folder = ".";
         printing = $test$plusargs("print") != 0;
+        if ($value$plusargs("vcd=%s", waveform)) begin
+            $dumpfile(waveform);
+            $dumpvars(0, tb);
+        end
         $readmemh({folder, "/sizes.hex"}, sizes);
         $readmemh({folder, "/streams.hex"}, stream_words);
         $readmemh({folder, "/streams_expected.hex"}, stream_expected);
