@@ -10,16 +10,34 @@ use crate::{
 /// Begin and end of each command in cycles. A load ends when the next may begin, a stream when its results and those of all
 /// before it are out.
 pub(super) fn cycles(design: &Design, array: &Array, commands: &[Command]) -> Result<Vec<[u64; 2]>, Conflict> {
+    Ok(of_run(&run(design, array, commands)?, commands))
+}
+
+/// The same, and what each accumulator holds in the end, row of lanes by row.
+pub(super) fn cycles_and_sums(
+    design: &Design,
+    array: &Array,
+    commands: &[Command],
+) -> Result<(Vec<[u64; 2]>, Vec<Option<i64>>), Conflict> {
+    let run = run(design, array, commands)?;
+    let held = (0..words(design)).map(|address| run.array.accumulator(address)).collect();
+    Ok((of_run(&run, commands), held))
+}
+
+fn of_run(run: &Run<Integers>, commands: &[Command]) -> Vec<[u64; 2]> {
     let mut result = 0;
-    let outcomes = run(design, array, commands)?.outcomes;
-    let both = outcomes.iter().zip(commands).map(|(outcome, command)| match command {
+    let both = run.outcomes.iter().zip(commands).map(|(outcome, command)| match command {
         Command::Load(_) => [outcome.start, outcome.end],
         Command::Stream(_) => {
             result = result.max(outcome.end);
             [outcome.start, result]
         }
     });
-    Ok(both.collect())
+    both.collect()
+}
+
+fn words(design: &Design) -> usize {
+    design.depth as usize * design.lanes() as usize
 }
 
 fn run(design: &Design, array: &Array, commands: &[Command]) -> Result<Run<Integers>, Conflict> {
@@ -28,8 +46,7 @@ fn run(design: &Design, array: &Array, commands: &[Command]) -> Result<Run<Integ
         accumulator_bits: design.accumulator_bits,
         overflow: array.overflow,
     };
-    let words = design.depth as usize * design.lanes() as usize;
-    let mut sequencer = Sequencer::new(array, integers, words);
+    let mut sequencer = Sequencer::new(array, integers, words(design));
     for command in commands {
         let (command, ready) = match command {
             Command::Load(load) => {
