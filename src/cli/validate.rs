@@ -1,6 +1,6 @@
 //! `systole validate`: which sources, where a page goes, and what is printed.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{fmt::Write as _, fs, io::ErrorKind, path::Path};
 
 use super::{exit::Failure, settings::ValidateSettings};
 use crate::{
@@ -34,7 +34,7 @@ pub fn run(settings: &ValidateSettings, progress: &mut dyn Progress) -> Result<(
     text += &validate::summary(&found);
     if let (Some(path), Some(page)) = (&settings.out, page) {
         write(path, &page.unwrap_or_else(|| validate::new_page(&found)), &found)?;
-        text += &format!("wrote {}\n", path.display());
+        let _ = writeln!(text, "wrote {}", path.display());
     }
     let holds = found.iter().all(Validation::holds);
     Ok((text, holds))

@@ -142,12 +142,12 @@ pub struct BothWays {
 /// As [`timing::array_cycles`]; words that meet in the array and should not, which is a fault of this program.
 pub fn both_ways(accelerator: &Accelerator, design: &Design, commands: &[Command]) -> Result<BothWays, Failure> {
     let by_law = cycles_by_law(accelerator, design, commands)?;
-    let (by_registers, held) = registers::cycles_and_sums(design, &accelerator.config.array, commands)
+    let by_registers = registers::cycles_and_sums(design, &accelerator.config.array, commands)
         .map_err(|conflict| Failure::Internal(format!("the array's registers: {conflict}")))?;
     let by_reference = expect::accumulators(design, commands).into_iter().flatten();
     Ok(BothWays {
-        cycles: by_law.into_iter().zip(by_registers).map(|(law, registers)| [law, registers]).collect(),
-        sums: by_reference.zip(held).map(<[_; 2]>::from).filter(|sums| *sums != [None; 2]).collect(),
+        cycles: by_law.into_iter().zip(by_registers.cycles).map(|(law, registers)| [law, registers]).collect(),
+        sums: by_reference.zip(by_registers.sums).map(<[_; 2]>::from).filter(|sums| *sums != [None; 2]).collect(),
     })
 }
 

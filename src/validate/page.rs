@@ -19,7 +19,7 @@ fn marks(name: &str) -> [String; 2] {
 }
 
 /// A figure: whole ones with their thousands apart, others to a tenth.
-pub(super) fn number(value: f64) -> String {
+fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         let sign = if value < 0.0 { "-" } else { "" };
         // A count below 2^53.
@@ -28,6 +28,15 @@ pub(super) fn number(value: f64) -> String {
         return format!("{sign}{digits}");
     }
     format!("{value:.1}")
+}
+
+/// Two figures that stand side by side: both whole, or both to a tenth.
+pub(super) fn numbers(ours: f64, theirs: f64) -> [String; 2] {
+    if ours.fract() == 0.0 && theirs.fract() == 0.0 {
+        [ours, theirs].map(number)
+    } else {
+        [ours, theirs].map(|value| format!("{value:.1}"))
+    }
 }
 
 /// A relative error as a percentage: `0` is equality and nothing else.
@@ -68,7 +77,8 @@ fn cells(row: &Row, has_groups: bool) -> String {
         || ("-".to_owned(), "-".to_owned(), "-".to_owned()),
         |[ours, theirs]| {
             let off = error(ours, theirs);
-            (number(ours), number(theirs), if off == 0.0 { "0".to_owned() } else { format!("{:+.2} %", 100.0 * off) })
+            let [our_text, their_text] = numbers(ours, theirs);
+            (our_text, their_text, if off == 0.0 { "0".to_owned() } else { format!("{:+.2} %", 100.0 * off) })
         },
     );
     let counts = if has_groups { format!(" {} | {} |", thousands(count), thousands(equal)) } else { String::new() };

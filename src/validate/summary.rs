@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Kind, Outcome, Validation,
-    page::{fitted, number, percent},
+    page::{fitted, numbers, percent},
 };
 use crate::units::thousands;
 
@@ -67,7 +67,8 @@ pub fn summary(validations: &[Validation]) -> String {
         for row in &validation.findings.rows {
             if let Some(compared) = row.compared().filter(|compared| compared.equal < compared.count) {
                 let shown = compared.shown.map_or_else(String::new, |[ours, theirs]| {
-                    format!(": ours {}, theirs {}", number(ours), number(theirs))
+                    let [ours, theirs] = numbers(ours, theirs);
+                    format!(": ours {ours}, theirs {theirs}")
                 });
                 let figures = if compared.count == 1 {
                     String::new()
@@ -100,7 +101,8 @@ pub fn rows(validations: &[Validation]) -> String {
                         || format!("{:>11} of {:>8} equal", thousands(compared.equal), thousands(compared.count)),
                         |[ours, theirs]| {
                             let off = percent(super::error(ours, theirs));
-                            format!("{:>12}{:>12}{off:>9}", number(ours), number(theirs))
+                            let [ours, theirs] = numbers(ours, theirs);
+                            format!("{ours:>12}{theirs:>12}{off:>9}")
                         },
                     );
                     if name.chars().count() > NAME {

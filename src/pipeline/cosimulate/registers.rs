@@ -7,21 +7,25 @@ use crate::{
     rtl::{Command, Design, Stream},
 };
 
+/// A program's run through the registers.
+pub(super) struct Replayed {
+    /// As [`cycles`].
+    pub cycles: Vec<[u64; 2]>,
+    /// What each accumulator holds in the end, row of lanes by row; `None` where nothing was written.
+    pub sums: Vec<Option<i64>>,
+}
+
 /// Begin and end of each command in cycles. A load ends when the next may begin, a stream when its results and those of all
 /// before it are out.
 pub(super) fn cycles(design: &Design, array: &Array, commands: &[Command]) -> Result<Vec<[u64; 2]>, Conflict> {
     Ok(of_run(&run(design, array, commands)?, commands))
 }
 
-/// The same, and what each accumulator holds in the end, row of lanes by row.
-pub(super) fn cycles_and_sums(
-    design: &Design,
-    array: &Array,
-    commands: &[Command],
-) -> Result<(Vec<[u64; 2]>, Vec<Option<i64>>), Conflict> {
+/// The same, and what the accumulators hold in the end.
+pub(super) fn cycles_and_sums(design: &Design, array: &Array, commands: &[Command]) -> Result<Replayed, Conflict> {
     let run = run(design, array, commands)?;
-    let held = (0..words(design)).map(|address| run.array.accumulator(address)).collect();
-    Ok((of_run(&run, commands), held))
+    let sums = (0..words(design)).map(|address| run.array.accumulator(address)).collect();
+    Ok(Replayed { cycles: of_run(&run, commands), sums })
 }
 
 fn of_run(run: &Run<Integers>, commands: &[Command]) -> Vec<[u64; 2]> {
