@@ -24,4 +24,5 @@ pub mod scalesim;
 pub mod tensor;
 pub mod trace;
 pub mod units;
+pub mod validate;
 pub mod verify;

@@ -26,8 +26,8 @@ pub use crate::{program::LayerKind, result::Fidelity};
 pub use accuracy::Expected;
 pub use assemble::{assemble, can_overflow};
 pub use cosimulate::{
-    ArrayProgram, Comparison, Waveforms, cosimulate, cosimulate_waveforms, cycles_of, emit, expected, layer_program,
-    random_programs, simulated_design,
+    ArrayProgram, BothWays, Comparison, Waveforms, both_ways, cosimulate, cosimulate_waveforms, cycles_of, emit,
+    expected, layer_program, random_programs, simulated_design,
 };
 pub use describe::describe_mapping;
 pub use evaluate::{Evaluator, Options, evaluate};

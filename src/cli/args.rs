@@ -8,7 +8,10 @@ use std::{
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
-    builder::styling::{AnsiColor, Styles},
+    builder::{
+        PossibleValuesParser,
+        styling::{AnsiColor, Styles},
+    },
 };
 
 use super::settings::Override;
@@ -23,7 +26,8 @@ const EXIT_STATUS: &str = "\
 Exit status:
   0  everything asked for was done
   1  something given is wrong: an option, a config, a model, a file
-  2  the accelerator's bits differ from the reference's or from the expected ones
+  2  the accelerator's bits differ from the reference's or from the expected ones, or a published figure that must be
+     equal is not
   3  a fault of this program";
 
 /// Simulates systolic-array accelerators and executes what it times, bit for bit.
@@ -74,6 +78,8 @@ pub enum Command {
     Presets(PresetsArgs),
     /// Answer a topology as SCALE-Sim does, from its files and into its reports
     Scalesim(ScaleSimArgs),
+    /// Compare the model with figures that others measured, row by row, and with its own other descriptions
+    Validate(ValidateArgs),
 }
 
 /// Which machine.
@@ -400,6 +406,36 @@ pub struct ScaleSimArgs {
     pub explain: bool,
 }
 
+const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  systole validate --quick
+  systole validate --source os_array --source pe --rows
+  systole validate -o docs/validation.md
+
+External sources are others' hardware, simulators and papers; internal ones have the same authors as the model, and are kept
+apart. Every figure of ours is computed anew. The exit status is 2 if a figure differs that must be equal.";
+
+/// `systole validate`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = VALIDATE_EXAMPLES)]
+pub struct ValidateArgs {
+    /// Compare only with this one, as often as needed [default: all]
+    #[arg(long = "source", value_name = "NAME", value_parser = PossibleValuesParser::new(crate::validate::names()))]
+    pub sources: Vec<String>,
+    /// Leave out what takes longer than a few seconds or needs Verilator
+    #[arg(long, conflicts_with = "sources")]
+    pub quick: bool,
+    /// Print every row, and why figures differ
+    #[arg(long)]
+    pub rows: bool,
+    /// Take published figures from tables in this folder, where it has one of the same name and columns as the program's own
+    #[arg(long, value_name = "DIR")]
+    pub published: Option<PathBuf>,
+    /// Write the tables into this page between their marks, all else in it stays; or make a new one
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
 /// A count is a whole number from 1.
 fn count<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "give a whole number of at least 1".to_owned())
@@ -459,6 +495,8 @@ mod tests {
             "systole run npu.ron net.onnx --set rows",
             "systole run npu.ron",
             "systole report",
+            "systole validate --source nobody",
+            "systole validate --source pe --quick",
             "systole nonsense",
         ] {
             assert!(parse(line).is_err(), "{line}");

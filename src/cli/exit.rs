@@ -11,7 +11,8 @@ pub enum Exit {
     Done = 0,
     /// Something that the user gave is wrong: an option, a config, a model, a file that cannot be read or written.
     Input = 1,
-    /// The accelerator's bits differ from the reference's, or from the ones given with `--expect`.
+    /// The accelerator's bits differ from the reference's, or from the ones given with `--expect`; a published figure that must be
+    /// equal is not.
     Mismatch = 2,
     /// A fault of this program.
     Internal = 3,

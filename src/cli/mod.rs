@@ -11,6 +11,7 @@ mod progress;
 mod report;
 mod scalesim;
 mod settings;
+mod validate;
 
 use std::{
     num::NonZeroUsize,
@@ -26,7 +27,7 @@ pub use exit::{Exit, Failure};
 pub use progress::Terminal;
 pub use settings::{
     CheckSettings, Expect, InspectSettings, MachineSettings, MapSettings, OutputSettings, Override, ReportSettings,
-    RtlSettings, RunSettings, ScaleSimSettings, WaveSettings,
+    RtlSettings, RunSettings, ScaleSimSettings, ValidateSettings, WaveSettings,
 };
 
 use crate::{
@@ -102,6 +103,14 @@ fn command(command: Command) -> Result<Exit, Failure> {
                 output::complain(&format!("warning: {finding}"));
             }
             answer.text
+        }
+        Command::Validate(args) => {
+            let mut progress = Terminal::new();
+            let found = validate::run(&args.into(), &mut progress);
+            progress.finish();
+            let (text, holds) = found?;
+            print(&text)?;
+            return Ok(if holds { Exit::Done } else { Exit::Mismatch });
         }
     };
     print(&text)?;

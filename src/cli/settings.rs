@@ -2,7 +2,9 @@
 
 use std::{fmt, num::NonZeroUsize, path::PathBuf};
 
-use super::args::{CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RtlArgs, RunArgs, ScaleSimArgs, WaveArgs};
+use super::args::{
+    CheckArgs, Fidelity, InspectArgs, MapArgs, ReportArgs, RtlArgs, RunArgs, ScaleSimArgs, ValidateArgs, WaveArgs,
+};
 use crate::{
     config::Dataflow,
     pipeline::{TraceSettings, WaveOptions},
@@ -181,6 +183,21 @@ pub struct ScaleSimSettings {
     pub explain: bool,
 }
 
+/// What the model is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidateSettings {
+    /// Names of sources; none where all are meant.
+    pub sources: Vec<String>,
+    /// Only those that take a few seconds.
+    pub quick: bool,
+    /// Print every row.
+    pub rows: bool,
+    /// Tables in place of the program's own.
+    pub published: Option<PathBuf>,
+    /// The page.
+    pub out: Option<PathBuf>,
+}
+
 /// A run, where its results go, and the threads that it may use.
 pub fn run(args: RunArgs) -> (RunSettings, OutputSettings, Option<NonZeroUsize>) {
     let settings = RunSettings {
@@ -252,6 +269,13 @@ impl From<ScaleSimArgs> for ScaleSimSettings {
     fn from(args: ScaleSimArgs) -> Self {
         let ScaleSimArgs { config, topology, gemm, layout, out, explain } = args;
         Self { config, topology, gemm, layout, out, explain }
+    }
+}
+
+impl From<ValidateArgs> for ValidateSettings {
+    fn from(args: ValidateArgs) -> Self {
+        let ValidateArgs { sources, quick, rows, published, out } = args;
+        Self { sources, quick, rows, published, out }
     }
 }
 

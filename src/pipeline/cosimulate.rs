@@ -18,7 +18,7 @@ use super::Failure;
 use crate::{
     config::{Accelerator, Dataflow},
     diag::{Diagnostic, Faults},
-    engine::timing::{self, ArrayCommand, StreamedTile, Sums},
+    engine::timing::{self, ArrayCommand, StreamedTile, Sums, TimingError},
     rtl::{self, Command, Design, Expected, Fault, Simulation, Stream},
     units::thousands,
 };
@@ -105,20 +105,51 @@ pub fn simulated_design(accelerator: &Accelerator, dataflow: Dataflow) -> Result
 /// # Errors
 /// As [`timing::array_cycles`]; a difference is a fault of this program.
 pub fn cycles_of(accelerator: &Accelerator, design: &Design, commands: &[Command]) -> Result<Vec<[u64; 2]>, Failure> {
-    let timed = commands.iter().map(|command| match command {
-        Command::Load(load) => (load.ready, ArrayCommand::Load),
-        Command::Stream(stream) => (stream.ready, ArrayCommand::Stream(streamed(design, stream))),
-    });
-    let by_law = timing::array_cycles(accelerator, timed)?;
-    let internal = |message: String| Failure::Internal(message);
+    let by_law = cycles_by_law(accelerator, design, commands)?;
     let by_registers = registers::cycles(design, &accelerator.config.array, commands)
-        .map_err(|conflict| internal(format!("the array's registers: {conflict}")))?;
+        .map_err(|conflict| Failure::Internal(format!("the array's registers: {conflict}")))?;
     if by_law != by_registers {
-        return Err(internal(format!(
+        return Err(Failure::Internal(format!(
             "commands begin and end in cycles {by_law:?} by the law and {by_registers:?} by the array's registers"
         )));
     }
     Ok(by_law)
+}
+
+fn cycles_by_law(
+    accelerator: &Accelerator,
+    design: &Design,
+    commands: &[Command],
+) -> Result<Vec<[u64; 2]>, TimingError> {
+    let timed = commands.iter().map(|command| match command {
+        Command::Load(load) => (load.ready, ArrayCommand::Load),
+        Command::Stream(stream) => (stream.ready, ArrayCommand::Stream(streamed(design, stream))),
+    });
+    timing::array_cycles(accelerator, timed)
+}
+
+/// An array program by the law and the reference, and by the array's registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BothWays {
+    /// Begin and end of each command, by the law and by the registers.
+    pub cycles: Vec<[[u64; 2]; 2]>,
+    /// What accumulators hold in the end, by the reference and by the registers; those that were written.
+    pub sums: Vec<[Option<i64>; 2]>,
+}
+
+/// Runs an array program both ways. That they agree is for the caller to judge.
+///
+/// # Errors
+/// As [`timing::array_cycles`]; words that meet in the array and should not, which is a fault of this program.
+pub fn both_ways(accelerator: &Accelerator, design: &Design, commands: &[Command]) -> Result<BothWays, Failure> {
+    let by_law = cycles_by_law(accelerator, design, commands)?;
+    let by_registers = registers::cycles_and_sums(design, &accelerator.config.array, commands)
+        .map_err(|conflict| Failure::Internal(format!("the array's registers: {conflict}")))?;
+    let by_reference = expect::accumulators(design, commands).into_iter().flatten();
+    Ok(BothWays {
+        cycles: by_law.into_iter().zip(by_registers.cycles).map(|(law, registers)| [law, registers]).collect(),
+        sums: by_reference.zip(by_registers.sums).map(<[_; 2]>::from).filter(|sums| *sums != [None; 2]).collect(),
+    })
 }
 
 /// A stream as the timing engine knows it. A row of accumulators has a word a lane.

@@ -53,6 +53,12 @@ fn verilator(folder: &Path, arguments: &[String], is_strict: bool) -> Result<(),
 }
 
 impl Simulation {
+    /// Whether there is a Verilator to compile a design with.
+    pub fn is_possible() -> bool {
+        run(OsStr::new("verilator"), Path::new("."), &["--version".to_owned()])
+            .is_ok_and(|output| output.status.success())
+    }
+
     /// Writes the files of a design into a folder.
     ///
     /// # Errors

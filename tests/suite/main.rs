@@ -21,3 +21,4 @@ mod scalesim;
 mod strides;
 mod support;
 mod types;
+mod validation;

@@ -202,7 +202,6 @@ impl<'a> Decoder<'a> {
                 self.touch(&transfer.target, true)
             }
             Operation::Preload { stationary } | Operation::Fetch { stationary } => self.touch(stationary, false),
-            Operation::PreloadNext { .. } => Ok(()),
             Operation::Matmul(matmul) => {
                 self.touch(&matmul.stream, false)?;
                 if let Some(stationary) = &matmul.stationary {
@@ -222,7 +221,7 @@ impl<'a> Decoder<'a> {
                 }
                 self.touch(&op.output, true)
             }
-            Operation::Fence => Ok(()),
+            Operation::PreloadNext { .. } | Operation::Fence => Ok(()),
         }
     }
 

@@ -63,7 +63,6 @@ impl Occupancy {
                 self.write(&transfer.target, start, end, tell)
             }
             Operation::Preload { stationary } | Operation::Fetch { stationary } => self.read(stationary, end),
-            Operation::PreloadNext { .. } => Ok(()),
             Operation::Matmul(matmul) => {
                 self.read(&matmul.stream, end)?;
                 if let Some(stationary) = &matmul.stationary {
@@ -82,7 +81,7 @@ impl Occupancy {
                 }
                 self.write(&op.output, start, end, tell)
             }
-            Operation::Fence => Ok(()),
+            Operation::PreloadNext { .. } | Operation::Fence => Ok(()),
         }
     }
 

@@ -33,6 +33,15 @@ pub(super) fn values(design: &Design, commands: &[Command], seed: u64) -> (Vec<V
     (sums.results, quantized)
 }
 
+/// What each accumulator holds behind a program, `[row][lane]`.
+pub(super) fn accumulators(design: &Design, commands: &[Command]) -> Vec<Vec<Option<i64>>> {
+    let mut sums = Sums::new(design);
+    for command in commands {
+        sums.run(command);
+    }
+    sums.memory
+}
+
 impl<'a> Sums<'a> {
     pub fn new(design: &'a Design) -> Self {
         let lanes = design.lanes() as usize;

@@ -6,19 +6,41 @@ use crate::{
     rtl::{Command, Design, Stream},
 };
 
+/// A program's run through the registers.
+pub(super) struct Replayed {
+    /// As [`cycles`].
+    pub cycles: Vec<[u64; 2]>,
+    /// What each accumulator holds in the end, row of lanes by row; `None` where nothing was written.
+    pub sums: Vec<Option<i64>>,
+}
+
 /// Begin and end of each command in cycles. A load ends when the next may begin, a stream when its results and those of all
 /// before it are out.
 pub(super) fn cycles(design: &Design, array: &Array, commands: &[Command]) -> Result<Vec<[u64; 2]>, Conflict> {
+    Ok(of_run(&run(design, array, commands)?, commands))
+}
+
+/// The same, and what the accumulators hold in the end.
+pub(super) fn cycles_and_sums(design: &Design, array: &Array, commands: &[Command]) -> Result<Replayed, Conflict> {
+    let run = run(design, array, commands)?;
+    let sums = (0..words(design)).map(|address| run.array.accumulator(address)).collect();
+    Ok(Replayed { cycles: of_run(&run, commands), sums })
+}
+
+fn of_run(run: &Run<Integers>, commands: &[Command]) -> Vec<[u64; 2]> {
     let mut result = 0;
-    let outcomes = run(design, array, commands)?.outcomes;
-    let both = outcomes.iter().zip(commands).map(|(outcome, command)| match command {
+    let both = run.outcomes.iter().zip(commands).map(|(outcome, command)| match command {
         Command::Load(_) => [outcome.start, outcome.end],
         Command::Stream(_) => {
             result = result.max(outcome.end);
             [outcome.start, result]
         }
     });
-    Ok(both.collect())
+    both.collect()
+}
+
+fn words(design: &Design) -> usize {
+    design.depth as usize * design.lanes() as usize
 }
 
 pub(in crate::pipeline) fn run(
@@ -31,8 +53,7 @@ pub(in crate::pipeline) fn run(
         accumulator_bits: design.accumulator_bits,
         overflow: array.overflow,
     };
-    let words = design.depth as usize * design.lanes() as usize;
-    let mut sequencer = Sequencer::new(array, integers, words);
+    let mut sequencer = Sequencer::new(array, integers, words(design));
     for command in commands {
         let (command, ready) = self::command(design, array, command);
         sequencer.push(&command, Ready(ready))?;

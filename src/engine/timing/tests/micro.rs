@@ -633,3 +633,15 @@ fn a_tap_hears_of_every_burst_with_its_address() {
     assert_eq!(heard, expected);
     assert_eq!(report.memories[0].moved.0, 64 * 6);
 }
+
+#[test]
+fn without_registers_the_pipeline_is_rows_and_columns_less_two() {
+    for (rows, cols) in [(1, 1), (4, 4), (16, 4), (3, 32)] {
+        let mut machine = config();
+        [machine.array.rows, machine.array.cols] = [rows, cols];
+        let mut program = Builder::default();
+        program.preload(&[]);
+        program.matmul(5, 0, false, &[]);
+        assert_eq!(program.run(&machine).cycles.0, u64::from(4 + 5 + rows + cols - 2));
+    }
+}

@@ -6,7 +6,6 @@ mod law;
 mod micro;
 mod observed;
 mod pe;
-mod rtl;
 mod speed;
 mod ties;
 mod values;

@@ -79,17 +79,14 @@ impl MatrixEmitter<'_> {
                             Operand::Weight => array.weight.take(),
                         };
                         let stationary = operands.region(operand, columns, k);
-                        match (operand, array.fifo) {
-                            (Operand::Weight, Some(fifo)) => {
-                                let fetched = fetch(builder, fifo, stationary, pending, weight);
-                                let waits = builder.hazards.wait_for(array.engine, fetched, fifo);
-                                let next = Operation::PreloadNext { columns: columns.len, k: k.len };
-                                emit(builder, array.engine, next, waits);
-                            }
-                            _ => {
-                                let waits = builder.waits(array.engine, &[pending]);
-                                emit(builder, array.engine, Operation::Preload { stationary }, waits);
-                            }
+                        if let (Operand::Weight, Some(fifo)) = (operand, array.fifo) {
+                            let fetched = fetch(builder, fifo, stationary, pending, weight);
+                            let waits = builder.hazards.wait_for(array.engine, fetched, fifo);
+                            let next = Operation::PreloadNext { columns: columns.len, k: k.len };
+                            emit(builder, array.engine, next, waits);
+                        } else {
+                            let waits = builder.waits(array.engine, &[pending]);
+                            emit(builder, array.engine, Operation::Preload { stationary }, waits);
                         }
                     }
                     Command::Stream(tile) => {
