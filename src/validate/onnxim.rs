@@ -79,7 +79,7 @@ fn run(settings: &Settings, _: &mut dyn Progress) -> Result<Findings, Failure> {
         let alone = array::cycles(&machine, array::product(&machine, part)?)?;
         let core = on_a_core(part, cores)?;
         let what = |of: &str| format!("{m} x {n} x {k}, {of}");
-        found.rows.push(Row::count(what("array alone"), "cycles", alone, theirs));
+        found.rows.push(Row::count(what("array alone, a bound"), "cycles", alone, theirs));
         found.rows.push(Row::count(what("one core"), "cycles", core, theirs));
         found.notes.push(format!(
             "{m} x {n} x {k}: {:+.1} % on a core, {:+.1} % without memory.",
