@@ -202,7 +202,7 @@ impl Ladder {
                 .to_owned(),
             format!(
                 "Stopping at an output row costs what the shortest stream makes it cost: with 16 rows' time for every command {some:.0} % \
-                 ({every:.0} % if every convolution stops), with 4 {now:.1} %. `resnet50.c` runs convolutions of one tap as matrix products, \
+                 ({every:.0} % if every convolution stops), with 4 rows' {now:.1} %. `resnet50.c` runs convolutions of one tap as matrix products, \
                  which do not stop. `conv1`, with 3 channels, takes 49 folds of K in place of 10; #92 (after the ladder) packs its kernel \
                  columns, which no field here does."
             ),
