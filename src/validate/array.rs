@@ -12,17 +12,7 @@ use crate::{
 const MOST_COMMANDS: u64 = 1 << 24;
 
 /// A plain machine around the array that is looked at; only its array matters.
-const MACHINE: &str = r#"(
-    name: "array",
-    array: (rows: 4, cols: 4, clock_mhz: 1000, dataflows: [WS], input_type: Int8, weight_type: Int8,
-            weight_load: (cycles: 4, shadow_depth: 1)),
-    buffers: (layout: Shared((bytes: 262144, banks: 4))),
-    accumulators: (bytes: 65536),
-    dma: (bytes_per_cycle: 16, burst_bytes: 64, bursts_in_flight: 8),
-    memories: [(name: "memory", model: Ideal(bandwidth_gb_per_s: 64, latency_ns: 20))],
-    placement: (weights: "memory", activations: "memory"),
-    vector: (lanes: 4, cycles: [(Requantize, 1)]),
-)"#;
+const MACHINE: &str = include_str!("array.ron");
 
 /// An array with fields of `array` set: `rows=8`, `weight_load.path=Chain`.
 pub(super) fn machine(sets: &[String]) -> Result<Accelerator, Faults> {

@@ -25,20 +25,8 @@ pub(super) const SOURCE: Source = Source {
 const ARRAYS: u64 = 4;
 const SIDE: u64 = 128;
 
-/// A core after `ONNXim`'s config of this shape: 1 GHz, elements of 2 bytes (integers here, which are counted with their width), 32 MiB and
-/// 4 MiB a core, 16 channels of 16 bytes at 2.4 GT/s for all four. Ours: the latency, and DMA engines and buffers that never bind.
-const CORE: &str = r#"(
-    name: "core",
-    array: (rows: 128, cols: 128, clock_mhz: 1000, dataflows: [WS], input_type: Int16, weight_type: Int16,
-            weight_load: (cycles: 128, shadow_depth: 1)),
-    buffers: (layout: Shared((bytes: 33554432, banks: 128, word_bytes: 256))),
-    accumulators: (bytes: 4194304),
-    dma: (load_engines: 2, store_engines: 1, bytes_per_cycle: 1024, burst_bytes: 1024, bursts_in_flight: 256),
-    memories: [(name: "HBM", model: Ideal(bandwidth_gb_per_s: 614.4, latency_ns: 100))],
-    placement: (weights: "HBM", activations: "HBM"),
-    vector: (lanes: 128, cycles: [(Requantize, 1), (Copy, 1)]),
-    control: (issue_cycles: 0, hardware_loops: true, launch_cycles: 0),
-)"#;
+/// A core after `ONNXim`'s config of this shape.
+const CORE: &str = include_str!("onnxim.ron");
 
 /// GB/s of the memory, for all arrays.
 const BANDWIDTH: f64 = 614.4;
