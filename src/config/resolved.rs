@@ -58,7 +58,7 @@ pub struct EngineInfo {
 pub struct Accelerator {
     /// The config as read, overrides applied.
     pub config: AcceleratorConfig,
-    /// All engines: loads, arrays, their weight FIFOs if they have any, vector (where it is one of its own), stores, host; in this order.
+    /// All engines: loads, arrays, weight FIFO if there is one, vector (where it is one of its own), stores, host; in this order.
     pub engines: Vec<EngineInfo>,
     /// Physical buffers.
     pub buffers: Vec<Buffer>,
@@ -121,10 +121,7 @@ impl Accelerator {
             add(name, EngineKind::Array, array_period);
         }
         if config.buffers.weight_fifo_tiles > 0 {
-            for index in 0..config.array.count {
-                let name = if config.array.count == 1 { "weight fifo".into() } else { format!("weight fifo {index}") };
-                add(name, EngineKind::Fifo, array_period);
-            }
+            add("weight fifo".into(), EngineKind::Fifo, array_period);
         }
         if config.vector.placement != VectorPlacement::InStorePath {
             add("vector".into(), EngineKind::Vector, vector_period);
@@ -195,11 +192,9 @@ impl Accelerator {
         (u32::from(index) < self.config.array.count).then_some(index.into())
     }
 
-    /// The engine of an array's weight FIFO; `None` where the machine has none.
-    pub fn fifo_of(&self, array: EngineId) -> Option<EngineId> {
-        let index = self.array_of(array)?;
-        let first = self.first(EngineKind::Fifo)?.0;
-        u8::try_from(index).ok().map(|index| EngineId(first + index))
+    /// The engine of the weight FIFO; `None` where the machine has none. Only a single array has one.
+    pub fn fifo_engine(&self) -> Option<EngineId> {
+        self.first(EngineKind::Fifo)
     }
 
     /// The engine that runs vector work: its own, or the store engine in whose path it sits.

@@ -63,12 +63,12 @@ pub(super) fn check(
     for times in observed.times {
         arrays.push(Replay::new(accelerator, times)?);
     }
-    // By FIFO's engine, operands that wait there.
-    let mut fetched = vec![VecDeque::new(); accelerator.engines.len()];
+    // Operands in the weight FIFO.
+    let mut fetched = VecDeque::new();
     for instruction in program.instructions() {
         if let Operation::Fetch { stationary } = &instruction.operation {
             let words = machine.array_operand(&instruction, stationary, true).map_err(internal)?;
-            fetched[usize::from(instruction.engine.0)].push_back(words);
+            fetched.push_back(words);
         }
         let Some(replay) = accelerator.array_of(instruction.engine).and_then(|index| arrays.get_mut(index)) else {
             machine.execute(&instruction).map_err(internal)?;
@@ -80,8 +80,7 @@ pub(super) fn check(
                 replay.load(&instruction, &words, stationary.cols())?;
             }
             Operation::PreloadNext { k, .. } => {
-                let fifo = accelerator.fifo_of(instruction.engine);
-                let words = fifo.and_then(|fifo| fetched[usize::from(fifo.0)].pop_front());
+                let words = fetched.pop_front();
                 let words = words.ok_or_else(|| internal("an operand that was not fetched"))?;
                 replay.load(&instruction, &words, *k)?;
             }

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{self, Accelerator},
-    dataflow::{ArrayExtents, Command, Product, schedule},
+    dataflow::{ArrayExtents, Command, Product, deal, schedule},
     diag::{Diagnostic, Faults, Source},
     engine::timing::{ArrayCommand, StreamedTile, array_cycles},
     pipeline::Failure,
@@ -46,7 +46,7 @@ pub(super) fn stays(accelerator: &Accelerator) -> bool {
     accelerator.config.array.dataflows.first().is_some_and(|&dataflow| schedule(dataflow).stationary().is_some())
 }
 
-/// The commands of `[M, K] x [K, N]` in the machine's only dataflow, all whole tiles: ragged ones take the same time where every
+/// The commands of the first array's part of `[M, K] x [K, N]` in the machine's only dataflow, all whole tiles: ragged ones take the same time where every
 /// column is waited for.
 pub(super) fn product(accelerator: &Accelerator, [m, n, k]: [u64; 3]) -> Result<Vec<ArrayCommand>, Failure> {
     let array = &accelerator.config.array;
@@ -61,11 +61,14 @@ pub(super) fn product(accelerator: &Accelerator, [m, n, k]: [u64; 3]) -> Result<
     let Some(&dataflow) = array.dataflows.first() else { return Ok(Vec::new()) };
     let product = Product { pixels: m, row: m, outputs: n, taps: 1, channels: k };
     let mut commands = Vec::new();
-    schedule(dataflow).commands(&product, &ArrayExtents::of(array), &mut |command| {
+    let (schedule, extents) = (schedule(dataflow), ArrayExtents::of(array));
+    let shares = deal(schedule, &product, &extents);
+    let Some(share) = shares.first() else { return Ok(commands) };
+    share.commands(schedule, &extents, &mut |command| {
         commands.push(match command {
             Command::Preload { .. } => ArrayCommand::Load,
             Command::Stream(one) => {
-                let beats = match schedule(dataflow).stationary() {
+                let beats = match schedule.stationary() {
                     None => one.k.len,
                     Some(crate::dataflow::Operand::Weight) => one.pixels.len,
                     Some(crate::dataflow::Operand::Input) => one.outputs.len,

@@ -80,27 +80,6 @@ const TILES: [(&str, &[&str]); 5] = [
 /// Before #87 a command took 16 rows' time, however few rows it had.
 const BEFORE_SHORT_STREAMS: &str = "array.min_stream=16";
 
-/// Why the totals differ.
-const NOTES: [&str; 8] = [
-    "Every step that has a counterpart helps. The totals lie 1.5 to 1.7 times above the published ones at all rungs.",
-    "#69, #86: at 40 % the loops of convolutions were in hardware already, so the step from a core that issues every command has no \
-     published size. #86 changed their order so that weights stay for all pixels; its author expected no effect on time. No field has \
-     the other order; by the law a load of 16 cycles hides behind a stream that takes 16 in either.",
-    "#85: an array that waits for a tile is rare here, as loads run ahead by a whole buffer tile and no command waits for a translation \
-     of its address. The step has the direction and not the size: 818 cycles in all.",
-    "#87: 14 % here; with #86, which makes it possible, 9 % published.",
-    "#90: the published step is about 34 cycles of the core for each of 401,408 taps, whose bytes stand 2,048 apart; \
-     `host.elements_per_ns` has 10, which is ours and not fitted to it.",
-    "#91: only the figure is known to us.",
-    "Not modelled: the second-level cache and address translation in front of the memory; the tiles of Gemmini's library (the mapping here \
-     is the one that the search finds best); entries of the reservation station that wait for each other's addresses; that weights enter \
-     behind the last stream of the operand before only. The other way round, max pooling is fused into `conv1` there and a layer of its \
-     own here.",
-    "Stopping at an output row costs what the shortest stream makes it cost: with 16 rows' time for every command 17 % (29 % if every \
-     convolution stopped), with 4 next to nothing. `resnet50.c` runs convolutions of one tap as matrix products, which do not stop. \
-     `conv1`, with 3 channels, takes 49 folds of K in place of 10; #92 (after the ladder) packs its kernel columns, which no field here does.",
-];
-
 /// The ladder, timed.
 #[derive(Clone, Debug)]
 pub struct Ladder {
@@ -177,9 +156,57 @@ impl Ladder {
                 found.rows.push(Row::of(state.what, "utilization, %", percent(totals), theirs));
             }
         }
-        found.notes = NOTES.iter().map(|note| (*note).to_owned()).collect();
+        let ratios = found.rows.iter().filter_map(|row| row.compared()?.shown).map(|[ours, theirs]| ours / theirs);
+        let [low, high] = ratios.fold([f64::INFINITY, 0.0], |[low, high], ratio| [ratio.min(low), ratio.max(high)]);
+        found.notes = self.notes(low, high);
         found.more = self.more(&theirs);
         Ok(found)
+    }
+
+    /// Why the totals differ, which lie `low` to `high` times above the published ones.
+    fn notes(&self, low: f64, high: f64) -> Vec<String> {
+        let steps = self.steps();
+        let of = |issue: &str| steps.iter().find(|step| step.what.contains(issue)).map_or([0, 0], |step| step.cycles);
+        let [before, after] = of("(#85)");
+        let flush = thousands(before.saturating_sub(after));
+        let [before, after] = of("(#87)").map(|cycles| cycles as f64);
+        let short = 100.0 * (1.0 - after / before.max(1.0));
+        // Rows of TILES: the preset, every convolution stops, none does; without and with streams of 16 rows at least.
+        let stop = |row: usize, column: usize| {
+            let cycles = |row: usize| self.tiles.get(2 * row + column).map_or(0, |totals| totals.cycles) as f64;
+            100.0 * (cycles(row) / cycles(2).max(1.0) - 1.0)
+        };
+        let (some, every, now) = (stop(0, 1), stop(1, 1), stop(1, 0));
+        vec![
+            format!(
+                "The totals lie {low:.1} to {high:.1} times above the published ones. Steps are in the table above: each that has a counterpart \
+                 helps."
+            ),
+            "#69, #86: at 40 % the loops of convolutions were in hardware already, so the step from a core that issues every command has no \
+             published size. #86 changed their order so that weights stay for all pixels; its author expected no effect on time. No field has \
+             the other order; by the law a load of 16 cycles hides behind a stream that takes 16 in either."
+                .to_owned(),
+            format!(
+                "#85: an array that waits for a tile is rare here, as loads run ahead by a whole buffer tile and no command waits for a \
+                 translation of its address. The step has the direction and not the size: {flush} cycles in all."
+            ),
+            format!("#87: {short:.0} % here; with #86, which makes it possible, 9 % published."),
+            "#90: the published step is about 34 cycles of the core for each of 401,408 taps, whose bytes stand 2,048 apart; \
+             `host.elements_per_ns` has 10, which is ours and not fitted to it."
+                .to_owned(),
+            "#91: only the figure is known to us.".to_owned(),
+            "Not modelled: the second-level cache and address translation in front of the memory; the tiles of Gemmini's library (the \
+             mapping here is the one that the search finds best); entries of the reservation station that wait for each other's \
+             addresses; that weights enter behind the last stream of the operand before only. The other way round, max pooling is fused \
+             into `conv1` there and a layer of its own here."
+                .to_owned(),
+            format!(
+                "Stopping at an output row costs what the shortest stream makes it cost: with 16 rows' time for every command {some:.0} % \
+                 ({every:.0} % if every convolution stops), with 4 rows' {now:.1} %. `resnet50.c` runs convolutions of one tap as matrix products, \
+                 which do not stop. `conv1`, with 3 channels, takes 49 folds of K in place of 10; #92 (after the ladder) packs its kernel \
+                 columns, which no field here does."
+            ),
+        ]
     }
 
     /// Steps and tiles as tables.

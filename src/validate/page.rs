@@ -3,11 +3,14 @@
 
 use std::fmt::Write as _;
 
-use super::{Compared, Kind, Outcome, Row, SOURCES, Validation, error};
+use super::{Compared, Kind, Outcome, Row, SOURCES, Validation, error, summary::filled};
 use crate::{
     diag::{Diagnostic, Faults},
     units::thousands,
 };
+
+/// Columns of a line of text.
+const WIDTH: usize = 140;
 
 /// Headings of the summary.
 const SUMMARY: &str = "| source | whose | figures | equal | mean error | largest | not compared | fitted constants |\n\
@@ -88,8 +91,9 @@ fn cells(row: &Row, has_groups: bool) -> String {
 /// What stands between the marks of a source.
 pub fn block(validation: &Validation) -> String {
     let (source, found) = (&validation.source, &validation.findings);
-    let mut text =
-        format!("### {}\n\n`systole validate --source {}`. {}\n\n", capital(source.title), source.name, source.about);
+    let mut text = format!("### {}\n\n", capital(source.title));
+    filled(&mut text, &format!("`systole validate --source {}`. {}", source.name, source.about), WIDTH, "");
+    text.push('\n');
     let has_groups = found.rows.iter().filter_map(Row::compared).any(|compared| compared.count > 1);
     let theirs = if source.kind == Kind::External { ["ours", "theirs"] } else { ["one", "other"] };
     let _ = write!(text, "| row | figure | {} | {} | error |", theirs[0], theirs[1]);
@@ -120,7 +124,7 @@ pub fn block(validation: &Validation) -> String {
     if !found.notes.is_empty() {
         text.push('\n');
         for note in &found.notes {
-            let _ = writeln!(text, "- {note}");
+            filled(&mut text, &format!("- {note}"), WIDTH, "  ");
         }
     }
     text

@@ -127,19 +127,26 @@ pub fn rows(validations: &[Validation]) -> String {
 fn wrapped(text: &mut String, paragraph: &str) {
     if paragraph.chars().count() <= WIDTH {
         let _ = writeln!(text, "{paragraph}");
-        return;
+    } else {
+        filled(text, paragraph, WIDTH, "  ");
     }
+}
+
+/// A paragraph in lines of at most `width`, all but the first behind `indent`.
+pub(super) fn filled(text: &mut String, paragraph: &str, width: usize, indent: &str) {
     let mut line = String::new();
+    let mut is_empty = true;
     for word in paragraph.split_whitespace() {
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > width {
             let _ = writeln!(text, "{line}");
-            line.clear();
-            line.push(' ');
+            indent.clone_into(&mut line);
+            is_empty = true;
         }
-        if !line.is_empty() {
+        if !is_empty {
             line.push(' ');
         }
         line.push_str(word);
+        is_empty = false;
     }
     let _ = writeln!(text, "{line}");
 }

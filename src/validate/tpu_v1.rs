@@ -194,7 +194,8 @@ fn run(settings: &Settings, _: &mut dyn Progress) -> Result<Findings, Failure> {
     }
     found.notes.push(
         "The rest is 10 to 32 % of theirs: activations, and layers that wait for the one before. Ours has the matrix products of five layers and \
-         nothing else, so that the array's stalls take that share."
+         nothing else, so that the array's stalls take that share. Weights are fetched under the rest too: of the other \
+         cycles, more than the bound may be active."
             .to_owned(),
     );
     Ok(found)

@@ -99,9 +99,9 @@ struct Walker {
     memory: Space,
     /// The weights that lie in buffers.
     buffers: BTreeMap<(BufferId, u64), (u32, u32)>,
-    /// Weights in each array, and in each weight FIFO.
+    /// Weights in each array, and in the weight FIFO.
     stationary: BTreeMap<EngineId, Rows>,
-    fetched: BTreeMap<EngineId, VecDeque<Rows>>,
+    fetched: VecDeque<Rows>,
     /// Sums that stay in the elements, by array, row and column.
     elements: BTreeMap<(EngineId, u32, u32), Additions>,
     accumulators: BTreeMap<u64, Additions>,
@@ -228,7 +228,7 @@ fn order_agrees(
         memory,
         buffers: BTreeMap::new(),
         stationary: BTreeMap::new(),
-        fetched: BTreeMap::new(),
+        fetched: VecDeque::new(),
         elements: BTreeMap::new(),
         accumulators: BTreeMap::new(),
         done: Vec::new(),
@@ -243,11 +243,10 @@ fn order_agrees(
             }
             Operation::Fetch { stationary } => {
                 let rows = walker.rows(stationary)?;
-                walker.fetched.entry(instruction.engine).or_default().push_back(rows);
+                walker.fetched.push_back(rows);
             }
             Operation::PreloadNext { .. } => {
-                let fifo = program.accelerator.fifo_of(instruction.engine).unwrap();
-                let rows = walker.fetched.get_mut(&fifo).and_then(VecDeque::pop_front);
+                let rows = walker.fetched.pop_front();
                 let rows = rows.ok_or_else(|| TestCaseError::fail("nothing was fetched"))?;
                 walker.stationary.insert(instruction.engine, rows);
             }

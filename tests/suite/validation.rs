@@ -49,7 +49,10 @@ fn systole(folder: &TempDir, line: &str) -> Assert {
 
 fn texts(assert: &Assert) -> [String; 2] {
     let output = assert.get_output();
-    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap())
+    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8(bytes.clone()).unwrap());
+    // Faults are broken into lines behind a bar.
+    let words: Vec<&str> = err.split_whitespace().filter(|word| *word != "│").collect();
+    [out, words.join(" ")]
 }
 
 #[test]

@@ -5,8 +5,6 @@
 //! where 32 do not hold them or operands do not fit 16. `Sequential`: one adder after the other in the order of k, where a
 //! column can saturate.
 
-use std::collections::VecDeque;
-
 use super::{
     access::{equal, gather, gather_operands},
     error::Fault,
@@ -47,8 +45,6 @@ pub(super) struct Stationary {
 #[derive(Clone, Debug, Default)]
 pub(super) struct ArrayUnit {
     stationary: Stationary,
-    /// Operands that have been fetched, the oldest first: of the unit of a FIFO's engine.
-    pub fifo: VecDeque<Stationary>,
     /// Sums that left their adder's width, where that is possible at all.
     pub overflows: u64,
     stream: Vec<i16>,
@@ -145,7 +141,7 @@ impl ArrayUnit {
         Ok(())
     }
 
-    /// `Fetch`: as `Preload`, behind what has been fetched before.
+    /// `Fetch`: as `Preload`, for the FIFO.
     pub fn fetch(
         &mut self,
         store: &Store,
@@ -153,13 +149,12 @@ impl ArrayUnit {
         layer: &LayerNumerics,
         datapath: Datapath,
         region: &Region,
-    ) -> Result<(), Fault> {
+    ) -> Result<Stationary, Fault> {
         self.preload(store, id, layer, datapath, region, false)?;
-        self.fifo.push_back(std::mem::take(&mut self.stationary));
-        Ok(())
+        Ok(std::mem::take(&mut self.stationary))
     }
 
-    /// `PreloadNext`, with what the FIFO's unit gave up.
+    /// `PreloadNext`, with the FIFO's oldest operand.
     pub fn take(&mut self, next: Stationary, [columns, k]: [u32; 2]) -> Result<(), Fault> {
         self.stationary = next;
         equal("columns of the stationary operand", u64::from(columns), self.stationary.shape[0] as u64)?;

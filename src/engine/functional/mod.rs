@@ -33,9 +33,9 @@ mod vector;
 )]
 mod tests;
 
-use std::{borrow::Borrow, sync::Arc};
+use std::{borrow::Borrow, collections::VecDeque, sync::Arc};
 
-use array::ArrayUnit;
+use array::{ArrayUnit, Stationary};
 pub use error::{Fault, FunctionalError};
 pub use host::{HostExecutor, is_delegated};
 use numerics::{Datapath, LayerNumerics};
@@ -46,7 +46,7 @@ use unrolled::UnrolledRegion;
 use vector::{Context, VectorUnit};
 
 use crate::{
-    config::{Accelerator, EngineId},
+    config::Accelerator,
     ir::ValueId,
     program::{
         Arithmetic, Header, Instruction, LayerId, Operation, Region, TensorId, TensorPlace, Transfer, VectorKind,
@@ -76,10 +76,10 @@ pub struct Machine<'h> {
     outputs: Vec<TensorId>,
     /// What runs on the host.
     host: Option<Arc<dyn HostExecutor + 'h>>,
-    /// Of each engine; those that are no arrays leave theirs alone.
+    /// Of each engine; those that neither multiply nor fetch leave theirs alone.
     arrays: Vec<ArrayUnit>,
-    /// Of each engine the one of its weight FIFO.
-    fifos: Vec<Option<EngineId>>,
+    /// Operands in the weight FIFO, the oldest first.
+    fetched: VecDeque<Stationary>,
     vector: VectorUnit,
     source: UnrolledRegion,
     target: UnrolledRegion,
@@ -143,9 +143,7 @@ impl<'h> Machine<'h> {
             outputs: header.outputs.clone(),
             host: None,
             arrays: vec![ArrayUnit::default(); accelerator.engines.len()],
-            fifos: (0..accelerator.engines.len())
-                .map(|engine| accelerator.fifo_of(EngineId(u8::try_from(engine).ok()?)))
-                .collect(),
+            fetched: VecDeque::new(),
             vector: VectorUnit::default(),
             source: UnrolledRegion::default(),
             target: UnrolledRegion::default(),
@@ -214,6 +212,7 @@ impl<'h> Machine<'h> {
     pub fn reset_activations(&mut self) {
         self.store.reset();
         self.arrays.fill(ArrayUnit::default());
+        self.fetched.clear();
     }
 
     /// By layer, how many sums left the width of their adder on the array or the vector unit, in all runs so far.
@@ -338,12 +337,11 @@ impl<'h> Machine<'h> {
             }
             Operation::Fetch { stationary } => {
                 let fifo = array_unit(&mut self.arrays, instruction)?;
-                fifo.fetch(&self.store, id, layer, self.datapath, stationary)
+                self.fetched.push_back(fifo.fetch(&self.store, id, layer, self.datapath, stationary)?);
+                Ok(())
             }
             Operation::PreloadNext { columns, k } => {
-                let fifo = self.fifos.get(usize::from(instruction.engine.0)).copied().flatten();
-                let fifo = fifo.and_then(|fifo| self.arrays.get_mut(usize::from(fifo.0)));
-                let next = fifo.and_then(|fifo| fifo.fifo.pop_front()).ok_or(Fault::NoStationary)?;
+                let next = self.fetched.pop_front().ok_or(Fault::NoStationary)?;
                 array_unit(&mut self.arrays, instruction)?.take(next, [*columns, *k])
             }
             Operation::Matmul(matmul) => {

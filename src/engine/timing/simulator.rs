@@ -61,8 +61,8 @@ pub(super) struct Simulator<'a, O> {
     /// The arrays, each with the dataflow that it was last used in.
     arrays: Vec<(ArrayTimer, Option<Dataflow>)>,
     first_array: usize,
-    /// By array, from when on there is room in its weight FIFO: a place each.
-    fifo_places: Vec<VecDeque<Event>>,
+    /// Free places in the weight FIFO, each from when on.
+    fifo_places: VecDeque<Event>,
     memories: Vec<Memory>,
     tokens: Tokens,
     layers: LayerBook,
@@ -131,11 +131,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
                 .map(|_| Ok((ArrayTimer::new(accelerator)?, None)))
                 .collect::<Result<_, TimingError>>()?,
             first_array: usize::from(accelerator.array_engine().0),
-            fifo_places: vec![
-                std::iter::repeat_n(Event::ORIGIN, accelerator.config.buffers.weight_fifo_tiles as usize)
-                    .collect();
-                accelerator.config.array.count as usize
-            ],
+            fifo_places: vec![Event::ORIGIN; accelerator.config.buffers.weight_fifo_tiles as usize].into(),
             memories,
             tokens: Tokens::default(),
             layers: LayerBook::new(header.layers.len(), period),
@@ -257,7 +253,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
         let engine = &mut self.engines[id];
         engine.commands_waiting += usize::from(queued.is_command);
         let ready = engine.queue.is_empty() && engine.takes(&queued.op) && queued.pending.is_empty();
-        if ready && self.has_place(id, &queued.op) {
+        if ready && self.has_place(&queued.op) {
             self.start(id, queued)?;
         } else {
             self.engines[id].queue.push_back(queued);
@@ -316,7 +312,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
     /// Starts the oldest waiting instruction of an engine if all its tokens are known.
     fn start_head(&mut self, id: usize) -> Result<bool, TimingError> {
         let engine = &self.engines[id];
-        if engine.queue.front().is_none_or(|head| !engine.takes(&head.op) || !self.has_place(id, &head.op)) {
+        if engine.queue.front().is_none_or(|head| !engine.takes(&head.op) || !self.has_place(&head.op)) {
             return Ok(false);
         }
         let Some(head) = self.engines[id].queue.front_mut() else { return Ok(false) };
@@ -333,15 +329,27 @@ impl<'a, O: Observer> Simulator<'a, O> {
         Ok(true)
     }
 
-    /// Which FIFO an engine is.
-    fn fifo_of(&self, id: usize) -> Option<usize> {
-        let first = self.engines.iter().position(|engine| engine.kind == EngineKind::Fifo)?;
-        id.checked_sub(first).filter(|&fifo| fifo < self.fifo_places.len())
+    /// Whether it is known when there is room in the FIFO, where that is needed.
+    fn has_place(&self, op: &DecodedOp) -> bool {
+        !matches!(op, DecodedOp::Fetch(_)) || !self.fifo_places.is_empty()
     }
 
-    /// Whether it is known when there is room for a fetch.
-    fn has_place(&self, id: usize, op: &DecodedOp) -> bool {
-        !matches!(op, DecodedOp::Fetch(_)) || self.fifo_of(id).is_none_or(|fifo| !self.fifo_places[fifo].is_empty())
+    /// Holds an engine for a time that depends on nothing else, from the first edge at or after `bound` on.
+    fn work(
+        &mut self,
+        id: usize,
+        queued: &Queued,
+        bound: Event,
+        duration: Time,
+        cause: Cause,
+    ) -> Result<(), TimingError> {
+        let period = if cause == Cause::Vector { self.vector_period } else { self.period };
+        let at = edge(bound.time, period)?;
+        let start = self.graph.phase(bound, cause, at)?;
+        let end = self.graph.phase(start, cause, after(at, duration)?)?;
+        self.engines[id].free = end;
+        self.started(id, queued, start);
+        self.finish(id, queued, Phases { start, end })
     }
 
     /// Starts an instruction whose tokens are known, on an engine that has started all before it.
@@ -352,14 +360,8 @@ impl<'a, O: Observer> Simulator<'a, O> {
         let bound = latest([queued.tokens, engine.free, queued.issue]);
         match &queued.op {
             DecodedOp::Fetch(duration) => {
-                let place = self.fifo_of(id).and_then(|fifo| self.fifo_places[fifo].pop_front());
-                let bound = latest([bound, place.ok_or(TimingError::Machine("a fetch without a FIFO"))?]);
-                let at = edge(bound.time, self.period)?;
-                let start = self.graph.phase(bound, Cause::WeightLoad, at)?;
-                let end = self.graph.phase(start, Cause::WeightLoad, after(at, *duration)?)?;
-                self.engines[id].free = end;
-                self.started(id, &queued, start);
-                self.finish(id, &queued, Phases { start, end })
+                let place = self.fifo_places.pop_front().ok_or(TimingError::Machine("a fetch without a place"))?;
+                self.work(id, &queued, latest([bound, place]), *duration, Cause::WeightLoad)
             }
             DecodedOp::Preload | DecodedOp::PreloadNext | DecodedOp::Stream(_) => {
                 let dataflow = self.header.layers.get(queued.layer).and_then(|layer| layer.dataflow);
@@ -380,19 +382,12 @@ impl<'a, O: Observer> Simulator<'a, O> {
                     _ => array.preload(&mut self.graph, ready)?,
                 };
                 if matches!(queued.op, DecodedOp::PreloadNext) {
-                    self.fifo_places[id - self.first_array].push_back(phases.end);
+                    self.fifo_places.push_back(phases.end);
                 }
                 self.started(id, &queued, phases.start);
                 self.finish(id, &queued, phases)
             }
-            DecodedOp::Vector(duration) => {
-                let at = edge(bound.time, self.vector_period)?;
-                let start = self.graph.phase(bound, Cause::Vector, at)?;
-                let end = self.graph.phase(start, Cause::Vector, after(at, *duration)?)?;
-                self.engines[id].free = end;
-                self.started(id, &queued, start);
-                self.finish(id, &queued, Phases { start, end })
-            }
+            DecodedOp::Vector(duration) => self.work(id, &queued, bound, *duration, Cause::Vector),
             DecodedOp::Host(host) => {
                 let at = edge(bound.time, self.period)?;
                 let start = self.graph.phase(bound, Cause::Host, at)?;
@@ -494,7 +489,7 @@ impl<'a, O: Observer> Simulator<'a, O> {
     fn visit_events(&mut self, visit: &mut dyn FnMut(&mut Event)) {
         visit(&mut self.issued);
         self.arrays.iter_mut().for_each(|(array, _)| array.visit_events(visit));
-        self.fifo_places.iter_mut().flatten().for_each(&mut *visit);
+        self.fifo_places.iter_mut().for_each(&mut *visit);
         self.tokens.visit_events(visit);
         self.layers.visit_events(visit);
         self.memories.iter_mut().for_each(|memory| memory.visit_events(visit));

@@ -49,9 +49,9 @@ impl MatrixEmitter<'_> {
                 input: Some(input),
                 weight: Some(weight),
                 sums: waits_for_sums.then_some(accumulators),
-                fifo: accelerator.fifo_of(engine),
             })
             .collect();
+        let fifo = accelerator.fifo_engine();
         let mut first = true;
         let mut emit = |builder: &mut Builder, engine, operation: Operation, waits| {
             let [preload, stream] = builder.issued.tile(first);
@@ -79,7 +79,7 @@ impl MatrixEmitter<'_> {
                             Operand::Weight => array.weight.take(),
                         };
                         let stationary = operands.region(operand, columns, k);
-                        if let (Operand::Weight, Some(fifo)) = (operand, array.fifo) {
+                        if let (Operand::Weight, Some(fifo)) = (operand, fifo) {
                             let fetched = fetch(builder, fifo, stationary, pending, weight);
                             let waits = builder.hazards.wait_for(array.engine, fetched, fifo);
                             let next = Operation::PreloadNext { columns: columns.len, k: k.len };
@@ -125,8 +125,7 @@ impl MatrixEmitter<'_> {
         lasts.sort_unstable();
         // The first takes the accumulators over from what was before; each of the others adds its part.
         let mut part = Use::Write;
-        let fetched =
-            schedule.stationary() == Some(Operand::Weight) && accelerator.config.buffers.weight_fifo_tiles > 0;
+        let fetched = schedule.stationary() == Some(Operand::Weight) && fifo.is_some();
         for (last, engine) in lasts {
             let mut accesses: SmallVec<[Access; 3]> = smallvec![input];
             if !fetched {
@@ -169,8 +168,6 @@ struct ArrayQueue {
     input: Option<Access>,
     weight: Option<Access>,
     sums: Option<Access>,
-    /// The engine that fetches its stationary weights, if one does.
-    fifo: Option<EngineId>,
 }
 
 /// Fetches weights for an array on the engine of its FIFO. The command that loads them into the array brings the fetch along.
