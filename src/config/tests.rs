@@ -190,6 +190,8 @@ fn an_array_that_no_one_can_build_is_refused_with_the_reason() {
     assert!(narrow.contains("takes sums of 32 bits from accumulators of 24"), "{narrow}");
     let chain = refused(&["array.weight_load.path=Chain", "array.weight_load.shadow_depth=2"]);
     assert!(chain.contains("a shift chain holds one tile, not 2"), "{chain}");
+    let fifos = refused(&["array.count=2", "buffers.weight_fifo_tiles=4"]);
+    assert!(fifos.contains("a weight FIFO for each of 2 arrays") && fifos.contains("`array.count` to 1"), "{fifos}");
     let load = refused(&["array.weight_load.cycles=0"]);
     assert!(load.contains("expected an integer from 1 to 65,536"), "{load}");
 }
@@ -297,6 +299,7 @@ fn faulty_overrides_say_what_was_meant() {
         ("array.clock_mhz=inf", "found a number that is infinite or not a number"),
         ("array.clock_mhz=20e3", "lower it to at most 10,000"),
         ("array.count=65", "lower it to at most 64"),
+        ("buffers.weight_fifo_tiles=1025", "lower it to at most 1,024"),
         ("array.kind=DotTree", "not modelled yet: `DotTree` (use `Systolic`)"),
         ("vector.placement=fused", "not modelled yet: `Fused` (use `Separate`, `InStorePath`)"),
         ("array.weight_type=Int32", "expected one of `Int4`"),

@@ -145,10 +145,20 @@ pub fn both_ways(accelerator: &Accelerator, design: &Design, commands: &[Command
     let by_law = cycles_by_law(accelerator, design, commands)?;
     let by_registers = registers::cycles_and_sums(design, &accelerator.config.array, commands)
         .map_err(|conflict| Failure::Internal(format!("the array's registers: {conflict}")))?;
-    let by_reference = expect::accumulators(design, commands).into_iter().flatten();
+    let by_reference: Vec<_> = expect::accumulators(design, commands).into_iter().flatten().collect();
+    if [by_law.len(), by_reference.len()] != [by_registers.cycles.len(), by_registers.sums.len()] {
+        return Err(Failure::Internal(
+            "the array's registers have other commands or accumulators than its law".to_owned(),
+        ));
+    }
     Ok(BothWays {
         cycles: by_law.into_iter().zip(by_registers.cycles).map(|(law, registers)| [law, registers]).collect(),
-        sums: by_reference.zip(by_registers.sums).map(<[_; 2]>::from).filter(|sums| *sums != [None; 2]).collect(),
+        sums: by_reference
+            .into_iter()
+            .zip(by_registers.sums)
+            .map(<[_; 2]>::from)
+            .filter(|sums| *sums != [None; 2])
+            .collect(),
     })
 }
 

@@ -55,7 +55,8 @@ fn run(settings: &Settings, _: &mut dyn Progress) -> Result<Findings, Failure> {
         ));
     }
     found.notes.push(
-        "Our arrays share their buffers and load ahead by one buffer tile; the latency of 100 ns, the vector unit, and DMA engines that never \
+        "ONNXim's cores have scratchpads of their own, so that each reads all of the operand that is not dealt out; our arrays share it in \
+         theirs and move less. The latency of 100 ns, the vector unit, and DMA engines that never \
          bind are ours and fitted to nothing. ONNXim's own cuts, its interconnect and the memory that the figures were taken with are not \
          known to us, so agreement within some percent is chance in part."
             .to_owned(),
